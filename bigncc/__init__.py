@@ -1,0 +1,1 @@
+"""Local correlation maps of two registered images that fit no memory."""

@@ -1,0 +1,40 @@
+"""What a user can do wrong or a machine can run out of, each with the exit code of the command line.
+
+0 complete, 1 a bug, 2 incomplete, 3 refused, 4 bad input or usage, 5 does not fit, 75 stopped and resumable.
+"""
+
+
+class BignccError(Exception):
+    """A condition that one sentence explains; the command line prints it without a traceback."""
+
+    exit_code = 1
+
+
+class IncompleteError(BignccError):
+    """Some tiles of the output have no value yet."""
+
+    exit_code = 2
+
+
+class RefusedError(BignccError):
+    """The output belongs to something else, so nothing was touched."""
+
+    exit_code = 3
+
+
+class InputError(BignccError, ValueError):
+    """An image, a transform or a parameter cannot be used as given."""
+
+    exit_code = 4
+
+
+class DoesNotFitError(BignccError):
+    """Memory or disk does not suffice."""
+
+    exit_code = 5
+
+
+class StoppedError(BignccError):
+    """The run was stopped by a signal; running again continues it."""
+
+    exit_code = 75

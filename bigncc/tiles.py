@@ -1,0 +1,161 @@
+"""Integer rectangles, tiles and the plan: which part of the output is computed at once.
+
+Tuples in, tuples out: nothing here knows an array, a file or dask.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+from bigncc.errors import DoesNotFitError
+
+Roi = tuple[slice, ...]
+Shape = tuple[int, ...]
+
+
+def roi_of(start: Shape, shape: Shape) -> Roi:
+    """Return the roi of `shape` that begins at `start`."""
+    return tuple(slice(a, a + n) for a, n in zip(start, shape, strict=True))
+
+
+def roi_shape(roi: Roi) -> Shape:
+    """Return the number of pixels per axis."""
+    return tuple(s.stop - s.start for s in roi)
+
+
+def roi_shift(roi: Roi, offset: Shape) -> Roi:
+    """Return `roi` moved by `offset`: ``X[roi_shift(r, o)] == X[o:][r]``."""
+    return tuple(slice(s.start + o, s.stop + o) for s, o in zip(roi, offset, strict=True))
+
+
+def roi_pad(roi: Roi, margin: Shape, shape: Shape) -> Roi:
+    """Return `roi` grown by `margin` on each side and cut at ``[0, shape)``."""
+    return tuple(
+        slice(max(0, s.start - m), min(n, s.stop + m)) for s, m, n in zip(roi, margin, shape, strict=True)
+    )
+
+
+def roi_within(inner: Roi, outer: Roi) -> Roi:
+    """Return `inner` in the frame of `outer`: ``X[outer][roi_within(i, o)] == X[i]``."""
+    return tuple(slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True))
+
+
+def cover(shape: Shape, block: Shape) -> Iterator[Roi]:
+    """Yield rois of at most `block` in row-major order; each index of `shape` is in exactly one."""
+    starts = [range(0, n, b) for n, b in zip(shape, block, strict=True)]
+    for start in product(*starts):
+        yield tuple(slice(a, min(a + b, n)) for a, b, n in zip(start, block, shape, strict=True))
+
+
+def cut(length: int, block: int) -> tuple[int, ...]:
+    """Return the sizes of consecutive blocks of `block` that fill `length`; the last may be smaller."""
+    return (block,) * (length // block) + ((length % block,) if length % block else ())
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The unit of scheduling, commit and resume: ``write`` on the output's grid, ``read`` on the reference's."""
+
+    index: int
+    write: Roi
+    read: Roi
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Tiles of whole output objects that cover the output once.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Extent of the output.
+    objects : tuple of int
+        Extent of a storage object of the output; `tile` is a multiple of it.
+    tile : tuple of int
+        Extent of a tile.
+    margin : tuple of int
+        Pixels that a tile needs around it.
+    origin : tuple of int
+        Where the output begins on the reference's grid.
+    extent : tuple of int
+        Extent of the reference.
+    """
+
+    shape: Shape
+    objects: Shape
+    tile: Shape
+    margin: Shape
+    origin: Shape
+    extent: Shape
+
+    @property
+    def grid(self) -> Shape:
+        """Number of tiles per axis."""
+        return tuple(-(-n // t) for n, t in zip(self.shape, self.tile, strict=True))
+
+    def __len__(self) -> int:
+        return math.prod(self.grid)
+
+    def __getitem__(self, index: int) -> Tile:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        cell, rest = [], index
+        for n in reversed(self.grid):
+            rest, position = divmod(rest, n)
+            cell.append(position)
+        start = tuple(c * t for c, t in zip(reversed(cell), self.tile, strict=True))
+        write = tuple(
+            slice(a, min(a + t, n)) for a, t, n in zip(start, self.tile, self.shape, strict=True)
+        )
+        return Tile(index, write, roi_pad(roi_shift(write, self.origin), self.margin, self.extent))
+
+
+def largest_tile(shape: Shape, objects: Shape, margin: Shape, *, samples: int, tiles: int, fixed: int) -> Shape:
+    """Choose the extent of a tile: whole objects, as large as allowed, nearly square in pixels.
+
+    Parameters
+    ----------
+    shape, objects, margin : tuple of int
+        Extents of the output, of one of its objects, and what a tile needs around it.
+    samples : int
+        Pixels of one image, margins included, that fit the memory at once.
+    tiles : int
+        Number of tiles there shall be at least, if there are that many objects.
+    fixed : int
+        Leading axes along which a tile is one object long.
+
+    Returns
+    -------
+    tuple of int
+
+    Raises
+    ------
+    DoesNotFitError
+        If a single object with its margin exceeds `samples`.
+    """
+
+    def needs(tile: Shape) -> int:
+        return math.prod(min(n, t + 2 * m) for n, t, m in zip(shape, tile, margin, strict=True))
+
+    def count(tile: Shape) -> int:
+        return math.prod(-(-n // t) for n, t in zip(shape, tile, strict=True))
+
+    tile = objects
+    if needs(tile) > samples:
+        message = (
+            f"one output object of {list(objects)} with a margin of {list(margin)} needs {needs(tile)} pixels of each "
+            f"image at once and the memory holds {samples}: raise engine.memory or lower output.chunks"
+        )
+        raise DoesNotFitError(message)
+    while True:
+        grown = [
+            tuple(t + o if axis == i else t for i, (t, o) in enumerate(zip(tile, objects, strict=True)))
+            for axis in range(fixed, len(shape))
+            if tile[axis] < shape[axis]
+        ]
+        allowed = [t for t in grown if needs(t) <= samples and count(t) >= tiles]
+        if not allowed:
+            return tile
+        # the margin weighs least on the tile whose shortest side is longest
+        tile = max(allowed, key=lambda t: sorted(min(a, n) for a, n in zip(t, shape, strict=True)))
