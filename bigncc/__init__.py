@@ -1,1 +1,33 @@
-"""Local correlation maps of two registered images that fit no memory."""
+"""Where do two registered images agree? Local correlation maps of images that fit no memory.
+
+The public names are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bigncc.lazy import local_maps, ncc
+    from bigncc.transform import Displacement, Translation
+    from bigncc.window import Window
+
+_ROOMS = {
+    "Displacement": "transform",
+    "Translation": "transform",
+    "Window": "window",
+    "local_maps": "lazy",
+    "ncc": "lazy",
+}
+
+__all__ = ["Displacement", "Translation", "Window", "local_maps", "ncc"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        message = f"module 'bigncc' has no attribute {name!r}"
+        raise AttributeError(message)
+    return getattr(import_module(f"bigncc.{_ROOMS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

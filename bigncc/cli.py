@@ -1,0 +1,172 @@
+"""Words -> pipeline functions -> exit codes; nothing else.
+
+What a verb needs is imported by the verb, so that ``bigncc --help`` answers at once.
+"""
+
+import json
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from bigncc.errors import BignccError, InputError, StoppedError
+
+if TYPE_CHECKING:
+    from bigncc.config import Config
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="bigncc")
+def cli() -> None:
+    """Say where two registered images agree: local correlation maps of images that fit no memory."""
+
+
+def _job_options(verb: Any) -> Any:
+    options = (
+        click.argument("words", nargs=-1, required=True, metavar="REF MOV OUT | CONFIG.yaml... [key.sub=value...]"),
+        click.option("--window", metavar="N[,N[,N]]", help="Odd window size: one for (y, x), or y,x or z,y,x."),
+        click.option("--radius", metavar="R[,R[,R]]", help="Half window size: 2 R + 1 pixels."),
+        click.option("--as-is", is_flag=True, help="Correlate the images as they are stored, unregistered."),
+        click.option("--region", metavar="Y0:Y1,X0:X1", help="Only this part of the reference, for a trial."),
+    )
+    for option in reversed(options):
+        verb = option(verb)
+    return verb
+
+
+@cli.command()
+@_job_options
+def run(words: tuple[str, ...], **options: Any) -> None:
+    """Correlate REF and MOV into OUT, or continue where a run was stopped."""
+    from bigncc import pipeline, progress
+
+    config = _config(words, **options)
+    click.echo(pipeline.headline(config))
+    result = pipeline.run(config, progress=progress.tiles)
+    click.echo(_facts(pipeline.facts(result.summary)))
+    click.echo(f"complete: {result.url}")
+
+
+@cli.command()
+@_job_options
+def plan(words: tuple[str, ...], **options: Any) -> None:
+    """Say what a run would take (tiles, memory, disk, time); compute nothing."""
+    from bigncc import pipeline
+
+    config = _config(words, **options)
+    click.echo(pipeline.headline(config))
+    click.echo(_facts(pipeline.plan(config).facts()))
+
+
+@cli.command()
+@click.argument("out")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def status(out: str, as_json: bool) -> None:
+    """Say how far OUT is; works while a run goes on."""
+    from bigncc import pipeline
+
+    found = pipeline.status(out)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    tiles, pixels = found["tiles"], found["pixels"]
+    share = 100 * pixels["done"] / max(1, pixels["total"])
+    click.echo(f"{found['url']}: {found['state']}, tile {tiles['done']} of {tiles['total']}, {share:.1f} % of the pixels")
+    click.echo(_facts({name: f"{n} pixels" for name, n in found["status"].items()}), nl=bool(found["status"]))
+
+
+@cli.command()
+@click.argument("outs", nargs=-1, required=True, metavar="OUT...")
+def report(outs: tuple[str, ...]) -> None:
+    """Draw OUT: reference, registered moving, confidence and histogram, as OUT.png beside it."""
+    from bigncc import pipeline
+
+    for out in outs:
+        click.echo(pipeline.report(out))
+
+
+@cli.command()
+@click.argument("folder", default="bigncc-demo", metavar="[DIR]")
+def demo(folder: str) -> None:
+    """Correlate a real stereo pair, as it is and warped by its measured disparity, in DIR."""
+    from bigncc import demo as room
+
+    for line in room.run(folder):
+        click.echo(line)
+
+
+@cli.command()
+def config() -> None:
+    """Print the commented default configuration."""
+    from bigncc.config import default_yaml
+
+    click.echo(default_yaml(), nl=False)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with the code of `bigncc.errors`."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        # click's own code for usage errors would read as "incomplete" here
+        click.echo(f"bigncc: {error.format_message()}", err=True)
+        sys.exit(InputError.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("bigncc: stopped; the same command continues", err=True)
+        sys.exit(StoppedError.exit_code)
+    except BignccError as error:
+        click.echo(f"bigncc: {error}", err=True)
+        sys.exit(error.exit_code)
+    sys.exit(0)
+
+
+def _stop(number: int, _frame: object) -> NoReturn:
+    message = f"stopped by {signal.Signals(number).name}; the same command continues"
+    raise StoppedError(message)
+
+
+def _config(
+    words: tuple[str, ...], window: str | None, radius: str | None, as_is: bool, region: str | None
+) -> "Config":
+    """Return the checked config that words and options mean."""
+    from bigncc.config import is_assignment, load
+
+    paths = [word for word in words if not is_assignment(word)]
+    files = [path for path in paths if path.endswith((".yaml", ".yml"))]
+    given: list[Any] = files
+    if len(files) < len(paths):
+        if files or len(paths) != 3:
+            message = f"{' '.join(paths)!r} is neither REF MOV OUT nor CONFIG.yaml...: one of these is accepted"
+            raise InputError(message)
+        given = [{name: {"url": url} for name, url in zip(("reference", "moving", "output"), paths, strict=True)}]
+    if window is not None and radius is not None:
+        message = f"--window {window} and --radius {radius} are given: one of them is accepted"
+        raise InputError(message)
+    if window is not None:
+        given.append({"window": {"size": _numbers("--window", window)}})
+    if radius is not None:
+        sizes = _numbers("--radius", radius)
+        given.append({"window": {"size": 2 * sizes + 1 if isinstance(sizes, int) else [2 * r + 1 for r in sizes]}})
+    if as_is:
+        given.append({"registration": {"model": "none"}})
+    if region is not None:
+        given.append({"output": {"region": region}})
+    return load([*given, *(word for word in words if is_assignment(word))])
+
+
+def _numbers(option: str, text: str) -> int | list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        message = f"{option} is {text!r}: a whole number, or two or three with commas, is accepted"
+        raise InputError(message) from None
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _facts(facts: dict[str, str]) -> str:
+    width = max(map(len, facts), default=0)
+    return "\n".join(f"  {name:<{width}}  {value}" for name, value in facts.items())

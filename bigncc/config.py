@@ -1,0 +1,277 @@
+"""The words of a YAML file or a command line, checked once, at the door; no side effects.
+
+The descriptions of the fields are the comments of ``bigncc config``.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from bigncc.errors import InputError
+from bigncc.window import Border, Window
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def bytes_of(text: str | float) -> int:
+    """Return the number of bytes that ``"4GB"``, ``"512MiB"`` or a number means."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", str(text))
+    if not match or match[2].upper() not in _UNITS:
+        message = f"{text!r} is no amount of memory: a number with B, KB, MB, GB, KiB, MiB or GiB is accepted"
+        raise ValueError(message)
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def region_of(text: Any) -> Any:
+    """Return ``((y0, y1), (x0, x1))`` for ``"y0:y1,x0:x1"``; anything else as it is."""
+    if not isinstance(text, str):
+        return text
+    parts = [re.fullmatch(r"\s*([0-9]+):([0-9]+)\s*", part) for part in text.split(",")]
+    if not all(parts):
+        message = f"{text!r} is no region: y0:y1,x0:x1 is accepted, with z0:z1 in front for 3-D windows"
+        raise ValueError(message)
+    return tuple((int(part[1]), int(part[2])) for part in parts if part)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MaskConfig(_Section):
+    """Which samples count."""
+
+    url: str = Field(description="Zarr array of the image's shape or of its windowed axes' shape")
+    valid: tuple[int, ...] | None = Field(None, description="values that mean valid; default: anything but 0")
+    invalid: tuple[int, ...] | None = Field(None, description="values that mean invalid, instead of `valid`")
+
+
+class ImageConfig(_Section):
+    """One of the two images."""
+
+    url: str = Field(description="path of an OME-Zarr image or a Zarr array")
+    level: int = Field(0, ge=0, description="resolution level of an OME-Zarr image, 0 is the finest")
+    channel: int | str | None = Field(
+        None, description="channel by number or name, `grey` for RGB; null: each channel is a batch"
+    )
+    nodata: float | None = Field(None, description="grey level that means: no sample here")
+    mask: MaskConfig | None = Field(None, description="{url: ..., valid: [...]} or {url: ..., invalid: [...]}")
+
+
+class OutputConfig(_Section):
+    """Where the result goes."""
+
+    url: str = Field(description="path of the OME-Zarr group to make; the journal goes to the same path + .bigncc")
+    chunks: tuple[Annotated[int, Field(gt=0)], ...] | None = Field(
+        None, description="size of a stored chunk along the windowed axes; null: about a megapixel"
+    )
+    region: Annotated[tuple[tuple[int, int], ...], BeforeValidator(region_of)] | None = Field(
+        None, description="part of the reference to compute, y0:y1,x0:x1, for a trial; null: all of it"
+    )
+
+
+class WindowConfig(_Section):
+    """The window and its rules."""
+
+    size: int | tuple[int, ...] = Field(
+        7, description="odd number of pixels: one for (y, x), or a list [y, x] or [z, y, x]"
+    )
+    border: Border = Field(
+        "shrink", description="at the image's edge: shrink, valid, reflect, mirror, nearest or constant"
+    )
+    cval: float = Field(0.0, description="grey level beyond the edge for border=constant")
+    min_valid_fraction: float = Field(0.5, description="share of valid samples that an answer needs")
+    flat: float = Field(0.0, description="value of windows without contrast: 0 or .nan")
+    min_std: tuple[float, float] = Field(
+        (0.0, 0.0), description="standard deviations (reference, moving) in grey levels below which a window is flat"
+    )
+
+    def window(self) -> Window:
+        """Return the checked window."""
+        return Window(**self.model_dump())
+
+
+class DisplacementConfig(_Section):
+    """A displacement field that somebody computed."""
+
+    url: str = Field(description=".npy, .npz or Zarr array of shape (axes, [z,] y, x), in pixels")
+    step: int | tuple[int, ...] = Field(1, description="pixels between nodes")
+    origin: int | tuple[int, ...] = Field(0, description="reference pixel of the first node")
+    components: Literal["forward", "reversed"] = Field(
+        "forward", description="forward: component i belongs to array axis i; reversed: x first"
+    )
+
+
+class RegistrationConfig(_Section):
+    """How the moving image is brought onto the reference's grid."""
+
+    model: Literal["none"] | None = Field(
+        None, description="none: the images are correlated as they are stored (--as-is)"
+    )
+    transform: str | None = Field(None, description="JSON file of a transform, reference pixel -> moving pixel")
+    displacement: DisplacementConfig | None = Field(
+        None, description="{url: ..., step: 1, origin: 0, components: forward}"
+    )
+    order: Literal[0, 1, 3] = Field(1, description="interpolation: 0 nearest, 1 linear, 3 cubic convolution")
+
+
+class EngineConfig(_Section):
+    """The machine."""
+
+    memory: Annotated[int, BeforeValidator(bytes_of)] | None = Field(
+        None, description="peak memory of the process, such as 4GB; null: half of what machine and cgroup allow"
+    )
+    threads: int | None = Field(None, gt=0, description="threads; null: as many as there are processors")
+
+
+class Config(_Section):
+    """A whole job."""
+
+    reference: ImageConfig = Field(description="the image on whose grid the result lives")
+    moving: ImageConfig = Field(description="the image that is registered to the reference")
+    output: OutputConfig = Field(description="where the result goes")
+    window: WindowConfig = Field(WindowConfig(), description="which samples are correlated for each pixel")
+    registration: RegistrationConfig = Field(
+        RegistrationConfig(), validate_default=True, description="exactly one of model, transform and displacement"
+    )
+    engine: EngineConfig = Field(EngineConfig(), description="the machine; nothing here changes the result")
+
+    @field_validator("registration")
+    @classmethod
+    def _one_way(cls, value: RegistrationConfig) -> RegistrationConfig:
+        ways = [name for name in ("model", "transform", "displacement") if getattr(value, name) is not None]
+        if len(ways) != 1:
+            said = f"says {' and '.join(ways)}" if ways else "says nothing of how the images are registered"
+            message = (
+                f"{said}: --as-is (registration.model=none), registration.transform=FILE or "
+                "registration.displacement.url=FILE is accepted, one of them"
+            )
+            raise ValueError(message)
+        return value
+
+
+def load(words: Iterable[str | Mapping[str, Any]]) -> Config:
+    """Merge YAML files, ``key.sub=value`` words and mappings, the later ones winning, and check the result.
+
+    Raises
+    ------
+    InputError
+        Naming the file, the key and what would be accepted.
+    """
+    merged: dict[str, Any] = {}
+    for word in words:
+        if isinstance(word, Mapping):
+            _merge(merged, word)
+        elif is_assignment(word):
+            key, _, value = word.partition("=")
+            _merge(merged, _nested(key, _parse(value, word)))
+        else:
+            _merge(merged, _read(word))
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise InputError(_sentence(error)) from None
+
+
+def is_assignment(word: str) -> bool:
+    """Say whether a word is ``key=value`` with a known section as its key's head."""
+    head = word.partition("=")[0].partition(".")[0]
+    return "=" in word and head in Config.model_fields
+
+
+def default_yaml() -> str:
+    """Return the commented default configuration."""
+    lines = ["# bigncc: a job. Every key is shown with its default; what has none is an example.", ""]
+    examples = {"reference": "reference.ome.zarr", "moving": "moving.ome.zarr", "output": "ncc.ome.zarr"}
+    for name, field in Config.model_fields.items():
+        section = field.annotation
+        assert isinstance(section, type)
+        assert issubclass(section, BaseModel)
+        lines.append(f"{name}:  # {field.description}")
+        for key, item in section.model_fields.items():
+            value = examples[name] if item.is_required() else item.default
+            if (name, key) == ("registration", "model"):
+                value = "none"
+            lines.append(f"  {key}: {_scalar(value)}  # {item.description}")
+        lines.append("")
+    return "\n".join(lines[:-1]) + "\n"
+
+
+def _scalar(value: Any) -> str:
+    value = list(value) if isinstance(value, tuple) else value
+    return str(yaml.safe_dump(value, default_flow_style=True)).removesuffix("\n").removesuffix("\n...")
+
+
+def _read(name: str) -> dict[str, Any]:
+    try:
+        text = Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        message = f"config {name!r} cannot be read: {reason}; a YAML file or key=value is accepted"
+        raise InputError(message) from None
+    document = _parse(text, name)
+    if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
+        message = f"config {name!r} holds {type(document).__name__}: a YAML mapping of sections is accepted"
+        raise InputError(message)
+    return document
+
+
+def _parse(text: str, name: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        message = f"{name!r} is no YAML: {' '.join(str(error).split())}"
+        raise InputError(message) from None
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value  # type: ignore[no-any-return]
+
+
+def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    for key, value in new.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _sentence(error: ValidationError) -> str:
+    """Return the first complaint as a sentence: key, value, what would be accepted."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        known = _keys_beside(first["loc"])
+        return f"config key {key} is unknown: {', '.join(known)} are accepted"
+    if first["type"] == "missing":
+        return f"config key {key} is missing: {_meaning(first['loc'])}"
+    if first["loc"] == ("registration",):
+        return f"registration {reason}"
+    return f"config key {key} is {first['input']!r}: {reason[0].lower()}{reason[1:]}"
+
+
+def _fields(location: tuple[int | str, ...]) -> dict[str, Any]:
+    fields: dict[str, Any] = dict(Config.model_fields)
+    for part in location:
+        sections = [a for a in _options(fields[str(part)].annotation) if issubclass(a, BaseModel)]
+        fields = dict(sections[0].model_fields) if sections else {}
+    return fields
+
+
+def _options(annotation: Any) -> list[type[Any]]:
+    return [a for a in (annotation, *getattr(annotation, "__args__", ())) if isinstance(a, type)]
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    return list(_fields(location[:-1]))
+
+
+def _meaning(location: tuple[int | str, ...]) -> str:
+    return str(_fields(location[:-1])[str(location[-1])].description)

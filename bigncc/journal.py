@@ -1,0 +1,145 @@
+"""What has been done, by content: plan.json, the journal of tiles, and COMPLETE.json, beside the output.
+
+A line of the journal is ``CHECKSUM PLAN TILE STATE COUNTS BODY``: the head has fixed fields, so that progress can be
+read without parsing bodies, and the checksum makes a torn line one that is not there. Each process writes a file of
+its own.
+"""
+
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from bigncc import store, summary
+from bigncc.summary import STATUS, Summary
+
+
+@dataclass(frozen=True)
+class Row:
+    """One finished tile: its summary and, per output array, bytes and digest of its objects in order."""
+
+    tile: int
+    summary: Summary
+    sizes: dict[str, int]
+    digests: dict[str, str]
+
+
+def directory(url: str) -> Path:
+    """Return where the plan and the journal of the output at `url` are: beside it, not inside."""
+    path = Path(url)
+    return path.with_name(path.name + ".bigncc")
+
+
+def canonical(document: Any) -> bytes:
+    """Return the one JSON text of a document."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def digest(parts: Iterable[bytes]) -> str:
+    """Return the xxh3-128 of some bytes, hexadecimal."""
+    state = xxhash.xxh3_128()
+    for part in parts:
+        state.update(part)
+    return state.hexdigest()
+
+
+def read_plan(url: str) -> dict[str, Any] | None:
+    """Return the plan of the output at `url`, or None where none was made."""
+    return _read_document(directory(url) / "plan.json")
+
+
+def settle_plan(url: str, document: dict[str, Any]) -> dict[str, Any]:
+    """Write the plan unless there is one, and return the one that holds."""
+    path = directory(url) / "plan.json"
+    if store.put_if_absent(path, json.dumps(document, indent=1).encode()):
+        return document
+    standing = read_plan(url)
+    assert standing is not None  # a plan is linked into place whole and never removed by us
+    return standing
+
+
+def read_complete(url: str) -> dict[str, Any] | None:
+    """Return what was recorded when the output at `url` was completed, or None."""
+    return _read_document(directory(url) / "COMPLETE.json")
+
+
+def write_complete(url: str, document: dict[str, Any]) -> None:
+    """Record that every tile is done."""
+    store.put(directory(url) / "COMPLETE.json", json.dumps(document, indent=1).encode())
+
+
+@contextmanager
+def writer(url: str, plan_id: str) -> Iterator["Writer"]:
+    """Open a journal file of one's own for the time of the context."""
+    folder = directory(url) / "journal"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{uuid.uuid4().hex}.jsonl"
+    with path.open("xb") as file:
+        store.sync(folder)
+        yield Writer(file.fileno(), plan_id)
+    if not path.stat().st_size:
+        path.unlink()
+
+
+@dataclass(frozen=True)
+class Writer:
+    """An open journal file."""
+
+    descriptor: int
+    plan_id: str
+
+    def append(self, row: Row) -> None:
+        """Record a tile; it is on disk when this returns."""
+        body = {"summary": row.summary.to_dict(), "sizes": row.sizes, "digests": row.digests}
+        counts = ",".join(map(str, row.summary.counts))
+        text = f"{self.plan_id[:16]} {row.tile} done {counts} {json.dumps(body, separators=(',', ':'))}"
+        os.write(self.descriptor, f"{_checksum(text.encode())} {text}\n".encode())
+        os.fsync(self.descriptor)
+
+
+def heads(url: str, plan_id: str) -> dict[int, tuple[int, ...]]:
+    """Return the counts per status of each finished tile, without parsing bodies."""
+    return {int(fields[2]): tuple(map(int, fields[4].split(b","))) for fields in _lines(url, plan_id)}
+
+
+def rows(url: str, plan_id: str) -> dict[int, Row]:
+    """Return each finished tile's row."""
+    found: dict[int, Row] = {}
+    for fields in _lines(url, plan_id):
+        body = json.loads(fields[5])
+        tile = int(fields[2])
+        found[tile] = Row(tile, summary.from_dict(body["summary"]), body["sizes"], body["digests"])
+    return found
+
+
+def merged_counts(counts: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+    """Add up counts per status."""
+    return tuple(map(sum, zip(*counts, strict=True))) or (0,) * len(STATUS)
+
+
+def _lines(url: str, plan_id: str) -> Iterator[list[bytes]]:
+    """Yield the fields of each whole line that belongs to the plan."""
+    for path in sorted((directory(url) / "journal").glob("*.jsonl")):
+        with path.open("rb") as file:
+            for line in file:
+                check, _, text = line.removesuffix(b"\n").partition(b" ")
+                if not line.endswith(b"\n") or check != _checksum(text).encode():
+                    continue
+                fields = [check, *text.split(b" ", 4)]
+                if fields[1] == plan_id[:16].encode():
+                    yield fields
+
+
+def _checksum(text: bytes) -> str:
+    return xxhash.xxh3_64(text).hexdigest()
+
+
+def _read_document(path: Path) -> dict[str, Any] | None:
+    data = store.get(path)
+    return None if data is None else json.loads(data)

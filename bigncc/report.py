@@ -1,0 +1,117 @@
+"""The picture of a result: reference, registered moving image, confidence and histogram side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bigncc.summary import BINS, STATUS, Summary
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+UNDEFINED = "#9a9a9a"
+"""The grey of pixels without a value; it is no colour of the map."""
+
+COLOURS = "RdYlBu"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One result at the size of a picture.
+
+    Parameters
+    ----------
+    title : str
+        What was done with the moving image.
+    reference, moving : ndarray or None, ``[y, x]``
+        Block means, NaN where there is no sample; None where the images cannot be read any more.
+    ncc : ndarray, ``[y, x]``
+        Block means of the pixels whose status is 1, NaN where there is none.
+    summary : Summary
+        Of all pixels.
+    factor : int
+        Pixels of the image per pixel of the picture.
+    """
+
+    title: str
+    reference: NDArray[Any] | None
+    moving: NDArray[Any] | None
+    ncc: NDArray[Any]
+    summary: Summary
+    factor: int
+
+
+def draw(panels: Sequence[Panel], path: Path) -> None:
+    """Draw one row for each panel and write the PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    height, width = panels[0].ncc.shape
+    tall = min(max(4.2 * height / width, 2.6), 8.0)
+    figure = Figure(figsize=(18, (tall + 1.0) * len(panels)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(panels), 4, squeeze=False, width_ratios=(1, 1, 1.15, 0.9))
+    for row, panel in zip(axes, panels, strict=True):
+        _grey(row[0], panel.reference, "reference")
+        _grey(row[1], panel.moving, f"moving, {panel.title}")
+        _confidence(row[2], panel)
+        _histogram(row[3], panel.summary)
+    figure.savefig(path, dpi=110, metadata={"Software": "bigncc"})
+
+
+def facts(summary: Summary) -> dict[str, str]:
+    """Return the main statistics as words."""
+    share = 100 * summary.valid / max(1, summary.pixels)
+    found = {"pixels": f"{summary.pixels}, {share:.1f} % of them with a value"}
+    if summary.valid:
+        found["mean NCC"] = f"{summary.mean:.4f}, standard deviation {summary.std:.4f}"
+        found["range"] = f"{summary.low:.4f} to {summary.high:.4f}"
+        found["quantiles"] = ", ".join(f"{int(100 * q)} %: {summary.quantile(q):.2f}" for q in (0.05, 0.25, 0.5, 0.75))
+    for code, count in enumerate(summary.counts):
+        if count and code != 1:
+            found[STATUS[code]] = f"{count} pixels"
+    return found
+
+
+def _grey(axes: "Axes", image: NDArray[Any] | None, title: str) -> None:
+    axes.set_title(title)
+    axes.set_axis_off()
+    if image is None:
+        axes.text(0.5, 0.5, "the image cannot be read any more", ha="center", va="center")
+        return
+    seen = image[np.isfinite(image)]
+    low, high = np.percentile(seen, (0.5, 99.5)) if seen.size else (0.0, 1.0)
+    axes.set_facecolor(UNDEFINED)
+    axes.imshow(image, cmap=_map("gray"), vmin=low, vmax=max(high, low + 1e-9), interpolation="nearest")
+
+
+def _confidence(axes: "Axes", panel: Panel) -> None:
+    scale = f", 1 : {panel.factor}" if panel.factor > 1 else ""
+    axes.set_title(f"confidence (NCC){scale}")
+    axes.set_axis_off()
+    picture = axes.imshow(panel.ncc, cmap=_map(COLOURS), vmin=-1, vmax=1, interpolation="nearest")
+    assert axes.figure is not None
+    bar = axes.figure.colorbar(picture, ax=axes, ticks=[-1, -0.5, 0, 0.5, 1], shrink=0.9)
+    bar.ax.set_xlabel("grey: no value", fontsize=8)
+
+
+def _histogram(axes: "Axes", summary: Summary) -> None:
+    edges = np.linspace(-1, 1, BINS + 1)
+    share = np.array(summary.histogram) / max(1, summary.valid)
+    centres = (edges[1:] + edges[:-1]) / 2
+    axes.bar(centres, 100 * share, width=2 / BINS, color=_map(COLOURS)((centres + 1) / 2), edgecolor="#555555", lw=0.3)
+    axes.set_xlim(-1, 1)
+    axes.set_xlabel("NCC of pixels with a value")
+    axes.set_ylabel("% of them")
+    lines = [f"{name}: {value}" for name, value in facts(summary).items()]
+    axes.set_title("\n".join(lines), fontsize=8, loc="left")
+
+
+def _map(name: str) -> Any:
+    from matplotlib import colormaps
+
+    return colormaps[name].with_extremes(bad=UNDEFINED)

@@ -1,0 +1,866 @@
+"""Images in, maps out: Zarr and OME-Zarr, checked before a pixel is read.
+
+Nothing here deletes or replaces data that exists: metadata is put only where there is none, and a
+block is written only to the objects that its caller owns.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+
+from bigncc.errors import DoesNotFitError, InputError, RefusedError
+from bigncc.tiles import Roi, Shape, roi_shape
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from zarr import Group
+    from zarr.abc.store import Store
+    from zarr.types import AnyArray
+
+    Source = str | os.PathLike[str] | AnyArray | Group | Store
+
+SPATIAL = ("z", "y", "x")
+GREY = "grey"
+# what an array without names is taken for, and what it is if its last axis is said to be colours
+DEFAULT_AXES = {2: ("y", "x"), 3: SPATIAL, 4: ("c", *SPATIAL), 5: ("t", "c", *SPATIAL)}
+COLOUR_AXES = {3: ("y", "x", "c"), 4: (*SPATIAL, "c"), 5: ("t", *SPATIAL, "c")}
+# status code -> name and colour (RGBA): a viewer shows only the pixels that have no value
+STATUS = (
+    ("not computed", (0, 0, 0, 255)),
+    ("valid", (0, 0, 0, 0)),
+    ("too few valid samples", (128, 128, 128, 255)),
+    ("reference flat", (86, 180, 233, 255)),
+    ("moving flat", (230, 159, 0, 255)),
+    ("both flat", (0, 114, 178, 255)),
+    ("outside the moving view", (204, 121, 167, 255)),
+    ("window leaves the image", (64, 64, 64, 255)),
+    ("below numerical resolution", (213, 94, 0, 255)),
+)
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG})
+_TORN = re.compile(r"zarr\.[0-9a-f]{32}\.partial")
+
+
+class StorageFault(OSError):
+    """A stored object is not what was written."""
+
+
+class Readable(Protocol):
+    """What an image or a field must be able to do; `chunks` is the unit of decoding."""
+
+    @property
+    def shape(self) -> Shape: ...  # noqa: D102
+    @property
+    def dtype(self) -> np.dtype[Any]: ...  # noqa: D102
+    @property
+    def ndim(self) -> int: ...  # noqa: D102
+    @property
+    def chunks(self) -> Shape: ...  # noqa: D102
+    def __getitem__(self, key: Roi, /) -> NDArray[Any]: ...
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image of which not a pixel has been read yet.
+
+    Parameters
+    ----------
+    array : Readable
+        Samples in native byte order, after the choice of a channel.
+    axes : tuple of str
+        Names of the array's axes, out of t, c, z, y, x.
+    named : bool
+        Whether the file gave the names.
+    scale, translation : tuple of float
+        Per axis: extent of a pixel and centre of the first one, in `units`.
+    units : tuple of str or None
+        Per axis.
+    levels : tuple of tuple of int
+        Shapes of all levels of the pyramid.
+    url : str
+        Absolute path, or "" for what is not on disk.
+    level : int
+        Which of `levels` this is.
+    digest : str
+        SHA-256 of what was selected: array metadata, axes, scale, translation, level and channel.
+    calibrated : bool
+        Whether the file gave scale and translation.
+    """
+
+    array: Readable
+    axes: tuple[str, ...]
+    named: bool
+    scale: tuple[float, ...]
+    translation: tuple[float, ...]
+    units: tuple[str | None, ...]
+    levels: tuple[Shape, ...]
+    url: str
+    level: int
+    digest: str
+    calibrated: bool = True
+
+
+@dataclass(frozen=True)
+class _View:
+    """An array as the house wants it: native, C-ordered, one channel or components y first, faults with a place."""
+
+    array: Any
+    place: str
+    shape: Shape
+    dtype: np.dtype[Any]
+    chunks: Shape
+    axis: int | None = None
+    channel: int | str | None = None
+    reverse: bool = False
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __getitem__(self, key: Roi) -> NDArray[Any]:
+        full: list[slice | int] = list(key)
+        if self.reverse:
+            start, stop, _ = key[0].indices(self.shape[0])
+            full[0] = slice(self.shape[0] - stop, self.shape[0] - start)
+        if self.axis is not None:
+            full.insert(self.axis, self.channel if isinstance(self.channel, int) else slice(0, 3))
+        try:
+            block = np.asarray(self.array[tuple(full)])
+        except MemoryError:
+            raise
+        except Exception as error:  # each codec and store has its own exceptions
+            region = ", ".join(f"{s.start}:{s.stop}" for s in key)
+            message = f"{self.place} cannot be read at [{region}]: {_flat(error)}"
+            raise InputError(message) from error
+        if self.channel == GREY and self.axis is not None:
+            block = _grey(np.moveaxis(block, self.axis, 0))
+        return np.ascontiguousarray(block[::-1] if self.reverse else block, dtype=self.dtype)
+
+
+@dataclass(frozen=True)
+class _Npy:
+    """A ``.npy`` file, mapped anew at each access: a map that lives longer would be pickled with its contents."""
+
+    path: Path
+
+    def __getitem__(self, key: Roi) -> NDArray[Any]:
+        block: NDArray[Any] = np.load(self.path, mmap_mode="r", allow_pickle=False)[key]
+        return block
+
+
+class _Found(NamedTuple):
+    """An array and what its metadata says, before the choice of a channel."""
+
+    array: AnyArray
+    axes: tuple[str, ...]
+    named: bool
+    scale: tuple[float, ...]
+    translation: tuple[float, ...]
+    units: tuple[str | None, ...]
+    levels: tuple[Shape, ...]
+    labels: tuple[str, ...]
+    calibrated: bool
+
+
+def open_image(source: Source, *, level: int = 0, channel: int | str | None = None) -> Image:
+    """Open a Zarr array (v2, v3) or an OME-Zarr image (0.4, 0.5).
+
+    Parameters
+    ----------
+    source : path, zarr.Array, zarr.Group or zarr Store
+        A local path or a zarr object.
+    level : int
+        Level of the pyramid, 0 being the finest.
+    channel : int or str, optional
+        Index or omero label on the axis c, or 'grey' for RGB and RGBA of uint8 or uint16:
+        ``(77 R + 150 G + 29 B + 128) >> 8``. By default c stays as a batch.
+
+    Returns
+    -------
+    Image
+        Its array has shape ``[t, c, z] y, x``, in the order of the file.
+
+    Raises
+    ------
+    InputError
+        If it is no image, or none that can be correlated.
+    """
+    import zarr
+
+    node = _open(source)
+    found = _from_ome(node, level) if isinstance(node, zarr.Group) else _from_array(node, level, channel)
+    return _selected(found, _place(node), level, channel)
+
+
+def open_field(source: Source, *, components: Literal["forward", "reversed"] = "forward") -> Readable:
+    """Open a displacement field, of which component i belongs to array axis i.
+
+    Parameters
+    ----------
+    source : path or zarr object
+        A ``.npy`` file (mapped, never read whole), a ``.npz`` file (read whole) with one array or
+        one named ``field`` or ``displacement``, a Zarr array, or an OME-Zarr image (its finest level).
+    components : {'forward', 'reversed'}
+        'reversed' if the file has x first.
+
+    Returns
+    -------
+    Readable
+        Pixels, of shape ``(2, y, x)`` or ``(3, z, y, x)``.
+
+    Raises
+    ------
+    InputError
+        If it has another shape, or values that are not real numbers.
+    """
+    import zarr
+
+    if components not in ("forward", "reversed"):
+        message = f"components is {components!r}: forward or reversed is accepted"
+        raise InputError(message)
+    if isinstance(source, (str, os.PathLike)) and _local(source).suffix in (".npy", ".npz"):
+        array, place = _from_numpy(_local(source))
+        shape, dtype, chunks = array.shape, array.dtype, array.shape
+        array = _Npy(_local(source)) if isinstance(array, np.memmap) else array
+    else:
+        node = _open(source)
+        array = node if isinstance(node, zarr.Array) else _from_ome(node, 0).array
+        shape, dtype, chunks, place = array.shape, array.dtype, array.chunks, _place(array)
+    if (len(shape), shape[:1]) not in ((3, (2,)), (4, (3,))) or 0 in shape or dtype.kind not in "iuf":
+        found = f"{place} has shape {list(shape)} and dtype {dtype}"
+        message = f"{found}: real numbers [2, y, x] or [3, z, y, x] are accepted"
+        raise InputError(message)
+    native = dtype.newbyteorder("=")
+    return _View(array, place, tuple(shape), native, tuple(chunks), reverse=components == "reversed")
+
+
+def check_pair(reference: Image, moving: Image, *, same_grid: bool) -> list[str]:
+    """Refuse two images that cannot be compared pixel by pixel.
+
+    Parameters
+    ----------
+    reference, moving : Image
+        The pair.
+    same_grid : bool
+        Whether no transform relates them. With one, z, y and x may differ in extent and scale; the
+        caller checks z where the window, and so the transform, has no z.
+
+    Returns
+    -------
+    list of str
+        Notes: differences that move no pixel by 0.1 px, and what was assumed.
+
+    Raises
+    ------
+    InputError
+        If axes, lengths, units or grids differ.
+    """
+    notes = []
+    if reference.axes != moving.axes:
+        both = f"reference has axes ({', '.join(reference.axes)}) and moving ({', '.join(moving.axes)})"
+        if len(reference.axes) != len(moving.axes) or (reference.named and moving.named):
+            message = f"{both}: the same axes in the same order are accepted"
+            raise InputError(message)
+        notes.append(f"{both}, not all of them named by the files: taken for the same in this order")
+    lengths = zip(reference.axes, reference.array.shape, moving.array.shape, strict=True)
+    for axis, n, m in lengths:
+        if n != m and (same_grid or axis not in SPATIAL):
+            hint = ", or a transform (registration.transform)" if axis in SPATIAL else ""
+            message = f"axis {axis} has length {n} in reference and {m} in moving: equal lengths{hint} are accepted"
+            raise InputError(message)
+    return notes + (_check_grids(reference, moving) if same_grid else [])
+
+
+def _check_grids(reference: Image, moving: Image) -> list[str]:
+    if not (reference.calibrated and moving.calibrated):
+        silent = "moving" if reference.calibrated else "reference"
+        one = reference.calibrated or moving.calibrated
+        return [f"{silent} gives no pixel size: both are taken to lie on the same grid"] if one else []
+    notes = []
+    for i, axis in enumerate(reference.axes):
+        if axis not in SPATIAL:
+            continue
+        units = reference.units[i], moving.units[i]
+        if None not in units and units[0] != units[1]:
+            message = f"axis {axis} is in {units[0]} in reference and in {units[1]} in moving: one unit is accepted"
+            raise InputError(message)
+        first = (reference.translation[i] - moving.translation[i]) / moving.scale[i]
+        growth = reference.scale[i] / moving.scale[i] - 1
+        # linear in the index, hence largest at one of the ends
+        off = max(abs(first), abs(first + growth * (reference.array.shape[i] - 1)))
+        grids = (
+            f"axis {axis} has scale {reference.scale[i]:.9g}, translation {reference.translation[i]:.9g} in reference "
+            f"and {moving.scale[i]:.9g}, {moving.translation[i]:.9g} in moving, which differ by up to {off:.3g} px"
+        )
+        if not off < 0.1:
+            message = f"{grids}: less than 0.1 px, or a transform (registration.transform) is accepted"
+            raise InputError(message)
+        if off > 0:
+            notes.append(f"{grids}: ignored")
+    return notes
+
+
+def _flat(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def _grey(rgb: NDArray[Any]) -> NDArray[Any]:
+    # 256 * 255 + 128 still fits 16 bits
+    wide = np.uint16 if rgb.dtype.itemsize == 1 else np.uint32
+    red, green, blue = (band.astype(wide) for band in rgb)
+    grey: NDArray[Any] = (77 * red + 150 * green + 29 * blue + 128) >> 8
+    return grey
+
+
+def _place(node: AnyArray | Group) -> str:
+    text = str(node.store_path)
+    return str(Path(text.removeprefix("file://")).absolute()) if text.startswith("file://") else text
+
+
+def _local(source: str | os.PathLike[str]) -> Path:
+    text = os.fspath(source)
+    if text.startswith("file://"):
+        text = unquote(urlsplit(text).path)
+    if "://" in text:
+        message = f"{text} is an address: a local path or a zarr object is accepted"
+        raise InputError(message)
+    return Path(text).absolute()
+
+
+def _open(source: Source, *, read_only: bool = True) -> AnyArray | Group:
+    import zarr
+    from zarr.abc.store import Store
+    from zarr.storage import LocalStore
+
+    if isinstance(source, (zarr.Array, zarr.Group)):
+        return source
+    if isinstance(source, Store):
+        store, place = source, str(source)
+    elif not isinstance(source, (str, os.PathLike)):
+        message = f"the image is a {type(source).__name__}: a local path or a zarr object is accepted"
+        raise InputError(message)
+    else:
+        path = _local(source)
+        place = str(path)
+        if not path.is_dir():
+            what = "is a file" if path.exists() else "does not exist"
+            message = f"{place} {what}: the directory of a Zarr array or OME-Zarr image is accepted"
+            raise InputError(message)
+        store = LocalStore(path, read_only=read_only)
+    try:
+        # consolidated metadata may be older than what it summarises
+        return zarr.open(store=store, mode="r" if read_only else "r+", use_consolidated=False)
+    except Exception as error:  # mutated metadata raises anything from KeyError to RecursionError
+        message = f"{place} cannot be opened: a readable Zarr array or OME-Zarr image is accepted ({_flat(error)})"
+        raise InputError(message) from error
+
+
+def _from_ome(group: Group, level: int) -> _Found:
+    place, attributes = _place(group), group.attrs.asdict()
+    ome = attributes.get("ome", attributes)
+    ome = ome if isinstance(ome, dict) else {}
+    try:
+        document = dict(ome["multiscales"][0])
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise InputError(_what_is_there(group, ome)) from error
+    version = str(ome.get("version") or document.get("version") or ("0.5" if "ome" in attributes else "0.4"))
+    multiscale = _validated("Multiscale", document, version, place)
+    datasets, axes = multiscale.datasets, multiscale.axes
+    names = tuple({"time": "t", "channel": "c"}.get(axis.type, axis.name) for axis in axes)
+    if not set(names) <= {"t", "c", *SPATIAL}:
+        message = f"{place} has axes ({', '.join(names)}): axes out of t, c, z, y, x are accepted"
+        raise InputError(message)
+    if not 0 <= level < len(datasets):
+        there = ", ".join(f"{i} ({dataset.path})" for i, dataset in enumerate(datasets))
+        message = f"{place} has no level {level}: {there} is accepted"
+        raise InputError(message)
+    arrays = [_member(group, dataset.path, len(names)) for dataset in datasets]
+    scale, translation = [1.0] * len(names), [0.0] * len(names)
+    # those of the level come first, then those that all levels share
+    for step in (*datasets[level].coordinateTransformations, *(multiscale.coordinateTransformations or ())):
+        if step.type == "scale":
+            scale = [a * b for a, b in zip(scale, step.scale, strict=True)]
+            translation = [a * b for a, b in zip(translation, step.scale, strict=True)]
+        else:
+            translation = [a + b for a, b in zip(translation, step.translation, strict=True)]
+    if not all(0 < s < np.inf for s in scale) or not all(np.isfinite(translation)):
+        message = f"{place} has scale {scale} and translation {translation}: positive and finite numbers are accepted"
+        raise InputError(message)
+    labels = _labels(ome.get("omero"))
+    units, shapes = tuple(axis.unit for axis in axes), tuple(array.shape for array in arrays)
+    return _Found(arrays[level], names, True, tuple(scale), tuple(translation), units, shapes, labels, True)
+
+
+def _labels(omero: Any) -> tuple[str, ...]:
+    # display hints, which many files write without what the specification demands
+    channels = omero.get("channels") if isinstance(omero, dict) else None
+    return tuple(str(c.get("label")) for c in channels if isinstance(c, dict)) if isinstance(channels, list) else ()
+
+
+def _validated(model: str, document: dict[str, Any], version: str, place: str) -> Any:
+    from yaozarrs import v04, v05
+
+    if version not in ("0.4", "0.5"):
+        message = f"{place} is OME-Zarr {version}: 0.4 and 0.5 are accepted"
+        raise InputError(message)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about units it does not know
+            return getattr(v04 if version == "0.4" else v05, model).model_validate(document)
+    except ValueError as error:
+        _, _, text = str(error).partition("\n")
+        message = f"{place} is not valid OME-Zarr {version}: {' '.join(text.partition(' [type=')[0].split())}"
+        raise InputError(message) from error
+
+
+def _member(group: Group, path: str, ndim: int) -> AnyArray:
+    place = _place(group)
+    if not path or path.startswith("/") or ".." in path.split("/") or any(c in path for c in ("\\", ":", "\0")):
+        message = f"{place} names a level {path!r}: a relative path inside of the image is accepted"
+        raise InputError(message)
+    try:
+        array = group[path]
+        shape = getattr(array, "shape", None)
+    except Exception as error:  # as in _open
+        message = f"{place}/{path} cannot be opened: a readable Zarr array is accepted ({_flat(error)})"
+        raise InputError(message) from error
+    if shape is None or len(shape) != ndim:
+        what = "a group" if shape is None else f"of shape {list(shape)}"
+        message = f"{place}/{path} is {what}: an array of {ndim} axes is accepted"
+        raise InputError(message)
+    return array  # type: ignore[return-value]
+
+
+def _what_is_there(group: Group, ome: Any) -> str:
+    from zarr import Group
+
+    kinds = {"plate": "an HCS plate", "well": "a well of an HCS plate", "labels": "a list of label images"}
+    kinds["bioformats2raw.layout"] = "a bioformats2raw collection"
+    kind = next((kinds[key] for key in kinds if key in ome), "a Zarr group without OME-Zarr image")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about files that are no Zarr
+        try:
+            names = sorted(name + "/" * isinstance(node, Group) for name, node in group.members())
+        except Exception as error:  # as in _open
+            names = [f"something that cannot be opened ({_flat(error)})"]
+    there = ", ".join(names[:10] or ["nothing"]) + ", ..." * (len(names) > 10)
+    return f"{_place(group)} is {kind} that holds {there}: the path of one image or array is accepted"
+
+
+def _from_array(array: AnyArray, level: int, channel: int | str | None) -> _Found:
+    place, shape = _place(array), array.shape
+    if level != 0:
+        message = f"{place} is an array and has no level {level}: 0 is accepted"
+        raise InputError(message)
+    given = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS") or ()
+    axes = tuple(str(name) for name in given) if isinstance(given, (list, tuple)) else ()
+    named = len(axes) == len(shape) == len(set(axes)) and set(axes) <= {"t", "c", *SPATIAL}
+    colour = not named and len(shape) in COLOUR_AXES and shape[-1] in (3, 4)
+    if colour and channel is None:
+        message = (
+            f"{place} has shape {list(shape)}, which looks like a colour image taken for a stack: "
+            f"channel=grey or a channel number from 0 to {shape[-1] - 1} is accepted"
+        )
+        raise InputError(message)
+    if not named:
+        axes = (COLOUR_AXES if colour else DEFAULT_AXES).get(len(shape), ())
+    if not axes:
+        message = f"{place} has {len(shape)} axes: 2 to 5 are accepted"
+        raise InputError(message)
+    n = len(shape)
+    return _Found(array, axes, named, (1.0,) * n, (0.0,) * n, (None,) * n, (shape,), (), False)
+
+
+def _selected(found: _Found, url: str, level: int, channel: int | str | None) -> Image:
+    array, axes, place = found.array, found.axes, _place(found.array)
+    dtype = np.dtype(np.uint8) if array.dtype.kind == "b" else array.dtype.newbyteorder("=")
+    if dtype.kind not in "iuf":
+        message = f"{place} has dtype {array.dtype}: integers, floats and bool are accepted"
+        raise InputError(message)
+    axis, pick = None, None
+    if channel is not None:
+        axis, pick = axes.index("c") if "c" in axes else None, _channel(found, channel)
+
+    def left(values: Any) -> Any:
+        return tuple(value for i, value in enumerate(values) if i != axis)
+
+    view = _View(array, place, left(array.shape), dtype, left(array.chunks), axis, pick)
+    kept = left(axes)
+    if len(kept) < 2 or not set(kept[-2:]) <= set(SPATIAL):
+        message = f"{place} has axes ({', '.join(kept)}): at least two, the last of them in space, are accepted"
+        raise InputError(message)
+    if 0 in array.shape:
+        message = f"{place} has shape {list(array.shape)}: at least one sample per axis is accepted"
+        raise InputError(message)
+    scale, translation, levels = left(found.scale), left(found.translation), tuple(left(s) for s in found.levels)
+    chosen = {"axes": kept, "scale": scale, "translation": translation, "level": level, "channel": pick}
+    digest, units = _digest(array, chosen), left(found.units)
+    where = url if str(array.store_path).startswith("file://") else ""
+    return Image(view, kept, found.named, scale, translation, units, levels, where, level, digest, found.calibrated)
+
+
+def _digest(array: AnyArray, chosen: dict[str, Any]) -> str:
+    from zarr.core.buffer import default_buffer_prototype
+
+    documents = array.metadata.to_buffer_dict(default_buffer_prototype())
+    document = json.loads(documents["zarr.json" if "zarr.json" in documents else ".zarray"].to_bytes())
+    document.pop("attributes", None)  # nothing is computed from them
+    return hashlib.sha256(json.dumps({**chosen, "array": document}, sort_keys=True).encode()).hexdigest()
+
+
+def _channel(found: _Found, channel: int | str) -> int | str:
+    place, labels = _place(found.array), found.labels
+    if "c" not in found.axes:
+        there = f"{place} has axes ({', '.join(found.axes)}) and so no channel {channel!r}"
+        message = f"{there}: an image with an axis c is accepted"
+        raise InputError(message)
+    count = found.array.shape[found.axes.index("c")]
+    if channel == GREY:
+        if count in (3, 4) and found.array.dtype.kind == "u" and found.array.dtype.itemsize <= 2:
+            return GREY
+        there = f"{place} has {count} channels of {found.array.dtype}"
+        message = f"{there}: for channel=grey, 3 or 4 of uint8 or uint16 are accepted"
+        raise InputError(message)
+    index = labels.index(channel) if isinstance(channel, str) and labels.count(channel) == 1 else channel
+    if isinstance(index, str) or not 0 <= index < count:
+        named = f" or one of {', '.join(labels)}" if labels else ""
+        message = f"{place} has no channel {channel!r}: a number from 0 to {count - 1}{named} is accepted"
+        raise InputError(message)
+    return index
+
+
+def _from_numpy(path: Path) -> tuple[Any, str]:
+    try:
+        if path.suffix == ".npy":
+            return np.load(path, mmap_mode="r", allow_pickle=False), str(path)
+        with np.load(path, allow_pickle=False) as file:
+            names = [name for name in file.files if len(file.files) == 1 or name in ("field", "displacement")]
+            if len(names) == 1:
+                return file[names[0]], str(path)
+            there = ", ".join(file.files)
+    except Exception as error:  # zip and header faults have many classes
+        message = f"{path} cannot be read: a .npy or .npz file of plain numbers is accepted ({_flat(error)})"
+        raise InputError(message) from error
+    message = f"{path} holds {there or 'nothing'}: one array, or one named field or displacement, is accepted"
+    raise InputError(message)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the maps look like on disk.
+
+    Parameters
+    ----------
+    shape, chunks : tuple of int
+        Per axis, pixels.
+    axes : tuple of str
+        Names out of t, c, z, y, x.
+    scale, translation : tuple of float
+        Per axis, in `units`.
+    units : tuple of str or None
+        Per axis.
+    name : str
+        What a viewer shows.
+    """
+
+    shape: Shape
+    chunks: Shape
+    axes: tuple[str, ...]
+    scale: tuple[float, ...]
+    translation: tuple[float, ...]
+    units: tuple[str | None, ...]
+    name: str
+
+
+@dataclass(frozen=True)
+class Output:
+    """An open output: `maps` holds "ncc" and "status", `attributes` what bigncc keeps in it."""
+
+    url: str
+    maps: dict[str, AnyArray]
+    attributes: dict[str, Any]
+    layout: Layout
+
+
+def create_output(url: str | os.PathLike[str], layout: Layout, attributes: dict[str, Any]) -> None:
+    """Put the metadata of an output where there is none.
+
+    Whoever comes makes the same bytes from the same arguments, and what is there stays: a second
+    call, or one after a kill, adds what is missing.
+
+    Parameters
+    ----------
+    url : path
+        A local directory: absent, empty, or an output of the same plan.
+    layout : Layout
+        Of every map.
+    attributes : dict
+        With ``plan_id`` and ``state``; becomes the group's attribute ``bigncc``.
+
+    Raises
+    ------
+    RefusedError
+        If something else is there; nothing was touched.
+    InputError
+        If the directory cannot be written or the layout cannot be said in OME-Zarr.
+    DoesNotFitError
+        If the disk is full.
+    """
+    from zarr.core.sync import sync
+    from zarr.storage import LocalStore
+
+    path = _local(url)
+    documents = _documents(layout, attributes, str(path))
+    with _explained(str(path), _FULL, _FORBIDDEN):
+        _refuse_foreign(path, str(attributes["plan_id"]))
+        store = LocalStore(path)
+        for key, document in documents.items():  # the group first: from then on the directory is ours
+            if not sync(store.exists(key)):
+                sync(store.set_if_not_exists(key, document))
+            if not sync(store.exists(key)):  # zarr keeps quiet about a file where a directory should be
+                message = f"{path}/{key} cannot be created: a directory that only bigncc writes to is accepted"
+                raise RefusedError(message)
+
+
+def check_vacant(url: str | os.PathLike[str]) -> None:
+    """Raise RefusedError unless `url` is a path that does not exist or an empty directory."""
+    if not _vacant(_local(url)):
+        message = f"{_local(url)} exists: a path that does not exist or an empty directory is accepted"
+        raise RefusedError(message)
+
+
+def _vacant(path: Path) -> bool:
+    if not path.exists():
+        return True
+    # a kill within the very first write leaves nothing but zarr's temporary file
+    return path.is_dir() and all(_TORN.fullmatch(entry.name) for entry in path.iterdir())
+
+
+def _refuse_foreign(path: Path, plan_id: str) -> None:
+    if _vacant(path):
+        return
+    accepted = "a path that does not exist, an empty directory or an output of the same plan is accepted"
+    try:
+        found = _own_group(path, read_only=True).attrs["bigncc"]["plan_id"]  # type: ignore[index, call-overload]
+    except (InputError, KeyError) as error:
+        message = f"{path} exists and is no output of bigncc: {accepted}"
+        raise RefusedError(message) from error
+    if found != plan_id:
+        message = f"{path} belongs to plan {found} and not to plan {plan_id}: {accepted}"
+        raise RefusedError(message)
+
+
+def write_image(url: str | os.PathLike[str], samples: NDArray[Any], axes: tuple[str, ...], name: str) -> None:
+    """Write an image that is in memory as OME-Zarr 0.5.
+
+    Parameters
+    ----------
+    url : path
+        A local directory, absent or empty.
+    samples : ndarray
+        Of shape ``[t, c, z] y, x``, as `axes` says.
+    axes : tuple of str
+        Names out of t, c, z, y, x.
+    name : str
+        What a viewer shows.
+
+    Raises
+    ------
+    RefusedError
+        If something is there; nothing was touched.
+    """
+    import zarr
+    from zarr.storage import LocalStore
+
+    path, n = _local(url), samples.ndim
+    chunks = tuple(
+        min(length, 512) if axis in ("y", "x") else 1 for axis, length in zip(axes, samples.shape, strict=True)
+    )
+    layout = Layout(samples.shape, chunks, axes, (1.0,) * n, (0.0,) * n, (None,) * n, name)
+    image, _ = _metadata(layout)
+    _validated("Image", image, "0.5", str(path))
+    with _explained(str(path), _FULL, _FORBIDDEN):
+        check_vacant(path)
+        group = zarr.create_group(LocalStore(path), attributes={"ome": image})
+        group.create_array("0", data=samples, chunks=chunks, dimension_names=axes)
+
+
+def _metadata(layout: Layout) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what OME-Zarr says of the map and of its status."""
+    kinds = {"t": "time", "c": "channel"}
+    axes: list[dict[str, str]] = [
+        {"name": axis, "type": kinds.get(axis, "space")} | ({"unit": unit} if unit else {})
+        for axis, unit in zip(layout.axes, layout.units, strict=True)
+    ]
+    steps = [
+        {"type": "scale", "scale": list(layout.scale)},
+        {"type": "translation", "translation": list(layout.translation)},
+    ]
+    multiscale = {"name": layout.name, "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": steps}]}
+    label = {
+        "colors": [{"label-value": code, "rgba": list(rgba)} for code, (_, rgba) in enumerate(STATUS)],
+        "properties": [{"label-value": code, "name": name} for code, (name, _) in enumerate(STATUS)],
+        "source": {"image": "../../"},
+    }
+    image = {"version": "0.5", "multiscales": [multiscale]}
+    return image, {"version": "0.5", "multiscales": [{**multiscale, "name": "status"}], "image-label": label}
+
+
+def _documents(layout: Layout, attributes: dict[str, Any], place: str) -> dict[str, Any]:
+    """Return every metadata file by its key, made in memory so that creating it is a plain put."""
+    import zarr
+    from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
+    from zarr.storage import MemoryStore
+
+    image, status = _metadata(layout)
+    _validated("LabelImage", status, "0.5", place)
+    documents: dict[str, Any] = {}
+    own = json.loads(json.dumps(attributes, sort_keys=True))
+    root = zarr.create_group(MemoryStore(documents), attributes={"ome": image, "bigncc": own})
+    root.create_group("labels", attributes={"ome": {"version": "0.5", "labels": ["status"]}})
+    root.create_group("labels/status", attributes={"ome": status})
+    for name, dtype, fill in (("0", "float32", np.nan), ("labels/status/0", "uint8", 0)):
+        root.create_array(
+            name,
+            shape=layout.shape,
+            chunks=layout.chunks,
+            dtype=dtype,
+            fill_value=fill,
+            dimension_names=layout.axes,
+            serializer=BytesCodec(),
+            compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec()],
+        )
+    return documents
+
+
+def _own_group(url: str | os.PathLike[str], *, read_only: bool) -> Group:
+    import zarr
+
+    node = _open(url, read_only=read_only)
+    if not isinstance(node, zarr.Group) or not isinstance(node.attrs.get("bigncc"), dict):
+        message = f"{_place(node)} is no output of bigncc: a directory that bigncc made is accepted"
+        raise InputError(message)
+    return node
+
+
+def open_output(url: str | os.PathLike[str]) -> Output:
+    """Open an output for reading and writing; InputError if it is none or lacks an array."""
+    group = _own_group(url, read_only=False)
+    found = _from_ome(group, 0)
+    arrays = {"ncc": found.array, "status": _member(group, "labels/status/0", len(found.axes))}
+    # a chunk that is all fill must exist too, or it could not be told from one that was never computed
+    maps = {name: array.with_config({"write_empty_chunks": True}) for name, array in arrays.items()}
+    attributes: dict[str, Any] = group.attrs.asdict()
+    name = str(attributes["ome"]["multiscales"][0].get("name"))
+    shape, chunks = found.array.shape, found.array.chunks
+    layout = Layout(shape, chunks, found.axes, found.scale, found.translation, found.units, name)
+    return Output(_place(group), maps, attributes["bigncc"], layout)
+
+
+def update_attributes(url: str | os.PathLike[str], attributes: dict[str, Any]) -> None:
+    """Replace what bigncc keeps in the output at `url`, in one rename; other attributes stay."""
+    group = _own_group(url, read_only=False)
+    with _explained(_place(group), _FULL, _FORBIDDEN):
+        group.attrs["bigncc"] = json.loads(json.dumps(attributes, sort_keys=True))
+
+
+def write(array: AnyArray, roi: Roi, block: NDArray[Any]) -> None:
+    """Write `block` to `roi`, which must be whole objects of `array`.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        A map of an open output.
+    roi : tuple of slice
+        Pixels; each start is a multiple of the object's extent, each stop too or the array's end.
+    block : ndarray
+        Of the shape of `roi` and the dtype of `array`.
+
+    Raises
+    ------
+    ValueError
+        If it is not so: two writers within one object lose each other's pixels.
+    DoesNotFitError
+        If the disk is full or has become read-only.
+    """
+    _object_indices(array, roi)
+    if block.shape != roi_shape(roi) or block.dtype != array.dtype:
+        message = f"a block {block.dtype} {block.shape} is not {array.dtype} {roi_shape(roi)}"
+        raise ValueError(message)
+    with _explained(_place(array), _FULL | {errno.EROFS}, frozenset()):
+        array[roi] = block
+
+
+def stored(array: AnyArray, roi: Roi) -> Iterator[bytes]:
+    """Yield the stored objects of `roi` in row-major order, each proven by its checksum.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        A map of an open output.
+    roi : tuple of slice
+        As for `write`.
+
+    Yields
+    ------
+    bytes
+        The whole object, the checksum (crc32c, 4 bytes, little-endian) included.
+
+    Raises
+    ------
+    StorageFault
+        If an object is absent, empty or differs from its checksum.
+    """
+    import google_crc32c
+    from zarr.core.buffer import default_buffer_prototype
+    from zarr.core.sync import sync
+
+    for index in _object_indices(array, roi):
+        target = array.store_path / array.metadata.encode_chunk_key(index)
+        found = sync(target.store.get(target.path, default_buffer_prototype()))
+        data = b"" if found is None else found.to_bytes()
+        if len(data) <= 4 or google_crc32c.value(data[:-4]) != int.from_bytes(data[-4:], "little"):
+            what = "is absent" if found is None else f"({len(data)} bytes) differs from its checksum"
+            message = f"{str(target).removeprefix('file://')} {what}"
+            raise StorageFault(message)
+        yield data
+
+
+def _object_indices(array: AnyArray, roi: Roi) -> Iterator[Shape]:
+    extent = array.shards or array.chunks
+    whole = [
+        0 <= s.start < s.stop <= n and s.start % e == 0 and (s.stop % e == 0 or s.stop == n)
+        for s, e, n in zip(roi, extent, array.shape, strict=True)
+    ]
+    if not all(whole):
+        message = f"{roi} is not made of whole objects {extent} of an array {array.shape}"
+        raise ValueError(message)
+    return product(*(range(s.start // e, -(-s.stop // e)) for s, e in zip(roi, extent, strict=True)))
+
+
+@contextmanager
+def _explained(place: str, full: frozenset[int], forbidden: frozenset[int]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in full:
+            message = f"{place} cannot be written ({error.strerror}): run again when there is space"
+            raise DoesNotFitError(message) from error
+        if error.errno in forbidden:
+            message = f"{place} cannot be written ({error.strerror}): a path in a writable directory is accepted"
+            raise InputError(message) from error
+        raise

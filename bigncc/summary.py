@@ -1,0 +1,114 @@
+"""Mergeable statistics of a block: merging is exact, in any order and any grouping.
+
+A coefficient r counts as the integer ``round(r * 2**24)``, so that sums never round.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import reduce
+from typing import Any
+
+STATUS = (
+    "not computed",
+    "valid",
+    "too few valid samples",
+    "reference flat",
+    "moving flat",
+    "both flat",
+    "outside the moving image's view",
+    "window leaves the image",
+    "below numerical resolution",
+)
+BINS = 64
+UNIT = 2**24
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts per status and statistics of the pixels whose status is 1.
+
+    Parameters
+    ----------
+    counts : tuple of int
+        Pixels per status 0 to 8.
+    total, squares : int
+        Sums of ``round(r * 2**24)`` and of ``round(r**2 * 2**24)``.
+    low, high : float
+        Extremes of r; +inf and -inf where there is none.
+    histogram : tuple of int
+        Pixels in 64 equal bins over [-1, 1], the last one closed.
+    """
+
+    counts: tuple[int, ...] = (0,) * len(STATUS)
+    total: int = 0
+    squares: int = 0
+    low: float = math.inf
+    high: float = -math.inf
+    histogram: tuple[int, ...] = (0,) * BINS
+
+    def __add__(self, other: "Summary") -> "Summary":
+        return Summary(
+            tuple(a + b for a, b in zip(self.counts, other.counts, strict=True)),
+            self.total + other.total,
+            self.squares + other.squares,
+            min(self.low, other.low),
+            max(self.high, other.high),
+            tuple(a + b for a, b in zip(self.histogram, other.histogram, strict=True)),
+        )
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels of any status."""
+        return sum(self.counts)
+
+    @property
+    def valid(self) -> int:
+        """Number of pixels whose status is 1."""
+        return self.counts[1]
+
+    @property
+    def mean(self) -> float:
+        """Mean of r over valid pixels; NaN where there is none."""
+        return self.total / UNIT / self.valid if self.valid else math.nan
+
+    @property
+    def std(self) -> float:
+        """Population standard deviation of r over valid pixels; NaN where there is none."""
+        if not self.valid:
+            return math.nan
+        return math.sqrt(max(0.0, self.squares / UNIT / self.valid - self.mean**2))
+
+    def quantile(self, q: float) -> float:
+        """Value below which a share `q` of the valid pixels lies, linear within a bin of 1/32."""
+        if not self.valid:
+            return math.nan
+        wanted, below = q * self.valid, 0
+        for index, n in enumerate(self.histogram):
+            if n and below + n >= wanted:
+                inside = -1 + (index + (wanted - below) / n) * 2 / BINS
+                return min(max(inside, self.low), self.high)
+            below += n
+        return self.high
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold; infinite extremes become None."""
+        values = asdict(self)
+        return {k: None if isinstance(v, float) and math.isinf(v) else v for k, v in values.items()}
+
+
+def from_dict(values: dict[str, Any]) -> Summary:
+    """Return the `Summary` that `to_dict` was called on."""
+    return Summary(
+        tuple(values["counts"]),
+        values["total"],
+        values["squares"],
+        math.inf if values["low"] is None else values["low"],
+        -math.inf if values["high"] is None else values["high"],
+        tuple(values["histogram"]),
+    )
+
+
+def merge(summaries: Iterable[Summary]) -> Summary:
+    """Return the summary of all blocks together."""
+    return reduce(Summary.__add__, summaries, Summary())

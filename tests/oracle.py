@@ -1,0 +1,101 @@
+"""The definition of the map, pixel by pixel, in exact arithmetic; no cleverness."""
+
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from itertools import product
+from math import isfinite, isnan
+
+import numpy as np
+
+from bigncc import Window
+
+
+def continued(index: int, length: int, border: str) -> int | None:
+    """Where scipy.ndimage finds the sample at `index` of a line; None outside."""
+    if 0 <= index < length:
+        return index
+    if border == "nearest":
+        return min(max(index, 0), length - 1)
+    if border == "reflect":  # d c b a | a b c d | d c b a
+        index %= 2 * length
+        return index if index < length else 2 * length - 1 - index
+    if border == "mirror":  # d c b | a b c d | c b a
+        if length == 1:
+            return 0
+        index %= 2 * (length - 1)
+        return index if index < length else 2 * (length - 1) - index
+    return None
+
+
+def samples(f, g, vf, vg, window, centre):
+    """The valid pairs of the window at `centre`, how many it could have, and whether it leaves the image."""
+    pairs, possible, leaves = [], 0, False
+    for offset in product(*(range(-r, r + 1) for r in window.radius)):
+        place = tuple(c + o for c, o in zip(centre, offset))
+        inside = all(0 <= p < n for p, n in zip(place, f.shape))
+        leaves |= not inside
+        if not inside and window.border in ("shrink", "valid"):
+            continue
+        possible += 1
+        if not inside and window.border == "constant":
+            pairs.append((Fraction(window.cval), Fraction(window.cval)))
+            continue
+        at = tuple(continued(p, n, window.border) for p, n in zip(place, f.shape))
+        a, b = f[at].item(), g[at].item()
+        if vf[at] == 1 and vg[at] == 1 and isfinite(a) and isfinite(b):
+            pairs.append((Fraction(a), Fraction(b)))
+    return pairs, possible, leaves
+
+
+def moments(pairs):
+    """n^2 times covariance and both variances, exactly."""
+    n = len(pairs)
+    f, g = (sum(values) for values in zip(*pairs))
+    ff, gg, fg = (sum(values) for values in zip(*((a * a, b * b, a * b) for a, b in pairs)))
+    return n * fg - f * g, n * ff - f * f, n * gg - g * g
+
+
+def pixel(f, g, vf, vg, window, centre):
+    """(r as Decimal or None, status) of one pixel of 2-D or 3-D images; floats have no status 8 here."""
+    pairs, possible, leaves = samples(f, g, vf, vg, window, centre)
+    n = len(pairs)
+    if leaves and window.border == "valid":
+        return None, 7
+    if n < 2 or n < window.min_valid_fraction * possible:
+        return None, 6 if vg[centre] == 2 else 2
+    cov, va, vb = moments(pairs)
+    flat = [v == 0 or v < Fraction(std) ** 2 * n * n for v, std in zip((va, vb), window.deviations)]
+    if any(flat):
+        value = None if isnan(window.flat) else Decimal(0)
+        return value, 5 if all(flat) else (3 if flat[0] else 4)
+    return coefficient(cov, va, vb), 1
+
+
+def coefficient(cov, va, vb):
+    """cov / sqrt(va vb) to 60 digits."""
+    with localcontext() as context:
+        context.prec = 60
+        square = cov * cov / (va * vb)
+        root = (Decimal(square.numerator) / Decimal(square.denominator)).sqrt()
+        return -root if cov < 0 else root
+
+
+def maps(f, g, window: Window, vf=None, vg=None):
+    """The oracle for every pixel: a list of values and an array of status codes."""
+    vf = np.ones(f.shape, np.uint8) if vf is None else vf
+    vg = np.ones(g.shape, np.uint8) if vg is None else vg
+    results = [pixel(f, g, vf, vg, window, centre) for centre in np.ndindex(f.shape)]
+    return [r for r, _ in results], np.array([s for _, s in results], np.uint8).reshape(f.shape)
+
+
+def assert_rounded(got: np.ndarray, exact) -> None:
+    """Each float32 is within 0.5 ulp (1 + 2^-26) of the exact value, NaN is the canonical one, and no zero is -0.0."""
+    for value, r in zip(got.ravel(), exact, strict=True):
+        if r is None:
+            assert value.view(np.uint32) == 0x7FC00000, value
+            continue
+        assert not (value == 0 and np.signbit(value))
+        ulp = Decimal(float(np.spacing(np.abs(value)))) if value else Decimal(2) ** -149
+        # the spacing below a power of two is half of that above
+        error = abs(Decimal(float(value)) - r)
+        assert error <= ulp / 2 * (1 + Decimal(2) ** -26), (value, r, error / ulp)

@@ -1,0 +1,215 @@
+"""The tiling cannot be seen: numpy, dask with any chunks and tiles agree to the bit."""
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import bigncc
+from bigncc import Displacement, Translation, Window
+from bigncc.errors import InputError
+from bigncc.kernel import local
+from bigncc.lazy import Pair, block_mean, each, merged, tile
+from bigncc.tiles import Plan, roi_shape
+from tests import strategies
+
+DTYPES = ("uint8", "int16", ">u2", "bool", "float32", "float64", "int32")
+
+
+def bits(array):
+    return np.ascontiguousarray(array).view(f"u{array.itemsize}")
+
+
+def same(one, two):
+    for name in ("ncc", "status"):
+        np.testing.assert_array_equal(bits(one[name]), bits(two[name]), err_msg=name)
+
+
+@st.composite
+def transforms(draw, shape):
+    """None, a shift (whole or not), or a rough displacement with nodes that nobody measured."""
+    kind = draw(st.sampled_from(("none", "whole", "shift", "field")))
+    if kind == "none":
+        return None
+    numbers = st.integers(-4, 4) if kind == "whole" else st.floats(-4, 4, width=32)
+    if kind != "field":
+        return Translation(tuple(draw(numbers) for _ in shape))
+    step = draw(st.integers(1, 5))
+    nodes = tuple(n // step + 1 for n in shape)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    field = rng.normal(0, 2, (len(shape), *nodes))
+    field[rng.random(field.shape) < 0.02] = np.inf
+    return Displacement(field, step=step, origin=draw(st.integers(-2, 2)))
+
+
+@st.composite
+def cases(draw):
+    """A pair, all that belongs to it, and two different chunkings of it."""
+    ndim = draw(st.sampled_from((2, 2, 2, 3)))
+    batch = draw(st.sampled_from(((), (), (2,))))
+    spatial = (19, 26) if ndim == 2 else (5, 9, 11)
+    shape = batch + spatial
+    transform = draw(transforms(spatial))
+    extent = spatial if transform is None else tuple(n + draw(st.integers(-2, 3)) for n in spatial)
+    dtypes = (draw(st.sampled_from(DTYPES)),)
+    f, g = draw(strategies.images(shape, dtypes)), draw(strategies.images(batch + extent, dtypes))
+    window = draw(strategies.windows(ndim, shape))
+    masks = {}
+    for name, image in (("reference_mask", f), ("moving_mask", g)):
+        if draw(st.booleans()):
+            masks[name] = np.random.default_rng(draw(st.integers(0, 99))).random(image.shape) < 0.8
+    options = {
+        "transform": transform,
+        "order": draw(st.sampled_from((0, 1, 3))),
+        "nodata": draw(st.sampled_from((None, 0, 7.25))),
+        "pivot": (1.5, -2.0) if draw(st.booleans()) else None,
+        **masks,
+    }
+    chunks = tuple(tuple(draw(strategies.chunkings(n)) for n in image.shape) for image in (f, g))
+    return f, g, window, options, chunks
+
+
+@given(cases())
+@settings(max_examples=300)
+def test_chunks_cannot_be_seen(case):
+    f, g, window, options, chunks = case
+    whole = bigncc.local_maps(f, g, window, **options)
+    pieces = bigncc.local_maps(
+        da.from_array(f, chunks=chunks[0], name=False), da.from_array(g, chunks=chunks[1], name=False), window, **options
+    )
+    assert all(isinstance(array, da.Array) for array in pieces.values())
+    with dask.config.set(scheduler="threads"):
+        got = dict(zip(pieces, dask.compute(*pieces.values()), strict=True))
+    same(whole, got)
+    assert whole["ncc"].shape == f.shape
+    assert (whole["ncc"].dtype, whole["status"].dtype) == (np.float32, np.uint8)
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_tiles_cannot_be_seen(data):
+    f, g, window, options, _ = data.draw(cases())
+    options = {**options, "pivot": (1.5, -2.0), "nodata": None, "reference_mask": None, "moving_mask": None}
+    whole = bigncc.local_maps(f, g, window, **options)
+    batch = f.ndim - window.ndim
+    objects = (1,) * batch + tuple(data.draw(st.integers(1, n)) for n in f.shape[batch:])
+    extent = tuple(o * data.draw(st.integers(1, 3)) for o in objects)
+    plan = Plan(f.shape, objects, extent, (0,) * batch + window.radius, (0,) * f.ndim, f.shape)
+    pair = Pair(da.from_array(f, chunks=7), da.from_array(g, chunks=5))
+    got = {"ncc": np.zeros(f.shape, np.float32), "status": np.zeros(f.shape, np.uint8)}
+    summaries = []
+    for index in range(len(plan)):
+        blocks = tile(
+            pair, window, options["pivot"], plan[index], plan.origin, objects, options["transform"], options["order"]
+        )
+
+        def keep(block, roi):
+            got["ncc"][roi], got["status"][roi] = block.ncc, block.status
+            return block.summary
+
+        summaries += each(blocks, keep, tuple(s.start for s in plan[index].write))
+    same(whole, got)
+    assert sum(s.pixels for s in summaries) == f.size
+
+
+def test_a_block_pulls_from_where_the_field_says_however_far():
+    rng = np.random.default_rng(1)
+    f, g = rng.integers(0, 255, (2, 60, 60), dtype=np.uint8)
+    field = np.zeros((2, 60, 60))
+    field[:, 13, 17] = 40  # one vector that would make a block read nearly the whole image
+    transform = Displacement(field)
+    whole = bigncc.local_maps(f, g, 5, transform=transform)
+    got = bigncc.local_maps(da.from_array(f, chunks=16), g, 5, transform=transform)
+    same(whole, dict(zip(got, dask.compute(*got.values()), strict=True)))
+
+
+def test_the_kernel_is_what_is_computed():
+    f, g = (strategies.image(seed, (40, 50), "uint16", "noise") for seed in (1, 2))
+    block = local(f, g, Window(7))
+    same({"ncc": block.ncc, "status": block.status}, bigncc.local_maps(f, g, 7))
+    np.testing.assert_array_equal(bits(bigncc.ncc(f, g)), bits(block.ncc))
+
+
+def test_nothing_is_computed_before_it_is_asked_for():
+    def fail(block):
+        raise AssertionError("a block was computed")
+
+    image = da.from_array(np.zeros((40, 40)), chunks=20).map_blocks(fail, meta=np.zeros((0, 0)))
+    result = bigncc.local_maps(image, image, 5)
+    assert result["ncc"].shape == (40, 40)
+    with pytest.raises(AssertionError, match="a block was computed"):
+        result["ncc"].compute()
+
+
+def test_pulled_pixels_without_a_partner_say_so():
+    f = strategies.image(1, (20, 20), "uint8", "noise")
+    result = bigncc.local_maps(f, f, 3, transform=Translation((0, 15)))
+    assert (result["status"][:, 7:] == 6).all()
+    assert (result["status"][:, :5] == 1).all()
+
+
+def test_masks_of_the_spatial_shape_hold_for_all_batches():
+    f, g = (strategies.image(seed, (3, 20, 20), "uint8", "noise") for seed in (1, 2))
+    mask = np.random.default_rng(0).random((20, 20)) < 0.7
+    one = bigncc.local_maps(f, g, 5, reference_mask=mask)
+    same(one, bigncc.local_maps(f, g, 5, reference_mask=np.broadcast_to(mask, f.shape)))
+
+
+def test_nodata_can_differ_between_the_images():
+    f, g = (strategies.image(seed, (20, 20), "uint8", "levels") for seed in (1, 2))
+    one = bigncc.local_maps(f, g, 5, nodata=(1, None))
+    same(one, bigncc.local_maps(f, g, 5, reference_mask=f != 1))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "options", "sentence"),
+    [
+        (((9, 9), (9, 8)), {}, r"the images have shapes \[9, 9\] and \[9, 8\]: equal shapes are accepted"),
+        (((9, 9), (1, 9)), {}, "equal shapes"),
+        (((2, 9, 9), (3, 9, 9)), {"transform": Translation((1, 1))}, "equal axes in front of the window's"),
+        (((9, 9), (9, 9)), {"window": 11}, r"window.size is \[11, 11\], larger than the image of \[9, 9\]"),
+        (((9,), (9,)), {}, "at least 2 axes are accepted"),
+        (((9, 9, 3), (9, 9, 3)), {"window": 3}, "a colour image: one channel of it is accepted"),
+        (((9, 9), (9, 9)), {"maps": ("ncc", "p")}, "maps has 'p': ncc, status are accepted"),
+        (((9, 9), (9, 9)), {"reference_mask": np.ones((3, 3), bool)}, r"the mask has shape \[3, 3\]"),
+        (((9, 9), (9, 9)), {"moving_mask": np.ones((9, 9), int)}, "bool of shape"),
+        (((9, 9), (9, 9)), {"transform": Translation((1, 1, 1))}, "transform has 3 axes"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_a_sentence(shapes, options, sentence):
+    f, g = (np.zeros(shape) for shape in shapes)
+    with pytest.raises(InputError, match=sentence):
+        bigncc.local_maps(f, g, **{"window": 5, **options})
+
+
+def test_complex_images_are_refused():
+    with pytest.raises(InputError, match="dtype is complex128"):
+        bigncc.ncc(np.zeros((9, 9), complex), np.zeros((9, 9)))
+
+
+def test_empty_images_have_empty_maps():
+    assert bigncc.ncc(np.zeros((0, 20)), np.zeros((0, 20))).shape == (0, 20)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(0, 12))
+def test_merged_chunks_are_large_enough(sizes, least):
+    got = merged(tuple(sizes), least)
+    assert sum(got) == sum(sizes)
+    assert len(got) == 1 or min(got) >= least
+
+
+@given(st.data())
+@settings(max_examples=30)
+def test_block_means_are_means(data):
+    shape = tuple(data.draw(st.integers(1, 20)) for _ in range(2))
+    factor = data.draw(st.integers(1, 7))
+    image = np.random.default_rng(0).normal(size=shape)
+    image[np.random.default_rng(1).random(shape) < 0.3] = np.nan
+    got = block_mean(da.from_array(image, chunks=data.draw(st.integers(1, 9))), (factor, factor))
+    for index in np.ndindex(got.shape):
+        cell = image[tuple(slice(i * factor, (i + 1) * factor) for i in index)]
+        cell = cell[np.isfinite(cell)]
+        assert (np.isnan(got[index]) and not cell.size) or np.isclose(got[index], cell.mean(), rtol=1e-5)
+    assert roi_shape(tuple(slice(0, n) for n in got.shape)) == tuple(-(-n // factor) for n in shape)

@@ -1,0 +1,959 @@
+"""Images are read as they were written, what cannot be used is refused in a sentence, and faults on disk are found."""
+
+import errno
+import json
+import pickle
+import re
+import shutil
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from zarr.codecs import BytesCodec, GzipCodec
+
+from bigncc import storage
+from bigncc.errors import DoesNotFitError, InputError, RefusedError
+from bigncc.storage import (
+    Layout,
+    StorageFault,
+    check_pair,
+    check_vacant,
+    create_output,
+    open_field,
+    open_image,
+    open_output,
+    stored,
+    update_attributes,
+    write,
+    write_image,
+)
+from bigncc.tiles import cover
+
+TYPES = {"t": "time", "c": "channel"}
+LAYOUT = Layout(
+    (2, 10, 13), (1, 4, 5), ("c", "y", "x"), (1.0, 0.5, 0.25), (0.0, 3.0, -1.0), (None, "micrometer", None), "a"
+)
+PLAN = {"state": "in-progress", "plan_id": "p1"}
+WHOLE = tuple(slice(0, n) for n in LAYOUT.shape)
+
+
+def samples(shape, dtype="uint16", seed=0):
+    return np.random.default_rng(seed).integers(0, 255, shape).astype(dtype)
+
+
+def plain(path, data, *, version=3, **options):
+    options = {"chunks": tuple(min(4, n) for n in data.shape), "zarr_format": version} | options
+    array = zarr.create_array(str(path), shape=data.shape, dtype=data.dtype, **options)
+    array[...] = data
+    return array
+
+
+def ome(path, levels, axes, version="0.5", *, steps=None, shared=None, labels=(), units=None, **options):
+    group = zarr.create_group(str(path), zarr_format=3 if version == "0.5" else 2)
+    steps = steps or [[{"type": "scale", "scale": [2.0**i] * len(axes)}] for i in range(len(levels))]
+    for i, data in enumerate(levels):
+        plain(Path(path) / str(i), data, version=group.metadata.zarr_format, **options)
+    multiscale = {
+        "axes": [
+            {"name": a, "type": TYPES.get(a, "space")} | ({"unit": units} if units and a in "zyx" else {}) for a in axes
+        ],
+        "datasets": [{"path": str(i), "coordinateTransformations": s} for i, s in enumerate(steps)],
+    }
+    if shared:
+        multiscale["coordinateTransformations"] = shared
+    document = {"multiscales": [multiscale]}
+    if labels:
+        window = {"start": 0, "min": 0, "end": 1, "max": 1}
+        document["omero"] = {"channels": [{"label": n, "color": "FFFFFF", "window": window} for n in labels]}
+    if version == "0.5":
+        group.attrs["ome"] = {"version": version, **document}
+    else:
+        multiscale["version"] = version
+        group.attrs.update(document)
+    return group
+
+
+def everything(array):
+    return array[tuple(slice(0, n) for n in array.shape)]
+
+
+def tree(path):
+    return {str(p.relative_to(path)): p.read_bytes() for p in sorted(Path(path).rglob("*")) if p.is_file()}
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("dtype", ["u1", "<u2", ">u2", ">i4", "<f4", ">f4", ">f8", "f2", "i8"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_plain_arrays_come_out_native_whatever_they_are_on_disk(tmp_path, version, dtype, order):
+    data = samples((3, 9, 11), dtype)
+    options = (
+        {"order": order} if version == 2 else {"serializer": BytesCodec(endian="big" if dtype[0] == ">" else "little")}
+    )
+    plain(tmp_path / "a", data, version=version, **options)
+    image = open_image(tmp_path / "a")
+    part = image.array[slice(1, 3), slice(2, 9), slice(5, 11)]
+    assert image.array.dtype == part.dtype == data.dtype.newbyteorder("=")
+    assert image.array.dtype.isnative
+    assert part.flags.c_contiguous
+    np.testing.assert_array_equal(part, data[1:3, 2:9, 5:11])
+    assert (image.axes, image.named, image.calibrated) == (("z", "y", "x"), False, False)
+    assert (image.array.shape, image.array.ndim, image.array.chunks) == ((3, 9, 11), 3, (3, 4, 4))
+    assert (image.url, image.levels, image.level) == (str(tmp_path / "a"), ((3, 9, 11),), 0)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("axes", ["yx", "zyx", "tyx", "cyx", "czyx", "tczyx", "tcyx", "xy", "cxy"])
+def test_ome_images_with_any_axes(tmp_path, version, axes):
+    shape = tuple({"t": 2, "c": 3, "z": 2, "y": 8, "x": 12}[a] for a in axes)
+    data = samples(shape, ">u2")
+    half = data[..., ::2, ::2]
+    group = ome(tmp_path / "a.zarr", [data, half], axes, version, units="micrometer")
+    for source in (tmp_path / "a.zarr", f"file://{tmp_path}/a.zarr", group, group.store):
+        image = open_image(source, level=1)
+        np.testing.assert_array_equal(everything(image.array), half)
+        assert image.axes == tuple(axes)
+        assert image.levels == (data.shape, half.shape)
+        assert image.scale == (2.0,) * len(axes)
+        assert image.units == tuple("micrometer" if a in "zyx" else None for a in axes)
+        assert (image.named, image.calibrated, image.level) == (True, True, 1)
+        assert image.url == str(tmp_path / "a.zarr")
+
+
+def test_sharded_arrays_are_decoded_by_inner_chunks(tmp_path):
+    data = samples((16, 24))
+    plain(tmp_path / "a", data, chunks=(4, 4), shards=(8, 12))
+    image = open_image(tmp_path / "a")
+    assert image.array.chunks == (4, 4)
+    np.testing.assert_array_equal(image.array[3:9, 5:23], data[3:9, 5:23])
+
+
+def test_an_array_within_a_group_and_objects_in_memory(tmp_path):
+    data = samples((6, 7))
+    ome(tmp_path / "a.zarr", [data], "yx")
+    assert open_image(tmp_path / "a.zarr" / "0").axes == ("y", "x")
+    memory = zarr.create_array(zarr.storage.MemoryStore(), data=data, name="m")
+    image = open_image(memory)
+    assert image.url == ""
+    np.testing.assert_array_equal(everything(image.array), data)
+
+
+def test_transformations_of_the_level_and_of_all_levels_are_combined(tmp_path):
+    def steps(scale, translation):
+        return [{"type": "scale", "scale": scale}, {"type": "translation", "translation": translation}]
+
+    level, shared = steps([1.0, 2.0, 4.0], [0.0, 10.0, 20.0]), steps([1.0, 0.5, 0.25], [7.0, 1.0, 2.0])
+    ome(tmp_path / "a.zarr", [samples((2, 4, 4))], "cyx", steps=[level], shared=shared)
+    image = open_image(tmp_path / "a.zarr", channel=1)
+    assert image.scale == (1.0, 1.0)
+    assert image.translation == (6.0, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("names", "axes", "named"),
+    [
+        (("t", "y", "x"), ("t", "y", "x"), True),
+        (("band", "y", "x"), ("z", "y", "x"), False),
+        (None, ("z", "y", "x"), False),
+    ],
+)
+@pytest.mark.parametrize("version", [2, 3])
+def test_names_of_plain_arrays(tmp_path, version, names, axes, named):
+    array = plain(
+        tmp_path / "a", samples((2, 5, 6)), version=version, **({"dimension_names": names} if version == 3 else {})
+    )
+    if version == 2 and names:
+        array.attrs["_ARRAY_DIMENSIONS"] = list(names)
+    image = open_image(tmp_path / "a")
+    assert (image.axes, image.named) == (axes, named)
+
+
+def test_names_that_occur_twice_are_no_names(tmp_path):
+    plain(tmp_path / "a", samples((2, 5, 6)), version=2).attrs["_ARRAY_DIMENSIONS"] = ["y", "y", "x"]
+    assert open_image(tmp_path / "a").axes == ("z", "y", "x")
+
+
+def test_bool_is_read_as_uint8_and_absent_chunks_as_fill(tmp_path):
+    plain(tmp_path / "b", samples((5, 5)) > 100)
+    assert open_image(tmp_path / "b").array[0:5, 0:5].dtype == np.uint8
+    zarr.create_array(str(tmp_path / "f"), shape=(8, 8), chunks=(4, 4), dtype="u2", fill_value=7)
+    assert (open_image(tmp_path / "f").array[0:8, 2:6] == 7).all()
+
+
+def test_images_survive_pickling(tmp_path):
+    data = samples((3, 6, 6), "u1")
+    ome(tmp_path / "a.zarr", [data], "cyx")
+    again = pickle.loads(pickle.dumps(open_image(tmp_path / "a.zarr", channel="grey")))
+    assert again.array[0:6, 0:6].shape == (6, 6)
+
+
+def test_channels_by_number_and_by_name(tmp_path):
+    data = samples((2, 3, 4, 5, 6))
+    ome(tmp_path / "a.zarr", [data], "tczyx", labels=("DAPI", "488", "488"))
+    for channel, index in ((2, 2), ("DAPI", 0)):
+        image = open_image(tmp_path / "a.zarr", channel=channel)
+        assert (image.axes, image.levels) == (("t", "z", "y", "x"), ((2, 4, 5, 6),))
+        assert (image.array.shape, image.array.chunks) == ((2, 4, 5, 6), (2, 4, 4, 4))
+        np.testing.assert_array_equal(image.array[0:1, 1:4, 0:5, 2:3], data[0:1, index, 1:4, 0:5, 2:3])
+    for channel in (3, -1, "488", "Cy5"):
+        with pytest.raises(InputError, match=r"no channel .* 0 to 2 or one of DAPI, 488, 488 is accepted"):
+            open_image(tmp_path / "a.zarr", channel=channel)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", ">u2"])
+@pytest.mark.parametrize(("count", "last"), [(3, False), (4, False), (3, True), (4, True)])
+def test_grey_is_the_exact_formula(tmp_path, dtype, count, last):
+    top = 255 if dtype == "u1" else 65535
+    data = np.random.default_rng(1).integers(0, top, (count, 70, 90), endpoint=True).astype(dtype)
+    data[:3, 0, 0] = top
+    big = data.astype(object)
+    wanted = (77 * big[0] + 150 * big[1] + 29 * big[2] + 128) // 256
+    if last:
+        plain(tmp_path / "a", np.moveaxis(data, 0, -1), version=2)
+    else:
+        ome(tmp_path / "a", [data], "cyx", "0.4")
+    image = open_image(tmp_path / "a", channel="grey")
+    assert image.array.dtype == data.dtype.newbyteorder("=")
+    assert (image.axes, image.array.shape) == (("y", "x"), (70, 90))
+    np.testing.assert_array_equal(image.array[0:70, 0:90], wanted.astype("u2"))
+    np.testing.assert_array_equal(image.array[2:5, 3:9], wanted[2:5, 3:9].astype("u2"))
+
+
+def test_a_colour_image_is_not_taken_for_a_stack(tmp_path):
+    data = samples((8, 9, 3), "u1")
+    plain(tmp_path / "a", data)
+    with pytest.raises(
+        InputError, match=r"taken for a stack: channel=grey or a channel number from 0 to 2 is accepted"
+    ):
+        open_image(tmp_path / "a")
+    np.testing.assert_array_equal(open_image(tmp_path / "a", channel=1).array[0:8, 0:9], data[..., 1])
+
+
+def test_a_narrow_stack_with_names_is_no_colour_image(tmp_path):
+    plain(tmp_path / "a", samples((8, 9, 3), "u1"), dimension_names=("z", "y", "x"))
+    assert open_image(tmp_path / "a").array.shape == (8, 9, 3)
+
+
+def test_consolidated_metadata_that_is_out_of_date_is_not_believed(tmp_path):
+    group = ome(tmp_path / "a", [samples((4, 4))], "yx")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # not specified for v3
+        zarr.consolidate_metadata(str(tmp_path / "a"))
+    shutil.rmtree(tmp_path / "a" / "0")
+    plain(tmp_path / "a" / "0", samples((9, 5)))
+    assert open_image(group.store_path.store.root).array.shape == (9, 5)
+
+
+def test_inputs_are_opened_for_reading_only(tmp_path):
+    plain(tmp_path / "a", samples((4, 4)))
+    assert open_image(tmp_path / "a").array.array.read_only
+
+
+def test_the_digest_names_what_was_selected(tmp_path):
+    data = samples((3, 8, 8), "u1")
+    for name in ("a", "b"):
+        ome(tmp_path / name, [data, data[:, ::2, ::2]], "cyx", labels=("r", "g", "b"))
+    ome(tmp_path / "c", [data, data[:, ::2, ::2]], "cyx", compressors=[GzipCodec()])
+    digests = [open_image(tmp_path / name).digest for name in "abc"]
+    assert digests[0] == digests[1] != digests[2]
+    assert open_image(tmp_path / "a", channel="g").digest == open_image(tmp_path / "b", channel=1).digest
+    others = {open_image(tmp_path / "a", level=i, channel=c).digest for i in (0, 1) for c in (None, 0, 1, "grey")}
+    assert len(others) == 8
+    steps = [[{"type": "scale", "scale": [1.0, 1.0, 0.9]}]]
+    shifted = [[*steps[0], {"type": "translation", "translation": [0.0, 1.0, 0.0]}]]
+    for name, axes, step in (("d", "cyx", steps), ("e", "cyx", shifted), ("f", "zyx", shifted)):
+        ome(tmp_path / name, [data], axes, steps=step)
+        others.add(open_image(tmp_path / name).digest)
+    assert len(others) == 11
+    zarr.open_array(str(tmp_path / "b" / "0"), mode="r+").attrs["note"] = "nothing is computed from this"
+    assert open_image(tmp_path / "b").digest == digests[0]
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fill"),
+    [("c8", 0), ("<M8[s]", 0), ("<m8[s]", 0), ("<U3", ""), ("S3", b""), ([("a", "u1"), ("b", "f4")], None)],
+)
+def test_dtypes_that_cannot_be_correlated(tmp_path, dtype, fill):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zarr has not specified all of them
+        options = {} if fill is None else {"fill_value": np.array(fill, dtype)[()]}
+        zarr.create_array(str(tmp_path / "a"), shape=(4, 4), chunks=(4, 4), dtype=dtype, zarr_format=2, **options)
+        with pytest.raises(InputError, match="integers, floats and bool are accepted"):
+            open_image(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("shape", "names", "sentence"),
+    [
+        ((5,), None, "1 axes: 2 to 5"),
+        ((2,) * 6, None, "6 axes: 2 to 5"),
+        ((4, 0), None, r"shape \[4, 0\]: at least one sample"),
+        ((4, 5, 6), ("y", "x", "t"), r"axes \(y, x, t\): at least two, the last of them in space"),
+    ],
+)
+def test_shapes_that_are_no_image(tmp_path, shape, names, sentence):
+    zarr.create_array(str(tmp_path / "a"), shape=shape, chunks=(2,) * len(shape), dtype="u1", dimension_names=names)
+    with pytest.raises(InputError, match=sentence):
+        open_image(tmp_path / "a")
+
+
+def test_levels_and_channels_that_are_not_there(tmp_path):
+    data = samples((8, 8))
+    ome(tmp_path / "a.zarr", [data, data[::2, ::2]], "yx")
+    for level in (2, -1):
+        with pytest.raises(InputError, match=rf"no level {level}: 0 \(0\), 1 \(1\) is accepted"):
+            open_image(tmp_path / "a.zarr", level=level)
+    with pytest.raises(InputError, match=r"has no level 1: 0 is accepted"):
+        open_image(tmp_path / "a.zarr" / "0", level=1)
+    with pytest.raises(InputError, match=r"axes \(y, x\) and so no channel 0: an image with an axis c"):
+        open_image(tmp_path / "a.zarr", channel=0)
+    plain(tmp_path / "f", samples((5, 4, 4), "f4"), dimension_names=("c", "y", "x"))
+    with pytest.raises(InputError, match=r"5 channels of float32: for channel=grey, 3 or 4 of uint8 or uint16"):
+        open_image(tmp_path / "f", channel="grey")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "kind"),
+    [
+        ({"plate": {}}, "an HCS plate"),
+        ({"bioformats2raw.layout": 3}, "a bioformats2raw collection"),
+        ({}, "a Zarr group without OME-Zarr image"),
+        ({"multiscales": []}, "a Zarr group without OME-Zarr image"),
+    ],
+)
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_groups_that_are_no_image_say_what_they_hold(tmp_path, attributes, kind, wrapped):
+    group = zarr.create_group(str(tmp_path / "a"))
+    for i in range(12):
+        group.create_group(f"g{i:02}") if i else group.create_array("array", shape=(2, 2), dtype="u1")
+    (tmp_path / "a" / "notes").mkdir()
+    group.attrs.update({"ome": {"version": "0.5", **attributes}} if wrapped else attributes)
+    with pytest.raises(InputError, match=rf"is {kind} that holds array, g01/, .*g09/, \.\.\.: the path of one image"):
+        open_image(tmp_path / "a")
+
+
+@pytest.mark.parametrize("version", ["0.1", "0.3", "0.6.dev2"])
+def test_other_versions_are_refused_by_name(tmp_path, version):
+    group = ome(tmp_path / "a", [samples((4, 4))], "yx", "0.5")
+    group.attrs["ome"] = {**group.attrs["ome"], "version": version}
+    with pytest.raises(InputError, match=rf"is OME-Zarr {version}: 0.4 and 0.5 are accepted"):
+        open_image(tmp_path / "a")
+
+
+@pytest.mark.parametrize("path", ["../b", "/etc", "x/../../b", "a\\b", "s3://b/c", "a::b", "n\0ul", ""])
+def test_levels_stay_inside_of_the_image(tmp_path, path):
+    plain(tmp_path / "b", samples((4, 4)))
+    group = ome(tmp_path / "a", [samples((4, 4))], "yx")
+    document = group.attrs["ome"]
+    document["multiscales"][0]["datasets"][0]["path"] = path
+    group.attrs["ome"] = document
+    with pytest.raises(InputError, match=r"names a level .*: a relative path inside of|is not a valid Zarr node name"):
+        open_image(tmp_path / "a")
+
+
+def broken_axes(document):
+    document["axes"][0]["name"] = "x"
+
+
+def broken_scale(document):
+    document["datasets"][0]["coordinateTransformations"][0]["scale"] = [1.0]
+
+
+def zero_scale(document):
+    document["datasets"][0]["coordinateTransformations"][0]["scale"] = [0.0, 1.0]
+
+
+def no_datasets(document):
+    document["datasets"] = []
+
+
+def other_name(document):
+    document["axes"][0]["name"] = "row"
+
+
+def no_array(document):
+    document["datasets"][0]["path"] = "7"
+
+
+def a_group(document):
+    document["datasets"][0]["path"] = "g"
+
+
+def other_ndim(document):
+    document["datasets"][0]["path"] = "three"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (broken_axes, "is not valid OME-Zarr 0.5: .*unique"),
+        (broken_scale, "is not valid OME-Zarr 0.5"),
+        (no_datasets, "is not valid OME-Zarr 0.5"),
+        (zero_scale, "scale .*: positive and finite numbers are accepted"),
+        (other_name, r"axes \(row, x\): axes out of t, c, z, y, x"),
+        (no_array, "a/7 cannot be opened: a readable Zarr array is accepted"),
+        (a_group, "a/g is a group: an array of 2 axes is accepted"),
+        (other_ndim, r"a/three is of shape \[2, 2, 2\]: an array of 2 axes is accepted"),
+    ],
+)
+def test_metadata_that_contradicts_itself(tmp_path, change, sentence):
+    group = ome(tmp_path / "a", [samples((4, 4))], "yx")
+    group.create_group("g")
+    group.create_array("three", shape=(2, 2, 2), dtype="u1")
+    document = group.attrs["ome"]
+    change(document["multiscales"][0])
+    group.attrs["ome"] = document
+    with pytest.raises(InputError, match=sentence):
+        open_image(tmp_path / "a")
+
+
+def test_paths_that_are_no_zarr(tmp_path):
+    (tmp_path / "file.tif").write_bytes(b"II*\0")
+    (tmp_path / "empty").mkdir()
+    for source, sentence in (
+        (tmp_path / "none", "does not exist: the directory of a Zarr array"),
+        (tmp_path / "file.tif", "is a file: the directory of a Zarr array"),
+        (tmp_path / "empty", "cannot be opened: a readable Zarr array"),
+        ("s3://bucket/a.zarr", "s3://bucket/a.zarr is an address: a local path or a zarr object is accepted"),
+        (np.zeros((3, 3)), "is a ndarray: a local path or a zarr object is accepted"),
+        (zarr.storage.MemoryStore(), "cannot be opened"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            open_image(source)
+    assert not list((tmp_path / "empty").iterdir())
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"zarr_format": 9}',
+        '{"zarr_format": 3, "node_type": "array", "shape": "x"}',
+        "[" * 100_000,
+        "\xff",
+    ],
+)
+@pytest.mark.parametrize("name", ["zarr.json", ".zarray"])
+def test_corrupt_metadata_gives_a_sentence(tmp_path, name, document):
+    (tmp_path / name).write_text(document, encoding="latin-1")
+    with pytest.raises(InputError, match=r"a readable Zarr array or OME-Zarr image is accepted \(\w+: |holds nothing"):
+        open_image(tmp_path)
+
+
+def mutated(rng, text):
+    """Swap, delete or double a piece of `text`: what a bad disk or a hand edit makes of metadata."""
+    a, b, c = sorted(int(i) for i in rng.integers(0, len(text), 3))
+    return (text[:a] + text[b:], text[:b] + text[a:], text[:a] + text[b:c] + text[a:b] + text[c:])[rng.integers(3)]
+
+
+def test_mutated_metadata_gives_an_image_or_a_sentence(tmp_path):
+    data = samples((3, 8, 8), "u1")
+    ome(tmp_path, [data, data], "cyx", labels=("r", "g", "b"))
+    values = ["0", "-1", "1e400", "null", "[]", "{}", '""', '"x"', "true", "[[1]]", str(2**70)]
+    rng, sentences, images = np.random.default_rng(5), 0, 0
+    for name in ("zarr.json", "0/zarr.json"):
+        text = (tmp_path / name).read_text()
+        tokens = [
+            m.span()
+            for m in re.finditer(r'(?<=: )("[^"]*"|[-\d.]+)|(?<=: )[\[{]\s*[^\[\]{}]*[\]}]|(?<=\s)[\d.]+', text)
+        ]
+        for i in range(200):
+            start, stop = tokens[rng.integers(len(tokens))]
+            change = mutated(rng, text) if i % 2 else text[:start] + values[rng.integers(len(values))] + text[stop:]
+            (tmp_path / name).write_text(change)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    open_image(tmp_path, channel="g").array[0:2, 0:2]
+                except InputError as error:
+                    sentences += "accepted" in str(error) or "cannot be read" in str(error) or "not valid" in str(error)
+                else:
+                    images += 1
+        (tmp_path / name).write_text(text)
+    assert sentences + images == 400
+    assert sentences > 200
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_corrupt_chunk_is_named(tmp_path, version):
+    plain(tmp_path / "a", samples((8, 8)), version=version)
+    chunk = tmp_path / "a" / ("0.1" if version == 2 else "c/0/1")
+    chunk.write_bytes(b"no such codec" * 3)
+    image = open_image(tmp_path / "a")
+    assert image.array[0:8, 0:4].shape == (8, 4)
+    with pytest.raises(InputError, match=r"a cannot be read at \[0:8, 2:6\]: \w+: \w+"):
+        image.array[0:8, 2:6]
+
+
+def test_lack_of_memory_is_no_fault_of_the_image(tmp_path):
+    class Huge:
+        def __getitem__(self, key):
+            raise MemoryError
+
+    plain(tmp_path / "a", samples((8, 8)))
+    with pytest.raises(MemoryError):
+        replace(open_image(tmp_path / "a").array, array=Huge())[0:8, 0:8]
+
+
+# --- pairs -----------------------------------------------------------------------------------------------------------
+
+
+def pair(shape=(2, 100, 80), **changes):
+    class Shaped:
+        def __init__(self, shape):
+            self.shape = shape
+
+    one, zero = (1.0,) * len(shape), (0.0,) * len(shape)
+    units = (None,) * len(shape)
+    image = storage.Image(Shaped(shape), ("c", "y", "x"), True, one, zero, units, (shape,), "", 0, "")
+    if "shape2" in changes:
+        changes["array"] = Shaped(changes.pop("shape2"))
+    return image, replace(image, **changes)
+
+
+def test_equal_images_are_a_pair():
+    assert check_pair(*pair(), same_grid=True) == []
+
+
+def test_differences_below_a_tenth_of_a_pixel_are_notes():
+    (note,) = check_pair(*pair(scale=(1.0, 1.0005, 1.0)), same_grid=True)
+    assert "axis y" in note
+    assert "0.0495 px" in note
+    (note,) = check_pair(*pair(translation=(0.0, 0.0, -0.05)), same_grid=True)
+    assert "0.05 px" in note
+    assert check_pair(*pair(scale=(9.0, 1.0, 1.0), translation=(5.0, 0.0, 0.0)), same_grid=True) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"scale": (1.0, 1.0, 1.002)},
+            r"axis x .* 1.002, 0 in moving, which differ by up to 0.158 px: .*registration.transform",
+        ),
+        ({"translation": (0.0, 0.1, 0.0)}, "differ by up to 0.1 px"),
+        ({"translation": (0.0, 0.06, 0.0), "scale": (1.0, 1.001, 1.0)}, "0.159 px"),
+        ({"shape2": (2, 100, 81)}, "axis x has length 80 in reference and 81 in moving: .*registration.transform"),
+    ],
+)
+def test_other_grids_need_a_transform(changes, sentence):
+    with pytest.raises(InputError, match=sentence):
+        check_pair(*pair(**changes), same_grid=True)
+    assert check_pair(*pair(**changes), same_grid=False) == []
+
+
+def test_units_must_be_one_where_both_are_given():
+    reference, moving = pair(units=(None, "micrometer", "micrometer"))
+    assert check_pair(reference, moving, same_grid=True) == []
+    with pytest.raises(InputError, match="axis y is in nanometer in reference and in micrometer in moving"):
+        check_pair(replace(reference, units=(None, "nanometer", None)), moving, same_grid=True)
+
+
+def test_an_array_without_pixel_size_is_taken_as_it_is():
+    (note,) = check_pair(*pair(scale=(1.0, 7.0, 7.0), calibrated=False), same_grid=True)
+    assert note.startswith("moving gives no pixel size")
+    reference, moving = pair(scale=(1.0, 7.0, 7.0), calibrated=False)
+    (note,) = check_pair(moving, reference, same_grid=True)
+    assert note.startswith("reference gives no pixel size")
+    assert check_pair(moving, moving, same_grid=True) == []
+
+
+@pytest.mark.parametrize("same_grid", [True, False])
+def test_batches_and_axes_must_agree_always(same_grid):
+    with pytest.raises(
+        InputError, match="axis c has length 2 in reference and 1 in moving: equal lengths are accepted"
+    ):
+        check_pair(*pair(shape2=(1, 100, 80)), same_grid=same_grid)
+    for axes in (("y", "c", "x"), ("z", "y", "x")):
+        with pytest.raises(InputError, match=rf"axes \(c, y, x\) and moving \({', '.join(axes)}\): the same axes"):
+            check_pair(*pair(axes=axes), same_grid=same_grid)
+    (note,) = check_pair(*pair(axes=("z", "y", "x"), named=False), same_grid=same_grid)
+    assert "taken for the same in this order" in note
+    reference, moving = pair()
+    with pytest.raises(InputError, match="the same axes in the same order"):
+        check_pair(reference, replace(moving, axes=("y", "x"), named=False), same_grid=same_grid)
+
+
+# --- fields ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "npz-named", "array", "group"])
+def test_fields_from_every_file(tmp_path, kind):
+    data = np.random.default_rng(2).normal(size=(2, 6, 4)).astype(">f4")
+    path = tmp_path / f"f.{kind[:3]}"
+    if kind == "npy":
+        np.save(path, data)
+    elif kind == "npz":
+        np.savez(path, whatever=data)
+    elif kind == "npz-named":
+        np.savez(path, other=data[0], displacement=data)
+    elif kind == "array":
+        plain(path, data)
+    else:
+        ome(path, [data, data[:, ::2, ::2]], "cyx")
+    for components, wanted in (("forward", data), ("reversed", data[::-1])):
+        field = pickle.loads(pickle.dumps(open_field(path, components=components)))
+        assert (field.shape, field.ndim, field.dtype) == ((2, 6, 4), 3, np.dtype("f4"))
+        assert len(field.chunks) == 3
+        for key in (np.s_[0:2, 0:6, 0:4], np.s_[0:1, 2:5, 1:3], np.s_[1:2, 0:1, 3:4], np.s_[:, 1:2, 0:4]):
+            assert field[key].dtype.isnative
+            np.testing.assert_array_equal(field[key], wanted[key])
+
+
+def test_a_mapped_field_is_pickled_without_its_contents(tmp_path):
+    np.save(tmp_path / "f.npy", np.zeros((2, 300, 300)))
+    assert len(pickle.dumps(open_field(tmp_path / "f.npy"))) < 2000
+
+
+def test_fields_that_cannot_be_used(tmp_path):
+    np.savez(tmp_path / "two.npz", a=np.zeros(3), b=np.zeros(3))
+    np.save(tmp_path / "object.npy", np.array([{}], dtype=object))
+    (tmp_path / "torn.npy").write_bytes(b"\x93NUMPY\x01")
+    for i, data in enumerate(
+        [np.zeros((2, 4)), np.zeros((3, 4, 4)), np.zeros((4, 4, 2)), np.zeros((2, 0, 4)), np.zeros((2, 4, 4), bool)]
+    ):
+        np.save(tmp_path / f"{i}.npy", data)
+        with pytest.raises(InputError, match=r"real numbers \[2, y, x\] or \[3, z, y, x\] are accepted"):
+            open_field(tmp_path / f"{i}.npy")
+    for name, sentence in (
+        ("two.npz", "holds a, b: one array, or one named field or displacement"),
+        ("object.npy", "cannot be read: a .npy or .npz file of plain numbers is accepted"),
+        ("torn.npy", "cannot be read"),
+        ("none.npy", "cannot be read"),
+        ("none.zarr", "does not exist"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            open_field(tmp_path / name)
+    with pytest.raises(InputError, match="components is 'xy': forward or reversed is accepted"):
+        open_field(tmp_path / "0.npy", components="xy")
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def output(tmp_path):
+    create_output(tmp_path / "new" / "out.zarr", LAYOUT, PLAN)
+    return open_output(tmp_path / "new" / "out.zarr")
+
+
+def fill(output, seed=0):
+    rng = np.random.default_rng(seed)
+    ncc = rng.uniform(-1, 1, LAYOUT.shape).astype("f4")
+    status = rng.integers(0, 9, LAYOUT.shape).astype("u1")
+    for roi in cover(LAYOUT.shape, (1, 8, 5)):
+        write(output.maps["ncc"], roi, ncc[roi])
+        write(output.maps["status"], roi, status[roi])
+    return ncc, status
+
+
+def test_the_output_is_what_was_asked_for_and_valid_ome_zarr(output):
+    import yaozarrs
+
+    assert output.layout == LAYOUT
+    assert output.attributes == PLAN
+    ncc, status = fill(output)
+    np.testing.assert_array_equal(everything(open_image(output.url).array), ncc)
+    np.testing.assert_array_equal(everything(open_image(Path(output.url) / "labels" / "status").array), status)
+    group = zarr.open_group(output.url, mode="r")
+    yaozarrs.v05.Image.model_validate(group.attrs["ome"])
+    label = yaozarrs.v05.LabelImage.model_validate(group["labels/status"].attrs["ome"])
+    assert len(label.image_label.colors) == len(label.image_label.properties) == 9
+    assert group["labels/status"].attrs["ome"]["image-label"]["properties"][3] == {
+        "label-value": 3,
+        "name": "reference flat",
+    }
+    yaozarrs.validate_zarr_store(output.url)
+
+
+def test_the_checksum_is_the_last_codec_and_nan_the_fill(output):
+    for name, fill_value, dtype in (("0", "NaN", "float32"), ("labels/status/0", 0, "uint8")):
+        document = json.loads((Path(output.url) / name / "zarr.json").read_text())
+        assert [codec["name"] for codec in document["codecs"]] == ["bytes", "blosc", "crc32c"]
+        settings = document["codecs"][1]["configuration"]
+        assert (settings["cname"], settings["clevel"], settings["shuffle"]) == ("lz4", 5, "bitshuffle")
+        assert (document["fill_value"], document["data_type"]) == (fill_value, dtype)
+        assert document["dimension_names"] == list(LAYOUT.axes)
+        assert document["chunk_key_encoding"] == {"name": "default", "configuration": {"separator": "/"}}
+
+
+def test_creating_again_changes_nothing_and_adds_what_is_missing(output, tmp_path):
+    fresh = tree(output.url)
+    fill(output)
+    update_attributes(output.url, {**PLAN, "state": "complete"})
+    before = tree(output.url)
+    create_output(output.url, LAYOUT, PLAN)
+    assert tree(output.url) == before
+    for name in [name for name in fresh if name != "zarr.json"]:
+        (Path(output.url) / name).unlink()
+        create_output(output.url, LAYOUT, PLAN)
+        assert tree(output.url) == before
+    create_output(tmp_path / "other", LAYOUT, dict(reversed(PLAN.items())))
+    assert tree(tmp_path / "other") == fresh
+
+
+@pytest.mark.parametrize("puts", range(5))
+def test_a_kill_between_two_files_is_not_fatal(tmp_path, puts):
+    create_output(tmp_path / "whole", LAYOUT, PLAN)
+    names = ["zarr.json", "labels/zarr.json", "labels/status/zarr.json", "0/zarr.json", "labels/status/0/zarr.json"]
+    assert sorted(names) == sorted(tree(tmp_path / "whole"))
+    torn = tmp_path / "torn"
+    torn.mkdir()
+    partial = f"zarr.{'0' * 32}.partial"
+    (torn / partial).write_bytes(b'{"att')
+    for name in names[:puts]:
+        (torn / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(tmp_path / "whole" / name, torn / name)
+    create_output(torn, LAYOUT, PLAN)
+    assert tree(torn) == tree(tmp_path / "whole") | {partial: b'{"att'}
+
+
+def test_many_may_create_the_same_output_at_once(tmp_path):
+    create_output(tmp_path / "alone", LAYOUT, PLAN)
+    for i in range(5):
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _, i=i: create_output(tmp_path / str(i), LAYOUT, PLAN), range(8)))
+        assert tree(tmp_path / str(i)) == tree(tmp_path / "alone")
+
+
+def test_an_empty_directory_and_missing_parents_are_accepted(tmp_path):
+    (tmp_path / "empty").mkdir()
+    create_output(tmp_path / "empty", LAYOUT, PLAN)
+    create_output(f"file://{tmp_path}/a/b/c.zarr", LAYOUT, PLAN)
+    assert tree(tmp_path / "empty") == tree(tmp_path / "a" / "b" / "c.zarr")
+
+
+def a_file(path):
+    path.write_text("mine")
+
+
+def a_directory(path):
+    path.mkdir()
+    (path / "thesis.tex").write_text("mine")
+
+
+def a_zarr(path):
+    plain(path, samples((4, 4)))
+
+
+def an_ome_image(path):
+    ome(path, [samples((4, 4))], "yx", "0.4")
+
+
+def a_broken_zarr(path):
+    path.mkdir()
+    (path / "zarr.json").write_text("{")
+
+
+def another_plan(path):
+    create_output(path, LAYOUT, {**PLAN, "plan_id": "p0"})
+
+
+def no_plan(path):
+    zarr.create_group(str(path), attributes={"bigncc": {"state": "complete"}})
+
+
+@pytest.mark.parametrize("foreign", [a_file, a_directory, a_zarr, an_ome_image, a_broken_zarr, another_plan, no_plan])
+def test_what_is_not_ours_is_refused_and_left_alone(tmp_path, foreign):
+    foreign(tmp_path / "out")
+    before = tree(tmp_path)
+    sentence = "belongs to plan p0 and not to plan p1" if foreign is another_plan else "is no output of bigncc"
+    with pytest.raises(RefusedError, match=rf"out .*({sentence}).*: a path that does not exist, an empty directory"):
+        create_output(tmp_path / "out", LAYOUT, PLAN)
+    for attempt in (
+        lambda: check_vacant(tmp_path / "out"),
+        lambda: write_image(tmp_path / "out", samples((4, 4)), ("y", "x"), "a"),
+    ):
+        with pytest.raises(
+            RefusedError, match="out exists: a path that does not exist or an empty directory is accepted"
+        ):
+            attempt()
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("axes", ["yx", "cyx", "tczyx"])
+def test_an_image_that_is_written_is_read_again(tmp_path, axes):
+    import yaozarrs
+
+    data = samples((2, 3, 4, 600, 520)[5 - len(axes) :], "u1")
+    (tmp_path / "a").mkdir()
+    check_vacant(tmp_path / "a")
+    check_vacant(tmp_path / "none")
+    write_image(tmp_path / "a", data, tuple(axes), "left")
+    image = open_image(tmp_path / "a")
+    np.testing.assert_array_equal(everything(image.array), data)
+    assert (image.axes, image.array.chunks[-3:]) == (tuple(axes), (1, 512, 512)[-min(3, len(axes)) :])
+    yaozarrs.validate_zarr_store(tmp_path / "a")
+
+
+def test_a_file_in_the_way_of_a_directory_is_refused(tmp_path):
+    create_output(tmp_path / "out", LAYOUT, PLAN)
+    shutil.rmtree(tmp_path / "out" / "labels")
+    (tmp_path / "out" / "labels").write_text("mine")
+    before = tree(tmp_path)
+    with pytest.raises((RefusedError, InputError), match=r"labels|out cannot be"):
+        create_output(tmp_path / "out", LAYOUT, PLAN)
+    assert tree(tmp_path) == before
+
+
+def test_a_layout_that_ome_zarr_cannot_say_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(InputError, match=r"is not valid OME-Zarr 0.5: .*order"):
+        create_output(tmp_path / "out", replace(LAYOUT, axes=("y", "c", "x")), PLAN)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [
+        (errno.ENOSPC, DoesNotFitError),
+        (errno.EDQUOT, DoesNotFitError),
+        (errno.EACCES, InputError),
+        (errno.EROFS, InputError),
+        (errno.EIO, OSError),
+    ],
+)
+def test_faults_of_the_disk_while_creating(tmp_path, monkeypatch, number, error):
+    def put(*_, **__):
+        raise OSError(number, "as planned")
+
+    monkeypatch.setattr("zarr.storage._local._put", put)
+    with pytest.raises(error, match="as planned"):
+        create_output(tmp_path / "out", LAYOUT, PLAN)
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [
+        (errno.ENOSPC, DoesNotFitError),
+        (errno.EDQUOT, DoesNotFitError),
+        (errno.EROFS, DoesNotFitError),
+        (errno.EIO, OSError),
+    ],
+)
+def test_faults_of_the_disk_while_writing(output, monkeypatch, number, error):
+    def put(*_, **__):
+        raise OSError(number, "as planned")
+
+    monkeypatch.setattr("zarr.storage._local._put", put)
+    with pytest.raises(error, match="as planned"):
+        write(output.maps["ncc"], WHOLE, np.zeros(LAYOUT.shape, "f4"))
+
+
+def test_a_path_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="cannot be written"):
+        create_output(tmp_path / "file" / "out", LAYOUT, PLAN)
+
+
+def test_only_outputs_are_opened_as_outputs(tmp_path):
+    an_ome_image(tmp_path / "image")
+    a_zarr(tmp_path / "array")
+    create_output(tmp_path / "out", LAYOUT, PLAN)
+    (tmp_path / "out" / "labels" / "status" / "0" / "zarr.json").unlink()
+    for name, sentence in (
+        ("image", "is no output of bigncc"),
+        ("array", "is no output of bigncc"),
+        ("none", "does not exist"),
+        ("out", "labels/status/0 cannot be opened"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            open_output(tmp_path / name)
+    assert not (tmp_path / "none").exists()
+
+
+def test_attributes_are_replaced_and_others_kept(output):
+    group = zarr.open_group(output.url, mode="r+")
+    group.attrs["mine"] = 1
+    update_attributes(output.url, {"plan_id": "p1", "state": "complete", "summary": {"n": 3}})
+    after = zarr.open_group(output.url, mode="r").attrs
+    assert open_output(output.url).attributes == {"plan_id": "p1", "state": "complete", "summary": {"n": 3}}
+    assert after["mine"] == 1
+    assert after["ome"] == group.attrs["ome"]
+
+
+def test_a_chunk_of_nothing_but_fill_is_on_disk(output):
+    write(output.maps["ncc"], WHOLE, np.full(LAYOUT.shape, np.nan, "f4"))
+    write(output.maps["status"], WHOLE, np.zeros(LAYOUT.shape, "u1"))
+    chunks = list(cover(LAYOUT.shape, LAYOUT.chunks))
+    assert len(list((Path(output.url) / "0" / "c").rglob("*/*/*"))) == len(chunks)
+    for array in output.maps.values():
+        assert len(list(stored(array, WHOLE))) == len(chunks)
+
+
+@pytest.mark.parametrize(
+    "roi",
+    [
+        np.s_[0:1, 1:4, 0:5],
+        np.s_[0:1, 0:3, 0:5],
+        np.s_[0:1, 0:4, 0:14],
+        np.s_[0:1, 0:4, 0:15],
+        np.s_[0:1, 4:4, 0:5],
+        np.s_[-1:1, 0:4, 0:5],
+        np.s_[0:1, 0:4],
+    ],
+)
+def test_only_whole_objects_are_written(output, roi):
+    with pytest.raises(ValueError, match=r"whole objects|argument 2 is longer"):
+        write(output.maps["ncc"], roi, np.zeros([max(0, s.stop - s.start) for s in roi], "f4"))
+    assert not (Path(output.url) / "0" / "c").exists()
+
+
+def test_blocks_are_neither_broadcast_nor_cast(output):
+    for block in (np.zeros((1, 1, 1), "f4"), np.zeros((4, 5), "f4"), np.zeros((1, 4, 5), "f8")):
+        with pytest.raises(ValueError, match="is not float32"):
+            write(output.maps["ncc"], np.s_[0:1, 0:4, 0:5], block)
+
+
+def test_stored_objects_come_in_row_major_order(output):
+    fill(output)
+    files = [Path(output.url) / f"0/c/{c}/{y}/{x}" for c in (0, 1) for y in (1, 2) for x in (0, 1, 2)]
+    assert list(stored(output.maps["ncc"], np.s_[0:2, 4:10, 0:13])) == [file.read_bytes() for file in files]
+    with pytest.raises(ValueError, match="whole objects"):
+        list(stored(output.maps["ncc"], np.s_[0:2, 5:10, 0:13]))
+
+
+def flip(data):
+    return data[:9] + bytes([data[9] ^ 4]) + data[10:]
+
+
+def flip_checksum(data):
+    return data[:-1] + bytes([data[-1] ^ 128])
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (flip, r"\(\d+ bytes\) differs from its checksum"),
+        (flip_checksum, r"\(\d+ bytes\) differs from its checksum"),
+        (lambda data: data[:-1], r"\(\d+ bytes\) differs from its checksum"),
+        (lambda data: data + b"\0", r"\(\d+ bytes\) differs from its checksum"),
+        (lambda data: data[:0], r"\(0 bytes\) differs from its checksum"),
+        (lambda data: data[:4], r"\(4 bytes\) differs from its checksum"),
+        (None, "is absent"),
+    ],
+)
+@pytest.mark.parametrize("name", ["ncc", "status"])
+def test_planted_faults_are_found(output, name, change, sentence):
+    fill(output)
+    array = output.maps[name]
+    file = Path(output.url) / array.path / "c" / "1" / "2" / "0"
+    data = file.read_bytes()
+    file.unlink()
+    if change:
+        file.write_bytes(change(data))
+    with pytest.raises(StorageFault, match=rf"{file} {sentence}"):
+        list(stored(array, WHOLE))
+    file.write_bytes(data)
+    assert len(list(stored(array, WHOLE))) == 18
