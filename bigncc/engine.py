@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import dask
 import numpy as np
 
-from bigncc import journal, lazy, storage
+from bigncc import journal, lazy
 from bigncc.kernel import Block
 from bigncc.lazy import Pair, Pivot
-from bigncc.storage import Output
+from bigncc.output import Output, StorageFault, stored, write
 from bigncc.summary import Summary, merge
 from bigncc.tiles import Plan, Roi, Shape, Tile
 from bigncc.transform import Transform
@@ -133,7 +133,7 @@ def matches(output: Output, tile: Tile, row: journal.Row) -> bool:
     """Say whether the stored objects of a tile are those that its row was written for."""
     try:
         found = {name: list(_evidence(array, tile.write)) for name, array in output.maps.items()}
-    except storage.StorageFault:
+    except StorageFault:
         return False
     return _row(tile, row.summary, found).digests == row.digests
 
@@ -151,7 +151,7 @@ def pending(job: Job, output: Output) -> list[int]:
 def _commit(block: Block, roi: Roi, output: Output) -> tuple[Summary, dict[str, list[Evidence]]]:
     found = {}
     for name, array in output.maps.items():
-        storage.write(array, roi, getattr(block, name))
+        write(array, roi, getattr(block, name))
         found[name] = list(_evidence(array, roi))
     return block.summary, found
 
@@ -159,7 +159,7 @@ def _commit(block: Block, roi: Roi, output: Output) -> tuple[Summary, dict[str, 
 def _evidence(array: Any, roi: Roi) -> Iterator[Evidence]:
     """Read back the objects of `roi`, each checked against its own checksum."""
     grid = product(*(range(s.start // c, -(-s.stop // c)) for s, c in zip(roi, array.chunks, strict=True)))
-    for index, data in zip(grid, storage.stored(array, roi), strict=True):
+    for index, data in zip(grid, stored(array, roi), strict=True):
         yield Evidence(index, len(data), journal.digest([data]))
 
 

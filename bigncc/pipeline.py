@@ -27,8 +27,9 @@ from bigncc.config import Config, MaskConfig
 from bigncc.engine import Job
 from bigncc.errors import DoesNotFitError, IncompleteError, InputError, RefusedError
 from bigncc.lazy import Pair, Pivot
+from bigncc.output import Layout, check_vacant, create_output, open_output, update_attributes
 from bigncc.report import Panel, facts
-from bigncc.storage import Image, Layout
+from bigncc.storage import Image
 from bigncc.summary import STATUS, Summary, from_dict, merge
 from bigncc.tiles import Plan, Shape
 from bigncc.transform import Displacement, Transform
@@ -202,11 +203,11 @@ def prepare(config: Config) -> tuple[Job, Inputs]:
     request = _request(inputs, samples)
     standing = journal.read_plan(url)
     if standing is None:
-        storage.check_vacant(url)
+        check_vacant(url)
         standing = journal.settle_plan(url, _decide(inputs, request, samples))
     _check_request(url, standing, request)
     grid = Plan(**{name: tuple(value) for name, value in standing["tiles"].items()})
-    storage.create_output(url, _layout_of(standing), _attributes(standing, "in-progress"))
+    create_output(url, _layout_of(standing), _attributes(standing, "in-progress"))
     job = Job(
         url,
         standing["plan_id"],
@@ -242,7 +243,7 @@ def run(config: Config | Mapping[str, Any], *, progress: Progress | None = None)
     """
     config = config if isinstance(config, Config) else words.load([config])
     job, inputs = prepare(config)
-    output = storage.open_output(job.url)
+    output = open_output(job.url)
     threads = _threads(config)
     # the plan's tiles stay; a smaller memory limit than the plan was made for may not hold them
     _check_memory(inputs, job.plan, threads)
@@ -263,7 +264,7 @@ def finish(job: Job, rows: list[journal.Row]) -> Result:
     assert standing is not None  # prepare settled it
     root = journal.digest(journal.canonical([row.tile, row.digests]) for row in rows)
     proof = {"summary": summary.to_dict(), "digest": root, "tiles": len(rows)}
-    storage.update_attributes(job.url, {**_attributes(standing, "complete"), **proof})
+    update_attributes(job.url, {**_attributes(standing, "complete"), **proof})
     journal.write_complete(job.url, {"plan_id": job.plan_id, **proof})
     return Result(job.url, complete=True, summary=summary)
 
@@ -279,7 +280,7 @@ def status(url: str) -> dict[str, Any]:
     url = str(Path(url).absolute())
     standing = journal.read_plan(url)
     if standing is None:
-        attributes = storage.open_output(url).attributes
+        attributes = open_output(url).attributes
         counts = attributes.get("summary", {}).get("counts", [0] * len(STATUS))
         total = attributes.get("tiles", 0)
         return _status(url, attributes["state"], attributes["plan_id"], (total, total), tuple(counts), sum(counts))
@@ -546,12 +547,12 @@ def headline(config: Config) -> str:
     """Say in one line what is done with the moving image."""
     chosen = config.registration
     if chosen.displacement is not None:
-        return f"moving image pulled through the displacement field {chosen.displacement.url}"
+        return f"moving image pulled through the displacement field {Path(chosen.displacement.url).name}"
     given = _given_transform(config)
     if given is None:
         return "moving image correlated as it is stored, unregistered"
     if isinstance(given, Displacement):
-        return f"moving image pulled through the displacement field in {chosen.transform}"
+        return f"moving image pulled through the displacement field in {Path(chosen.transform or '').name}"
     names = ("z", "y", "x")[-given.ndim :]
     shift = ", ".join(f"{name} {value:+g}" for name, value in zip(names, given.offset, strict=True))
     return f"moving image shifted by {shift} pixels"
@@ -573,7 +574,7 @@ def panel(url: str) -> Panel:
     IncompleteError
         If tiles are missing.
     """
-    output = storage.open_output(url)
+    output = open_output(url)
     if output.attributes["state"] != "complete":
         found = status(url)["tiles"]
         message = f"{url} has {found['done']} of {found['total']} tiles: run the same command again to complete it"

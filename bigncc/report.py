@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bigncc.errors import RefusedError
 from bigncc.summary import BINS, STATUS, Summary
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ UNDEFINED = "#9a9a9a"
 """The grey of pixels without a value; it is no colour of the map."""
 
 COLOURS = "RdYlBu"
+
+MARK = b"Software\x00bigncc"
+"""What a PNG of ours begins with, after its size."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +50,31 @@ class Panel:
 
 
 def draw(panels: Sequence[Panel], path: Path) -> None:
-    """Draw one row for each panel and write the PNG."""
+    """Draw one row for each panel and write the PNG.
+
+    Raises
+    ------
+    RefusedError
+        If `path` is a file that no bigncc made.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    if path.exists() and MARK not in path.read_bytes()[:256]:
+        message = f"{path} exists and is no picture of bigncc: a path without it is accepted"
+        raise RefusedError(message)
     height, width = panels[0].ncc.shape
-    tall = min(max(4.2 * height / width, 2.6), 8.0)
-    figure = Figure(figsize=(18, (tall + 1.0) * len(panels)), layout="constrained")
+    tall = min(max(4.4 * height / width, 2.8), 8.0)
+    figure = Figure(figsize=(18, (tall + 0.8) * len(panels)), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(panels), 4, squeeze=False, width_ratios=(1, 1, 1.15, 0.9))
-    for row, panel in zip(axes, panels, strict=True):
-        _grey(row[0], panel.reference, "reference")
-        _grey(row[1], panel.moving, f"moving, {panel.title}")
-        _confidence(row[2], panel)
-        _histogram(row[3], panel.summary)
+    rows = figure.subfigures(len(panels), 1, squeeze=False, hspace=0.04)[:, 0]
+    for row, panel in zip(rows, panels, strict=True):
+        row.suptitle(panel.title, x=0.005, ha="left", fontsize=13, fontweight="bold")
+        axes = row.subplots(1, 4, width_ratios=(1, 1, 1.12, 0.85))
+        _grey(axes[0], panel.reference, "reference")
+        _grey(axes[1], panel.moving, "moving, as pulled onto the reference")
+        _confidence(axes[2], panel)
+        _histogram(axes[3], panel.summary)
     figure.savefig(path, dpi=110, metadata={"Software": "bigncc"})
 
 
@@ -90,13 +105,12 @@ def _grey(axes: "Axes", image: NDArray[Any] | None, title: str) -> None:
 
 
 def _confidence(axes: "Axes", panel: Panel) -> None:
-    scale = f", 1 : {panel.factor}" if panel.factor > 1 else ""
-    axes.set_title(f"confidence (NCC){scale}")
+    scale = f", means of {panel.factor} x {panel.factor} pixels" if panel.factor > 1 else ""
+    axes.set_title(f"confidence: NCC{scale}")
     axes.set_axis_off()
     picture = axes.imshow(panel.ncc, cmap=_map(COLOURS), vmin=-1, vmax=1, interpolation="nearest")
-    assert axes.figure is not None
-    bar = axes.figure.colorbar(picture, ax=axes, ticks=[-1, -0.5, 0, 0.5, 1], shrink=0.9)
-    bar.ax.set_xlabel("grey: no value", fontsize=8)
+    axes.get_figure().colorbar(picture, ax=axes, ticks=[-1, -0.5, 0, 0.5, 1], shrink=0.95)  # type: ignore[union-attr]
+    axes.text(0.0, -0.02, "grey: no value", fontsize=9, va="top", transform=axes.transAxes)
 
 
 def _histogram(axes: "Axes", summary: Summary) -> None:
@@ -105,10 +119,14 @@ def _histogram(axes: "Axes", summary: Summary) -> None:
     centres = (edges[1:] + edges[:-1]) / 2
     axes.bar(centres, 100 * share, width=2 / BINS, color=_map(COLOURS)((centres + 1) / 2), edgecolor="#555555", lw=0.3)
     axes.set_xlim(-1, 1)
+    axes.set_xticks([-1, -0.5, 0, 0.5, 1])
     axes.set_xlabel("NCC of pixels with a value")
     axes.set_ylabel("% of them")
     lines = [f"{name}: {value}" for name, value in facts(summary).items()]
-    axes.set_title("\n".join(lines), fontsize=8, loc="left")
+    # the upper part of the plot is kept free for the words
+    axes.set_ylim(0, 165 * max(float(share.max()), 1 / BINS))
+    axes.text(0.03, 0.97, "\n".join(lines), fontsize=8.5, va="top", transform=axes.transAxes)
+    axes.set_title("histogram")
 
 
 def _map(name: str) -> Any:

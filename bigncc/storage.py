@@ -1,29 +1,20 @@
-"""Images in, maps out: Zarr and OME-Zarr, checked before a pixel is read.
-
-Nothing here deletes or replaces data that exists: metadata is put only where there is none, and a
-block is written only to the objects that its caller owns.
-"""
+"""Images and fields in: Zarr, OME-Zarr and NumPy files, checked before a pixel is read."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
-import re
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-from bigncc.errors import DoesNotFitError, InputError, RefusedError
-from bigncc.tiles import Roi, Shape, roi_shape
+from bigncc.errors import InputError
+from bigncc.tiles import Roi, Shape
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,25 +29,6 @@ GREY = "grey"
 # what an array without names is taken for, and what it is if its last axis is said to be colours
 DEFAULT_AXES = {2: ("y", "x"), 3: SPATIAL, 4: ("c", *SPATIAL), 5: ("t", "c", *SPATIAL)}
 COLOUR_AXES = {3: ("y", "x", "c"), 4: (*SPATIAL, "c"), 5: ("t", *SPATIAL, "c")}
-# status code -> name and colour (RGBA): a viewer shows only the pixels that have no value
-STATUS = (
-    ("not computed", (0, 0, 0, 255)),
-    ("valid", (0, 0, 0, 0)),
-    ("too few valid samples", (128, 128, 128, 255)),
-    ("reference flat", (86, 180, 233, 255)),
-    ("moving flat", (230, 159, 0, 255)),
-    ("both flat", (0, 114, 178, 255)),
-    ("outside the moving view", (204, 121, 167, 255)),
-    ("window leaves the image", (64, 64, 64, 255)),
-    ("below numerical resolution", (213, 94, 0, 255)),
-)
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG})
-_TORN = re.compile(r"zarr\.[0-9a-f]{32}\.partial")
-
-
-class StorageFault(OSError):
-    """A stored object is not what was written."""
 
 
 class Readable(Protocol):
@@ -201,9 +173,9 @@ def open_image(source: Source, *, level: int = 0, channel: int | str | None = No
     """
     import zarr
 
-    node = _open(source)
+    node = open_node(source)
     found = _from_ome(node, level) if isinstance(node, zarr.Group) else _from_array(node, level, channel)
-    return _selected(found, _place(node), level, channel)
+    return _selected(found, place_of(node), level, channel)
 
 
 def open_field(source: Source, *, components: Literal["forward", "reversed"] = "forward") -> Readable:
@@ -232,14 +204,14 @@ def open_field(source: Source, *, components: Literal["forward", "reversed"] = "
     if components not in ("forward", "reversed"):
         message = f"components is {components!r}: forward or reversed is accepted"
         raise InputError(message)
-    if isinstance(source, (str, os.PathLike)) and _local(source).suffix in (".npy", ".npz"):
-        array, place = _from_numpy(_local(source))
+    if isinstance(source, (str, os.PathLike)) and local_path(source).suffix in (".npy", ".npz"):
+        array, place = _from_numpy(local_path(source))
         shape, dtype, chunks = array.shape, array.dtype, array.shape
-        array = _Npy(_local(source)) if isinstance(array, np.memmap) else array
+        array = _Npy(local_path(source)) if isinstance(array, np.memmap) else array
     else:
-        node = _open(source)
+        node = open_node(source)
         array = node if isinstance(node, zarr.Array) else _from_ome(node, 0).array
-        shape, dtype, chunks, place = array.shape, array.dtype, array.chunks, _place(array)
+        shape, dtype, chunks, place = array.shape, array.dtype, array.chunks, place_of(array)
     if (len(shape), shape[:1]) not in ((3, (2,)), (4, (3,))) or 0 in shape or dtype.kind not in "iuf":
         found = f"{place} has shape {list(shape)} and dtype {dtype}"
         message = f"{found}: real numbers [2, y, x] or [3, z, y, x] are accepted"
@@ -326,12 +298,14 @@ def _grey(rgb: NDArray[Any]) -> NDArray[Any]:
     return grey
 
 
-def _place(node: AnyArray | Group) -> str:
+def place_of(node: AnyArray | Group) -> str:
+    """Return where an array or a group is, for a message: its absolute path if it is on disk."""
     text = str(node.store_path)
     return str(Path(text.removeprefix("file://")).absolute()) if text.startswith("file://") else text
 
 
-def _local(source: str | os.PathLike[str]) -> Path:
+def local_path(source: str | os.PathLike[str]) -> Path:
+    """Return the absolute path; InputError if `source` is an address elsewhere."""
     text = os.fspath(source)
     if text.startswith("file://"):
         text = unquote(urlsplit(text).path)
@@ -341,7 +315,8 @@ def _local(source: str | os.PathLike[str]) -> Path:
     return Path(text).absolute()
 
 
-def _open(source: Source, *, read_only: bool = True) -> AnyArray | Group:
+def open_node(source: Source, *, read_only: bool = True) -> AnyArray | Group:
+    """Open what is at `source`, be it an array or a group; InputError if it is neither."""
     import zarr
     from zarr.abc.store import Store
     from zarr.storage import LocalStore
@@ -354,7 +329,7 @@ def _open(source: Source, *, read_only: bool = True) -> AnyArray | Group:
         message = f"the image is a {type(source).__name__}: a local path or a zarr object is accepted"
         raise InputError(message)
     else:
-        path = _local(source)
+        path = local_path(source)
         place = str(path)
         if not path.is_dir():
             what = "is a file" if path.exists() else "does not exist"
@@ -370,7 +345,7 @@ def _open(source: Source, *, read_only: bool = True) -> AnyArray | Group:
 
 
 def _from_ome(group: Group, level: int) -> _Found:
-    place, attributes = _place(group), group.attrs.asdict()
+    place, attributes = place_of(group), group.attrs.asdict()
     ome = attributes.get("ome", attributes)
     ome = ome if isinstance(ome, dict) else {}
     try:
@@ -378,7 +353,7 @@ def _from_ome(group: Group, level: int) -> _Found:
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise InputError(_what_is_there(group, ome)) from error
     version = str(ome.get("version") or document.get("version") or ("0.5" if "ome" in attributes else "0.4"))
-    multiscale = _validated("Multiscale", document, version, place)
+    multiscale = validated("Multiscale", document, version, place)
     datasets, axes = multiscale.datasets, multiscale.axes
     names = tuple({"time": "t", "channel": "c"}.get(axis.type, axis.name) for axis in axes)
     if not set(names) <= {"t", "c", *SPATIAL}:
@@ -388,7 +363,7 @@ def _from_ome(group: Group, level: int) -> _Found:
         there = ", ".join(f"{i} ({dataset.path})" for i, dataset in enumerate(datasets))
         message = f"{place} has no level {level}: {there} is accepted"
         raise InputError(message)
-    arrays = [_member(group, dataset.path, len(names)) for dataset in datasets]
+    arrays = [member(group, dataset.path, len(names)) for dataset in datasets]
     scale, translation = [1.0] * len(names), [0.0] * len(names)
     # those of the level come first, then those that all levels share
     for step in (*datasets[level].coordinateTransformations, *(multiscale.coordinateTransformations or ())):
@@ -411,7 +386,8 @@ def _labels(omero: Any) -> tuple[str, ...]:
     return tuple(str(c.get("label")) for c in channels if isinstance(c, dict)) if isinstance(channels, list) else ()
 
 
-def _validated(model: str, document: dict[str, Any], version: str, place: str) -> Any:
+def validated(model: str, document: dict[str, Any], version: str, place: str) -> Any:
+    """Return `document` as the OME-Zarr model of that name; InputError says what is wrong with it."""
     from yaozarrs import v04, v05
 
     if version not in ("0.4", "0.5"):
@@ -427,15 +403,16 @@ def _validated(model: str, document: dict[str, Any], version: str, place: str) -
         raise InputError(message) from error
 
 
-def _member(group: Group, path: str, ndim: int) -> AnyArray:
-    place = _place(group)
+def member(group: Group, path: str, ndim: int) -> AnyArray:
+    """Return the array of `ndim` axes at `path` within `group`; InputError if there is none."""
+    place = place_of(group)
     if not path or path.startswith("/") or ".." in path.split("/") or any(c in path for c in ("\\", ":", "\0")):
         message = f"{place} names a level {path!r}: a relative path inside of the image is accepted"
         raise InputError(message)
     try:
         array = group[path]
         shape = getattr(array, "shape", None)
-    except Exception as error:  # as in _open
+    except Exception as error:  # as in open_node
         message = f"{place}/{path} cannot be opened: a readable Zarr array is accepted ({_flat(error)})"
         raise InputError(message) from error
     if shape is None or len(shape) != ndim:
@@ -455,14 +432,14 @@ def _what_is_there(group: Group, ome: Any) -> str:
         warnings.simplefilter("ignore")  # about files that are no Zarr
         try:
             names = sorted(name + "/" * isinstance(node, Group) for name, node in group.members())
-        except Exception as error:  # as in _open
+        except Exception as error:  # as in open_node
             names = [f"something that cannot be opened ({_flat(error)})"]
     there = ", ".join(names[:10] or ["nothing"]) + ", ..." * (len(names) > 10)
-    return f"{_place(group)} is {kind} that holds {there}: the path of one image or array is accepted"
+    return f"{place_of(group)} is {kind} that holds {there}: the path of one image or array is accepted"
 
 
 def _from_array(array: AnyArray, level: int, channel: int | str | None) -> _Found:
-    place, shape = _place(array), array.shape
+    place, shape = place_of(array), array.shape
     if level != 0:
         message = f"{place} is an array and has no level {level}: 0 is accepted"
         raise InputError(message)
@@ -486,7 +463,7 @@ def _from_array(array: AnyArray, level: int, channel: int | str | None) -> _Foun
 
 
 def _selected(found: _Found, url: str, level: int, channel: int | str | None) -> Image:
-    array, axes, place = found.array, found.axes, _place(found.array)
+    array, axes, place = found.array, found.axes, place_of(found.array)
     dtype = np.dtype(np.uint8) if array.dtype.kind == "b" else array.dtype.newbyteorder("=")
     if dtype.kind not in "iuf":
         message = f"{place} has dtype {array.dtype}: integers, floats and bool are accepted"
@@ -523,7 +500,7 @@ def _digest(array: AnyArray, chosen: dict[str, Any]) -> str:
 
 
 def _channel(found: _Found, channel: int | str) -> int | str:
-    place, labels = _place(found.array), found.labels
+    place, labels = place_of(found.array), found.labels
     if "c" not in found.axes:
         there = f"{place} has axes ({', '.join(found.axes)}) and so no channel {channel!r}"
         message = f"{there}: an image with an axis c is accepted"
@@ -557,310 +534,3 @@ def _from_numpy(path: Path) -> tuple[Any, str]:
         raise InputError(message) from error
     message = f"{path} holds {there or 'nothing'}: one array, or one named field or displacement, is accepted"
     raise InputError(message)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What the maps look like on disk.
-
-    Parameters
-    ----------
-    shape, chunks : tuple of int
-        Per axis, pixels.
-    axes : tuple of str
-        Names out of t, c, z, y, x.
-    scale, translation : tuple of float
-        Per axis, in `units`.
-    units : tuple of str or None
-        Per axis.
-    name : str
-        What a viewer shows.
-    """
-
-    shape: Shape
-    chunks: Shape
-    axes: tuple[str, ...]
-    scale: tuple[float, ...]
-    translation: tuple[float, ...]
-    units: tuple[str | None, ...]
-    name: str
-
-
-@dataclass(frozen=True)
-class Output:
-    """An open output: `maps` holds "ncc" and "status", `attributes` what bigncc keeps in it."""
-
-    url: str
-    maps: dict[str, AnyArray]
-    attributes: dict[str, Any]
-    layout: Layout
-
-
-def create_output(url: str | os.PathLike[str], layout: Layout, attributes: dict[str, Any]) -> None:
-    """Put the metadata of an output where there is none.
-
-    Whoever comes makes the same bytes from the same arguments, and what is there stays: a second
-    call, or one after a kill, adds what is missing.
-
-    Parameters
-    ----------
-    url : path
-        A local directory: absent, empty, or an output of the same plan.
-    layout : Layout
-        Of every map.
-    attributes : dict
-        With ``plan_id`` and ``state``; becomes the group's attribute ``bigncc``.
-
-    Raises
-    ------
-    RefusedError
-        If something else is there; nothing was touched.
-    InputError
-        If the directory cannot be written or the layout cannot be said in OME-Zarr.
-    DoesNotFitError
-        If the disk is full.
-    """
-    from zarr.core.sync import sync
-    from zarr.storage import LocalStore
-
-    path = _local(url)
-    documents = _documents(layout, attributes, str(path))
-    with _explained(str(path), _FULL, _FORBIDDEN):
-        _refuse_foreign(path, str(attributes["plan_id"]))
-        store = LocalStore(path)
-        for key, document in documents.items():  # the group first: from then on the directory is ours
-            if not sync(store.exists(key)):
-                sync(store.set_if_not_exists(key, document))
-            if not sync(store.exists(key)):  # zarr keeps quiet about a file where a directory should be
-                message = f"{path}/{key} cannot be created: a directory that only bigncc writes to is accepted"
-                raise RefusedError(message)
-
-
-def check_vacant(url: str | os.PathLike[str]) -> None:
-    """Raise RefusedError unless `url` is a path that does not exist or an empty directory."""
-    if not _vacant(_local(url)):
-        message = f"{_local(url)} exists: a path that does not exist or an empty directory is accepted"
-        raise RefusedError(message)
-
-
-def _vacant(path: Path) -> bool:
-    if not path.exists():
-        return True
-    # a kill within the very first write leaves nothing but zarr's temporary file
-    return path.is_dir() and all(_TORN.fullmatch(entry.name) for entry in path.iterdir())
-
-
-def _refuse_foreign(path: Path, plan_id: str) -> None:
-    if _vacant(path):
-        return
-    accepted = "a path that does not exist, an empty directory or an output of the same plan is accepted"
-    try:
-        found = _own_group(path, read_only=True).attrs["bigncc"]["plan_id"]  # type: ignore[index, call-overload]
-    except (InputError, KeyError) as error:
-        message = f"{path} exists and is no output of bigncc: {accepted}"
-        raise RefusedError(message) from error
-    if found != plan_id:
-        message = f"{path} belongs to plan {found} and not to plan {plan_id}: {accepted}"
-        raise RefusedError(message)
-
-
-def write_image(url: str | os.PathLike[str], samples: NDArray[Any], axes: tuple[str, ...], name: str) -> None:
-    """Write an image that is in memory as OME-Zarr 0.5.
-
-    Parameters
-    ----------
-    url : path
-        A local directory, absent or empty.
-    samples : ndarray
-        Of shape ``[t, c, z] y, x``, as `axes` says.
-    axes : tuple of str
-        Names out of t, c, z, y, x.
-    name : str
-        What a viewer shows.
-
-    Raises
-    ------
-    RefusedError
-        If something is there; nothing was touched.
-    """
-    import zarr
-    from zarr.storage import LocalStore
-
-    path, n = _local(url), samples.ndim
-    chunks = tuple(
-        min(length, 512) if axis in ("y", "x") else 1 for axis, length in zip(axes, samples.shape, strict=True)
-    )
-    layout = Layout(samples.shape, chunks, axes, (1.0,) * n, (0.0,) * n, (None,) * n, name)
-    image, _ = _metadata(layout)
-    _validated("Image", image, "0.5", str(path))
-    with _explained(str(path), _FULL, _FORBIDDEN):
-        check_vacant(path)
-        group = zarr.create_group(LocalStore(path), attributes={"ome": image})
-        group.create_array("0", data=samples, chunks=chunks, dimension_names=axes)
-
-
-def _metadata(layout: Layout) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what OME-Zarr says of the map and of its status."""
-    kinds = {"t": "time", "c": "channel"}
-    axes: list[dict[str, str]] = [
-        {"name": axis, "type": kinds.get(axis, "space")} | ({"unit": unit} if unit else {})
-        for axis, unit in zip(layout.axes, layout.units, strict=True)
-    ]
-    steps = [
-        {"type": "scale", "scale": list(layout.scale)},
-        {"type": "translation", "translation": list(layout.translation)},
-    ]
-    multiscale = {"name": layout.name, "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": steps}]}
-    label = {
-        "colors": [{"label-value": code, "rgba": list(rgba)} for code, (_, rgba) in enumerate(STATUS)],
-        "properties": [{"label-value": code, "name": name} for code, (name, _) in enumerate(STATUS)],
-        "source": {"image": "../../"},
-    }
-    image = {"version": "0.5", "multiscales": [multiscale]}
-    return image, {"version": "0.5", "multiscales": [{**multiscale, "name": "status"}], "image-label": label}
-
-
-def _documents(layout: Layout, attributes: dict[str, Any], place: str) -> dict[str, Any]:
-    """Return every metadata file by its key, made in memory so that creating it is a plain put."""
-    import zarr
-    from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
-    from zarr.storage import MemoryStore
-
-    image, status = _metadata(layout)
-    _validated("LabelImage", status, "0.5", place)
-    documents: dict[str, Any] = {}
-    own = json.loads(json.dumps(attributes, sort_keys=True))
-    root = zarr.create_group(MemoryStore(documents), attributes={"ome": image, "bigncc": own})
-    root.create_group("labels", attributes={"ome": {"version": "0.5", "labels": ["status"]}})
-    root.create_group("labels/status", attributes={"ome": status})
-    for name, dtype, fill in (("0", "float32", np.nan), ("labels/status/0", "uint8", 0)):
-        root.create_array(
-            name,
-            shape=layout.shape,
-            chunks=layout.chunks,
-            dtype=dtype,
-            fill_value=fill,
-            dimension_names=layout.axes,
-            serializer=BytesCodec(),
-            compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec()],
-        )
-    return documents
-
-
-def _own_group(url: str | os.PathLike[str], *, read_only: bool) -> Group:
-    import zarr
-
-    node = _open(url, read_only=read_only)
-    if not isinstance(node, zarr.Group) or not isinstance(node.attrs.get("bigncc"), dict):
-        message = f"{_place(node)} is no output of bigncc: a directory that bigncc made is accepted"
-        raise InputError(message)
-    return node
-
-
-def open_output(url: str | os.PathLike[str]) -> Output:
-    """Open an output for reading and writing; InputError if it is none or lacks an array."""
-    group = _own_group(url, read_only=False)
-    found = _from_ome(group, 0)
-    arrays = {"ncc": found.array, "status": _member(group, "labels/status/0", len(found.axes))}
-    # a chunk that is all fill must exist too, or it could not be told from one that was never computed
-    maps = {name: array.with_config({"write_empty_chunks": True}) for name, array in arrays.items()}
-    attributes: dict[str, Any] = group.attrs.asdict()
-    name = str(attributes["ome"]["multiscales"][0].get("name"))
-    shape, chunks = found.array.shape, found.array.chunks
-    layout = Layout(shape, chunks, found.axes, found.scale, found.translation, found.units, name)
-    return Output(_place(group), maps, attributes["bigncc"], layout)
-
-
-def update_attributes(url: str | os.PathLike[str], attributes: dict[str, Any]) -> None:
-    """Replace what bigncc keeps in the output at `url`, in one rename; other attributes stay."""
-    group = _own_group(url, read_only=False)
-    with _explained(_place(group), _FULL, _FORBIDDEN):
-        group.attrs["bigncc"] = json.loads(json.dumps(attributes, sort_keys=True))
-
-
-def write(array: AnyArray, roi: Roi, block: NDArray[Any]) -> None:
-    """Write `block` to `roi`, which must be whole objects of `array`.
-
-    Parameters
-    ----------
-    array : zarr.Array
-        A map of an open output.
-    roi : tuple of slice
-        Pixels; each start is a multiple of the object's extent, each stop too or the array's end.
-    block : ndarray
-        Of the shape of `roi` and the dtype of `array`.
-
-    Raises
-    ------
-    ValueError
-        If it is not so: two writers within one object lose each other's pixels.
-    DoesNotFitError
-        If the disk is full or has become read-only.
-    """
-    _object_indices(array, roi)
-    if block.shape != roi_shape(roi) or block.dtype != array.dtype:
-        message = f"a block {block.dtype} {block.shape} is not {array.dtype} {roi_shape(roi)}"
-        raise ValueError(message)
-    with _explained(_place(array), _FULL | {errno.EROFS}, frozenset()):
-        array[roi] = block
-
-
-def stored(array: AnyArray, roi: Roi) -> Iterator[bytes]:
-    """Yield the stored objects of `roi` in row-major order, each proven by its checksum.
-
-    Parameters
-    ----------
-    array : zarr.Array
-        A map of an open output.
-    roi : tuple of slice
-        As for `write`.
-
-    Yields
-    ------
-    bytes
-        The whole object, the checksum (crc32c, 4 bytes, little-endian) included.
-
-    Raises
-    ------
-    StorageFault
-        If an object is absent, empty or differs from its checksum.
-    """
-    import google_crc32c
-    from zarr.core.buffer import default_buffer_prototype
-    from zarr.core.sync import sync
-
-    for index in _object_indices(array, roi):
-        target = array.store_path / array.metadata.encode_chunk_key(index)
-        found = sync(target.store.get(target.path, default_buffer_prototype()))
-        data = b"" if found is None else found.to_bytes()
-        if len(data) <= 4 or google_crc32c.value(data[:-4]) != int.from_bytes(data[-4:], "little"):
-            what = "is absent" if found is None else f"({len(data)} bytes) differs from its checksum"
-            message = f"{str(target).removeprefix('file://')} {what}"
-            raise StorageFault(message)
-        yield data
-
-
-def _object_indices(array: AnyArray, roi: Roi) -> Iterator[Shape]:
-    extent = array.shards or array.chunks
-    whole = [
-        0 <= s.start < s.stop <= n and s.start % e == 0 and (s.stop % e == 0 or s.stop == n)
-        for s, e, n in zip(roi, extent, array.shape, strict=True)
-    ]
-    if not all(whole):
-        message = f"{roi} is not made of whole objects {extent} of an array {array.shape}"
-        raise ValueError(message)
-    return product(*(range(s.start // e, -(-s.stop // e)) for s, e in zip(roi, extent, strict=True)))
-
-
-@contextmanager
-def _explained(place: str, full: frozenset[int], forbidden: frozenset[int]) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in full:
-            message = f"{place} cannot be written ({error.strerror}): run again when there is space"
-            raise DoesNotFitError(message) from error
-        if error.errno in forbidden:
-            message = f"{place} cannot be written ({error.strerror}): a path in a writable directory is accepted"
-            raise InputError(message) from error
-        raise

@@ -1,0 +1,51 @@
+"""Small pairs on disk and the configs that name them."""
+
+import numpy as np
+import zarr
+
+from bigncc import config
+from tests import strategies
+
+
+def store(path, image, chunks=None, names=None, **options):
+    """Write a plain Zarr array."""
+    chunks = chunks or tuple(min(n, 50) for n in image.shape)
+    array = zarr.create_array(
+        str(path), shape=image.shape, dtype=image.dtype, chunks=chunks, dimension_names=names, **options
+    )
+    array[...] = image
+    return str(path)
+
+
+def pair(folder, shape=(130, 170), dtype="uint16", chunks=None):
+    """Write a pair that agrees in one half and not in the other; return paths and arrays."""
+    f = strategies.image(1, shape, dtype, "noise")
+    g = strategies.image(2, shape, dtype, "noise")
+    g[..., : shape[-1] // 2] = f[..., : shape[-1] // 2] // 2
+    g[..., 20:40, 20:40] = 7
+    return store(folder / "a.zarr", f, chunks), store(folder / "b.zarr", g, chunks), f, g
+
+
+def job(reference, moving, output, *words):
+    """A checked config of small chunks, so that there are many tiles."""
+    sections = {"reference": {"url": reference}, "moving": {"url": moving}, "output": {"url": str(output)}}
+    small = {"output": {"chunks": [32, 32]}, "registration": {"model": "none"}, "engine": {"threads": 2}}
+    return config.load([sections, small, *words])
+
+
+def maps(url):
+    """Both maps of an output."""
+    group = zarr.open_group(str(url), mode="r")
+    return {"ncc": group["0"][...], "status": group["labels/status/0"][...]}
+
+
+def same(one, two):
+    """Assert that maps agree to the bit."""
+    for name in ("ncc", "status"):
+        a, b = one[name], two[name]
+        np.testing.assert_array_equal(a.view(f"u{a.itemsize}"), b.view(f"u{b.itemsize}"), err_msg=name)
+
+
+def files(folder):
+    """All files below a folder with their bytes."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

@@ -1,0 +1,102 @@
+"""The config is checked once, at the door, and complains in sentences."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bigncc import Window
+from bigncc.config import default_yaml, is_assignment, load
+from bigncc.errors import InputError
+
+URLS = {"reference": {"url": "a"}, "moving": {"url": "b"}, "output": {"url": "c"}}
+AS_IS = "registration.model=none"
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+def test_the_default_file_is_what_is_printed_and_loads():
+    assert (CONFIGS / "default.yaml").read_text() == default_yaml()
+    document = yaml.safe_load(default_yaml())
+    config = load([str(CONFIGS / "default.yaml")])
+    assert config.model_dump(mode="json") == load([document]).model_dump(mode="json")
+    for name, section in document.items():
+        assert set(section) == set(type(getattr(config, name)).model_fields)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda p: p.name)
+def test_every_config_file_loads(path):
+    whole = path.parent == CONFIGS
+    load([str(path)] if whole else [str(CONFIGS / "default.yaml"), str(path)])
+
+
+def test_later_words_win(tmp_path):
+    first, second = tmp_path / "what.yaml", tmp_path / "where.yaml"
+    first.write_text("reference: {url: a}\nmoving: {url: b}\noutput: {url: c}\nwindow: {size: 5, border: mirror}\n")
+    second.write_text("engine: {memory: 2GB}\nwindow: {size: [7, 9]}\n")
+    config = load([str(first), str(second), AS_IS, "engine.memory=512MiB", "output.region=0:10,5:20"])
+    assert config.window.window() == Window((7, 9), border="mirror")
+    assert config.engine.memory == 2**29
+    assert config.output.region == ((0, 10), (5, 20))
+
+
+@pytest.mark.parametrize(("text", "number"), [("4GB", 4 * 10**9), ("1.5 kB", 1500), ("7", 7), ("2GiB", 2**31)])
+def test_amounts_of_memory(text, number):
+    assert load([URLS, AS_IS, f"engine.memory={text}"]).engine.memory == number
+
+
+def test_words_with_an_equals_sign_are_assignments_only_of_known_keys():
+    assert is_assignment("window.size=7")
+    assert not is_assignment("image=1.zarr")
+    assert not is_assignment("a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ((AS_IS, "window.sizes=7"), "config key window.sizes is unknown: size, border, .* are accepted"),
+        ((AS_IS, "registration.displacement={file: x}"), "config key registration.displacement.url is missing"),
+        ((AS_IS, "window.border=wrap"), "config key window.border is 'wrap': input should be 'shrink'"),
+        ((AS_IS, "engine.memory=much"), "'much' is no amount of memory: a number with B, KB"),
+        ((AS_IS, "engine.threads=0"), "config key engine.threads is 0"),
+        ((AS_IS, "output.region=1:2;3:4"), "is no region: y0:y1,x0:x1 is accepted"),
+        ((AS_IS, "output.chunks=[0, 4]"), "config key output.chunks"),
+        ((AS_IS, "reference.level=-1"), "config key reference.level is -1"),
+        ((AS_IS, "window=[1"), "is no YAML"),
+        ((), "registration says nothing of how the images are registered: --as-is"),
+        ((AS_IS, "registration.transform=t.json"), "registration says model and transform: .* one of them"),
+        ((AS_IS, "registration.order=2"), "config key registration.order is 2"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_a_sentence(words, sentence):
+    with pytest.raises(InputError, match=sentence) as caught:
+        load([URLS, *words])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_section_says_what_it_is():
+    with pytest.raises(InputError, match="config key moving is missing: the image that is registered"):
+        load([{"reference": {"url": "a"}, "output": {"url": "c"}}, AS_IS])
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        ("- 1", "holds list: a YAML mapping"),
+        ("1: 2", "a YAML mapping"),
+        ("\x00", "is no YAML"),
+        ("!!python/object/apply:os.system [x]", "is no YAML"),
+        ("", "holds NoneType"),
+    ],
+)
+def test_files_that_are_no_config(tmp_path, text, sentence):
+    path = tmp_path / "job.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=sentence):
+        load([str(path)])
+
+
+def test_even_windows_are_refused_by_the_window():
+    with pytest.raises(InputError, match=r"window.size is \[4, 4\]"):
+        load([URLS, AS_IS, "window.size=4"]).window.window()

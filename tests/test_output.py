@@ -1,0 +1,350 @@
+"""Maps are valid OME-Zarr, what is not ours stays untouched, and faults on disk are found."""
+
+import errno
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from bigncc.errors import DoesNotFitError, InputError, RefusedError
+from bigncc.output import (
+    Layout,
+    StorageFault,
+    check_vacant,
+    create_output,
+    open_output,
+    stored,
+    update_attributes,
+    write,
+    write_image,
+)
+from bigncc.storage import open_image
+from bigncc.tiles import cover
+from tests.zarrs import everything, ome, plain, samples, tree
+
+LAYOUT = Layout(
+    (2, 10, 13), (1, 4, 5), ("c", "y", "x"), (1.0, 0.5, 0.25), (0.0, 3.0, -1.0), (None, "micrometer", None), "a"
+)
+PLAN = {"state": "in-progress", "plan_id": "p1"}
+WHOLE = tuple(slice(0, n) for n in LAYOUT.shape)
+
+
+@pytest.fixture
+def output(tmp_path):
+    create_output(tmp_path / "new" / "out.zarr", LAYOUT, PLAN)
+    return open_output(tmp_path / "new" / "out.zarr")
+
+
+def fill(output, seed=0):
+    rng = np.random.default_rng(seed)
+    ncc = rng.uniform(-1, 1, LAYOUT.shape).astype("f4")
+    status = rng.integers(0, 9, LAYOUT.shape).astype("u1")
+    for roi in cover(LAYOUT.shape, (1, 8, 5)):
+        write(output.maps["ncc"], roi, ncc[roi])
+        write(output.maps["status"], roi, status[roi])
+    return ncc, status
+
+
+def test_the_output_is_what_was_asked_for_and_valid_ome_zarr(output):
+    import yaozarrs
+
+    assert output.layout == LAYOUT
+    assert output.attributes == PLAN
+    ncc, status = fill(output)
+    np.testing.assert_array_equal(everything(open_image(output.url).array), ncc)
+    np.testing.assert_array_equal(everything(open_image(Path(output.url) / "labels" / "status").array), status)
+    group = zarr.open_group(output.url, mode="r")
+    yaozarrs.v05.Image.model_validate(group.attrs["ome"])
+    label = yaozarrs.v05.LabelImage.model_validate(group["labels/status"].attrs["ome"])
+    assert len(label.image_label.colors) == len(label.image_label.properties) == 9
+    assert group["labels/status"].attrs["ome"]["image-label"]["properties"][3] == {
+        "label-value": 3,
+        "name": "reference flat",
+    }
+    yaozarrs.validate_zarr_store(output.url)
+
+
+def test_the_checksum_is_the_last_codec_and_nan_the_fill(output):
+    for name, fill_value, dtype in (("0", "NaN", "float32"), ("labels/status/0", 0, "uint8")):
+        document = json.loads((Path(output.url) / name / "zarr.json").read_text())
+        assert [codec["name"] for codec in document["codecs"]] == ["bytes", "blosc", "crc32c"]
+        settings = document["codecs"][1]["configuration"]
+        assert (settings["cname"], settings["clevel"], settings["shuffle"]) == ("lz4", 5, "bitshuffle")
+        assert (document["fill_value"], document["data_type"]) == (fill_value, dtype)
+        assert document["dimension_names"] == list(LAYOUT.axes)
+        assert document["chunk_key_encoding"] == {"name": "default", "configuration": {"separator": "/"}}
+
+
+def test_creating_again_changes_nothing_and_adds_what_is_missing(output, tmp_path):
+    fresh = tree(output.url)
+    fill(output)
+    update_attributes(output.url, {**PLAN, "state": "complete"})
+    before = tree(output.url)
+    create_output(output.url, LAYOUT, PLAN)
+    assert tree(output.url) == before
+    for name in [name for name in fresh if name != "zarr.json"]:
+        (Path(output.url) / name).unlink()
+        create_output(output.url, LAYOUT, PLAN)
+        assert tree(output.url) == before
+    create_output(tmp_path / "other", LAYOUT, dict(reversed(PLAN.items())))
+    assert tree(tmp_path / "other") == fresh
+
+
+@pytest.mark.parametrize("puts", range(5))
+def test_a_kill_between_two_files_is_not_fatal(tmp_path, puts):
+    create_output(tmp_path / "whole", LAYOUT, PLAN)
+    names = ["zarr.json", "labels/zarr.json", "labels/status/zarr.json", "0/zarr.json", "labels/status/0/zarr.json"]
+    assert sorted(names) == sorted(tree(tmp_path / "whole"))
+    torn = tmp_path / "torn"
+    torn.mkdir()
+    partial = f"zarr.{'0' * 32}.partial"
+    (torn / partial).write_bytes(b'{"att')
+    for name in names[:puts]:
+        (torn / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(tmp_path / "whole" / name, torn / name)
+    create_output(torn, LAYOUT, PLAN)
+    assert tree(torn) == tree(tmp_path / "whole") | {partial: b'{"att'}
+
+
+def test_many_may_create_the_same_output_at_once(tmp_path):
+    create_output(tmp_path / "alone", LAYOUT, PLAN)
+    for i in range(5):
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _, i=i: create_output(tmp_path / str(i), LAYOUT, PLAN), range(8)))
+        assert tree(tmp_path / str(i)) == tree(tmp_path / "alone")
+
+
+def test_an_empty_directory_and_missing_parents_are_accepted(tmp_path):
+    (tmp_path / "empty").mkdir()
+    create_output(tmp_path / "empty", LAYOUT, PLAN)
+    create_output(f"file://{tmp_path}/a/b/c.zarr", LAYOUT, PLAN)
+    assert tree(tmp_path / "empty") == tree(tmp_path / "a" / "b" / "c.zarr")
+
+
+def a_file(path):
+    path.write_text("mine")
+
+
+def a_directory(path):
+    path.mkdir()
+    (path / "thesis.tex").write_text("mine")
+
+
+def a_zarr(path):
+    plain(path, samples((4, 4)))
+
+
+def an_ome_image(path):
+    ome(path, [samples((4, 4))], "yx", "0.4")
+
+
+def a_broken_zarr(path):
+    path.mkdir()
+    (path / "zarr.json").write_text("{")
+
+
+def another_plan(path):
+    create_output(path, LAYOUT, {**PLAN, "plan_id": "p0"})
+
+
+def no_plan(path):
+    zarr.create_group(str(path), attributes={"bigncc": {"state": "complete"}})
+
+
+@pytest.mark.parametrize("foreign", [a_file, a_directory, a_zarr, an_ome_image, a_broken_zarr, another_plan, no_plan])
+def test_what_is_not_ours_is_refused_and_left_alone(tmp_path, foreign):
+    foreign(tmp_path / "out")
+    before = tree(tmp_path)
+    sentence = "belongs to plan p0 and not to plan p1" if foreign is another_plan else "is no output of bigncc"
+    with pytest.raises(RefusedError, match=rf"out .*({sentence}).*: a path that does not exist, an empty directory"):
+        create_output(tmp_path / "out", LAYOUT, PLAN)
+    for attempt in (
+        lambda: check_vacant(tmp_path / "out"),
+        lambda: write_image(tmp_path / "out", samples((4, 4)), ("y", "x"), "a"),
+    ):
+        with pytest.raises(
+            RefusedError, match="out exists: a path that does not exist or an empty directory is accepted"
+        ):
+            attempt()
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("axes", ["yx", "cyx", "tczyx"])
+def test_an_image_that_is_written_is_read_again(tmp_path, axes):
+    import yaozarrs
+
+    data = samples((2, 3, 4, 600, 520)[5 - len(axes) :], "u1")
+    (tmp_path / "a").mkdir()
+    check_vacant(tmp_path / "a")
+    check_vacant(tmp_path / "none")
+    write_image(tmp_path / "a", data, tuple(axes), "left")
+    image = open_image(tmp_path / "a")
+    np.testing.assert_array_equal(everything(image.array), data)
+    assert (image.axes, image.array.chunks[-3:]) == (tuple(axes), (1, 512, 512)[-min(3, len(axes)) :])
+    yaozarrs.validate_zarr_store(tmp_path / "a")
+
+
+def test_a_file_in_the_way_of_a_directory_is_refused(tmp_path):
+    create_output(tmp_path / "out", LAYOUT, PLAN)
+    shutil.rmtree(tmp_path / "out" / "labels")
+    (tmp_path / "out" / "labels").write_text("mine")
+    before = tree(tmp_path)
+    with pytest.raises((RefusedError, InputError), match=r"labels|out cannot be"):
+        create_output(tmp_path / "out", LAYOUT, PLAN)
+    assert tree(tmp_path) == before
+
+
+def test_a_layout_that_ome_zarr_cannot_say_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(InputError, match=r"is not valid OME-Zarr 0.5: .*order"):
+        create_output(tmp_path / "out", replace(LAYOUT, axes=("y", "c", "x")), PLAN)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [
+        (errno.ENOSPC, DoesNotFitError),
+        (errno.EDQUOT, DoesNotFitError),
+        (errno.EACCES, InputError),
+        (errno.EROFS, InputError),
+        (errno.EIO, OSError),
+    ],
+)
+def test_faults_of_the_disk_while_creating(tmp_path, monkeypatch, number, error):
+    def put(*_, **__):
+        raise OSError(number, "as planned")
+
+    monkeypatch.setattr("zarr.storage._local._put", put)
+    with pytest.raises(error, match="as planned"):
+        create_output(tmp_path / "out", LAYOUT, PLAN)
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [
+        (errno.ENOSPC, DoesNotFitError),
+        (errno.EDQUOT, DoesNotFitError),
+        (errno.EROFS, DoesNotFitError),
+        (errno.EIO, OSError),
+    ],
+)
+def test_faults_of_the_disk_while_writing(output, monkeypatch, number, error):
+    def put(*_, **__):
+        raise OSError(number, "as planned")
+
+    monkeypatch.setattr("zarr.storage._local._put", put)
+    with pytest.raises(error, match="as planned"):
+        write(output.maps["ncc"], WHOLE, np.zeros(LAYOUT.shape, "f4"))
+
+
+def test_a_path_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="cannot be written"):
+        create_output(tmp_path / "file" / "out", LAYOUT, PLAN)
+
+
+def test_only_outputs_are_opened_as_outputs(tmp_path):
+    an_ome_image(tmp_path / "image")
+    a_zarr(tmp_path / "array")
+    create_output(tmp_path / "out", LAYOUT, PLAN)
+    (tmp_path / "out" / "labels" / "status" / "0" / "zarr.json").unlink()
+    for name, sentence in (
+        ("image", "is no output of bigncc"),
+        ("array", "is no output of bigncc"),
+        ("none", "does not exist"),
+        ("out", "labels/status/0 cannot be opened"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            open_output(tmp_path / name)
+    assert not (tmp_path / "none").exists()
+
+
+def test_attributes_are_replaced_and_others_kept(output):
+    group = zarr.open_group(output.url, mode="r+")
+    group.attrs["mine"] = 1
+    update_attributes(output.url, {"plan_id": "p1", "state": "complete", "summary": {"n": 3}})
+    after = zarr.open_group(output.url, mode="r").attrs
+    assert open_output(output.url).attributes == {"plan_id": "p1", "state": "complete", "summary": {"n": 3}}
+    assert after["mine"] == 1
+    assert after["ome"] == group.attrs["ome"]
+
+
+def test_a_chunk_of_nothing_but_fill_is_on_disk(output):
+    write(output.maps["ncc"], WHOLE, np.full(LAYOUT.shape, np.nan, "f4"))
+    write(output.maps["status"], WHOLE, np.zeros(LAYOUT.shape, "u1"))
+    chunks = list(cover(LAYOUT.shape, LAYOUT.chunks))
+    assert len(list((Path(output.url) / "0" / "c").rglob("*/*/*"))) == len(chunks)
+    for array in output.maps.values():
+        assert len(list(stored(array, WHOLE))) == len(chunks)
+
+
+@pytest.mark.parametrize(
+    "roi",
+    [
+        np.s_[0:1, 1:4, 0:5],
+        np.s_[0:1, 0:3, 0:5],
+        np.s_[0:1, 0:4, 0:14],
+        np.s_[0:1, 0:4, 0:15],
+        np.s_[0:1, 4:4, 0:5],
+        np.s_[-1:1, 0:4, 0:5],
+        np.s_[0:1, 0:4],
+    ],
+)
+def test_only_whole_objects_are_written(output, roi):
+    with pytest.raises(ValueError, match=r"whole objects|argument 2 is longer"):
+        write(output.maps["ncc"], roi, np.zeros([max(0, s.stop - s.start) for s in roi], "f4"))
+    assert not (Path(output.url) / "0" / "c").exists()
+
+
+def test_blocks_are_neither_broadcast_nor_cast(output):
+    for block in (np.zeros((1, 1, 1), "f4"), np.zeros((4, 5), "f4"), np.zeros((1, 4, 5), "f8")):
+        with pytest.raises(ValueError, match="is not float32"):
+            write(output.maps["ncc"], np.s_[0:1, 0:4, 0:5], block)
+
+
+def test_stored_objects_come_in_row_major_order(output):
+    fill(output)
+    files = [Path(output.url) / f"0/c/{c}/{y}/{x}" for c in (0, 1) for y in (1, 2) for x in (0, 1, 2)]
+    assert list(stored(output.maps["ncc"], np.s_[0:2, 4:10, 0:13])) == [file.read_bytes() for file in files]
+    with pytest.raises(ValueError, match="whole objects"):
+        list(stored(output.maps["ncc"], np.s_[0:2, 5:10, 0:13]))
+
+
+def flip(data):
+    return data[:9] + bytes([data[9] ^ 4]) + data[10:]
+
+
+def flip_checksum(data):
+    return data[:-1] + bytes([data[-1] ^ 128])
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (flip, r"\(\d+ bytes\) differs from its checksum"),
+        (flip_checksum, r"\(\d+ bytes\) differs from its checksum"),
+        (lambda data: data[:-1], r"\(\d+ bytes\) differs from its checksum"),
+        (lambda data: data + b"\0", r"\(\d+ bytes\) differs from its checksum"),
+        (lambda data: data[:0], r"\(0 bytes\) differs from its checksum"),
+        (lambda data: data[:4], r"\(4 bytes\) differs from its checksum"),
+        (None, "is absent"),
+    ],
+)
+@pytest.mark.parametrize("name", ["ncc", "status"])
+def test_planted_faults_are_found(output, name, change, sentence):
+    fill(output)
+    array = output.maps[name]
+    file = Path(output.url) / array.path / "c" / "1" / "2" / "0"
+    data = file.read_bytes()
+    file.unlink()
+    if change:
+        file.write_bytes(change(data))
+    with pytest.raises(StorageFault, match=rf"{file} {sentence}"):
+        list(stored(array, WHOLE))
+    file.write_bytes(data)
+    assert len(list(stored(array, WHOLE))) == 18

@@ -1,0 +1,375 @@
+"""From two arrays on disk to a map on disk: the same bits as in memory, whatever the memory, the chunks and the tiles."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+import bigncc
+from bigncc import Displacement, Translation, Window, engine, journal, pipeline
+from bigncc.errors import DoesNotFitError, IncompleteError, InputError, RefusedError
+from bigncc.output import write_image
+from tests import pairs, strategies
+
+
+def run(folder, reference, moving, *words, out="out.ome.zarr"):
+    pipeline.run(pairs.job(reference, moving, folder / out, *words))
+    return pairs.maps(folder / out)
+
+
+@pytest.mark.parametrize(
+    ("window", "border", "dtype", "chunks"),
+    [
+        (7, "shrink", "uint16", (50, 50)),
+        (7, "shrink", "uint8", (33, 170)),
+        (5, "mirror", "int16", (17, 19)),
+        ([31, 5], "valid", "float32", (130, 170)),
+        ([1, 9], "constant", "float64", (50, 50)),
+        (65, "nearest", "uint16", (50, 50)),
+    ],
+)
+def test_the_map_on_disk_is_the_map_in_memory(tmp_path, window, border, dtype, chunks):
+    reference, moving, f, g = pairs.pair(tmp_path, dtype=dtype, chunks=chunks)
+    got = run(tmp_path, reference, moving, {"window": {"size": window, "border": border}})
+    plan = journal.read_plan(str(tmp_path / "out.ome.zarr"))
+    assert math.prod(-(-n // t) for n, t in zip(f.shape, plan["tiles"]["tile"], strict=True)) >= 16
+    size = window if isinstance(window, int) else tuple(window)
+    pairs.same(got, bigncc.local_maps(f, g, Window(size, border=border), pivot=tuple(plan["pivots"][0])))
+
+
+def test_memory_threads_and_input_chunks_cannot_be_seen(tmp_path, monkeypatch):
+    reference, moving, f, g = pairs.pair(tmp_path)
+    first = run(tmp_path, reference, moving, out="first")
+    tiles = journal.read_plan(str(tmp_path / "first"))["tiles"]["tile"]
+    # so little that a tile is one object
+    monkeypatch.setattr(engine, "LARGEST", 40 * 40)
+    second = run(tmp_path, reference, moving, {"engine": {"threads": 1}}, out="second")
+    assert journal.read_plan(str(tmp_path / "second"))["tiles"]["tile"] == [32, 32] != tiles
+    pairs.same(first, second)
+    other = pairs.store(tmp_path / "c.zarr", f, (13, 170)), pairs.store(tmp_path / "d.zarr", g, (130, 7))
+    pairs.same(first, run(tmp_path, *other, out="third"))
+
+
+def test_a_stack_is_a_batch_of_planes_and_a_volume_is_not(tmp_path):
+    f, g = (strategies.image(seed, (3, 40, 50), "uint16", "noise") for seed in (1, 2))
+    paths = pairs.store(tmp_path / "a", f), pairs.store(tmp_path / "b", g)
+    pairs.same(run(tmp_path, *paths, out="planes"), bigncc.local_maps(f, g, 7))
+    volume = run(tmp_path, *paths, {"window": {"size": [3, 5, 5]}, "output": {"chunks": [2, 32, 32]}}, out="volume")
+    pairs.same(volume, bigncc.local_maps(f, g, (3, 5, 5)))
+
+
+def test_each_channel_of_a_float_image_has_a_pivot_of_its_own(tmp_path):
+    rng = np.random.default_rng(0)
+    f = rng.normal(0, 1, (2, 40, 50)) + np.array([0, 1e8])[:, None, None]
+    write_image(str(tmp_path / "a"), f, ("c", "y", "x"), "a")
+    write_image(str(tmp_path / "b"), f * 2 + 1, ("c", "y", "x"), "b")
+    got = run(tmp_path, str(tmp_path / "a"), str(tmp_path / "b"))
+    pivots = journal.read_plan(str(tmp_path / "out.ome.zarr"))["pivots"]
+    assert len(pivots) == 2
+    assert abs(pivots[1][0] - 1e8) < 100
+    for channel in range(2):
+        wanted = bigncc.local_maps(f[channel], f[channel] * 2 + 1, 7, pivot=tuple(pivots[channel]))
+        pairs.same({name: got[name][channel] for name in got}, wanted)
+        assert (got["status"][channel] == 1).all()
+
+
+@pytest.mark.parametrize("way", ["transform", "displacement", "reversed"])
+def test_given_transforms_are_applied(tmp_path, way):
+    f = strategies.image(1, (130, 170), "uint16", "noise")
+    g = strategies.image(2, (120, 181), "uint16", "noise")
+    paths = pairs.store(tmp_path / "a", f), pairs.store(tmp_path / "b", g, (31, 47))
+    if way == "transform":
+        transform = Translation((1.25, -3.5))
+        (tmp_path / "t.json").write_text(json.dumps({"kind": "translation", "offset": [1.25, -3.5]}))
+        words = {"registration": {"model": None, "transform": str(tmp_path / "t.json")}}
+    else:
+        field = np.random.default_rng(0).normal(0, 3, (2, 14, 18))
+        field[:, 5, 5] = np.nan
+        transform = Displacement(field, step=10, origin=(1, 2))
+        np.save(tmp_path / "field.npy", field if way == "displacement" else field[::-1])
+        components = "forward" if way == "displacement" else "reversed"
+        described = {"url": str(tmp_path / "field.npy"), "step": 10, "origin": [1, 2], "components": components}
+        words = {"registration": {"model": None, "displacement": described}}
+    got = run(tmp_path, *paths, words)
+    pivot = tuple(journal.read_plan(str(tmp_path / "out.ome.zarr"))["pivots"][0])
+    wanted = bigncc.local_maps(f, g, 7, transform=transform, pivot=pivot)
+    pairs.same(got, wanted)
+    assert {1, 6} <= set(np.unique(wanted["status"]))
+
+
+def test_masks_and_nodata_from_files(tmp_path):
+    reference, moving, f, g = pairs.pair(tmp_path, dtype="uint8")
+    labels = np.random.default_rng(0).integers(0, 4, f.shape, dtype=np.uint8)
+    path = pairs.store(tmp_path / "labels", labels)
+    words = {
+        "reference": {"url": reference, "mask": {"url": path, "valid": [1, 2, 3]}},
+        "moving": {"url": moving, "mask": {"url": path, "invalid": [3]}, "nodata": 7},
+    }
+    got = run(tmp_path, reference, moving, words)
+    wanted = bigncc.local_maps(
+        f, g, 7, reference_mask=labels > 0, moving_mask=labels != 3, nodata=(None, 7)
+    )
+    pairs.same(got, wanted)
+    assert 2 in got["status"]
+
+
+def test_a_region_is_that_part_of_the_whole(tmp_path):
+    reference, moving, *_ = pairs.pair(tmp_path)
+    whole = run(tmp_path, reference, moving, out="whole")
+    part = run(tmp_path, reference, moving, "output.region=40:90,33:171".replace("171", "170"), out="part")
+    pairs.same(part, {name: array[40:90, 33:170] for name, array in whole.items()})
+    steps = zarr.open_group(str(tmp_path / "part"), mode="r").attrs["ome"]["multiscales"][0]["datasets"][0]
+    assert steps["coordinateTransformations"][1] == {"type": "translation", "translation": [40.0, 33.0]}
+
+
+def test_summary_is_that_of_the_pixels_and_stays_with_the_output(tmp_path):
+    reference, moving, *_ = pairs.pair(tmp_path)
+    result = pipeline.run(pairs.job(reference, moving, tmp_path / "out"))
+    got = pairs.maps(tmp_path / "out")
+    values = got["ncc"][got["status"] == 1].astype(float)
+    assert result.summary.counts == tuple(np.bincount(got["status"].ravel(), minlength=9))
+    assert math.isclose(result.summary.mean, values.mean(), abs_tol=1e-7)
+    attributes = zarr.open_group(str(tmp_path / "out"), mode="r").attrs["bigncc"]
+    assert attributes["state"] == "complete"
+    assert attributes["summary"] == result.summary.to_dict()
+    assert attributes["config"]["window"]["size"] == 7
+    assert attributes["versions"]["bigncc"]
+    assert journal.read_complete(str(tmp_path / "out"))["digest"] == attributes["digest"]
+
+
+class Killed(BaseException):
+    """Nothing that bigncc could catch by mistake."""
+
+
+def killed_after(monkeypatch, tiles):
+    """Make the run die when that many tiles are recorded."""
+    append = journal.Writer.append
+    count = []
+
+    def die(self, row):
+        append(self, row)
+        count.append(row.tile)
+        if len(count) == tiles:
+            raise Killed
+
+    monkeypatch.setattr(journal.Writer, "append", die)
+    return count
+
+
+def computed(monkeypatch):
+    """Record which tiles are computed from now on."""
+    compute, tiles = engine.compute, []
+
+    def record(job, pair, output, tile, *rest):
+        tiles.append(tile.index)
+        return compute(job, pair, output, tile, *rest)
+
+    monkeypatch.setattr(engine, "compute", record)
+    return tiles
+
+
+def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path, monkeypatch):
+    reference, moving, *_ = pairs.pair(tmp_path)
+    whole = run(tmp_path, reference, moving, out="whole")
+    with monkeypatch.context() as patch:
+        done = killed_after(patch, 7)
+        with pytest.raises(Killed):
+            run(tmp_path, reference, moving)
+    assert len(done) == 7
+    found = pipeline.status(str(tmp_path / "out.ome.zarr"))
+    assert (found["state"], found["tiles"]["done"]) == ("in-progress", 7)
+    tiles = computed(monkeypatch)
+    # another machine: other memory and threads change nothing
+    pairs.same(whole, run(tmp_path, reference, moving, {"engine": {"memory": "2GB", "threads": 1}}))
+    assert sorted(tiles + done) == list(range(found["tiles"]["total"]))
+    tiles.clear()
+    run(tmp_path, reference, moving)
+    assert tiles == []
+    assert pipeline.status(str(tmp_path / "out.ome.zarr"))["state"] == "complete"
+
+
+@pytest.mark.parametrize("fault", ["delete", "flip", "empty", "swap"])
+@pytest.mark.parametrize("name", ["0", "labels/status/0"])
+def test_tiles_whose_bytes_changed_are_computed_again(tmp_path, monkeypatch, fault, name):
+    reference, moving, *_ = pairs.pair(tmp_path)
+    whole = run(tmp_path, reference, moving)
+    objects = sorted(p for p in (tmp_path / "out.ome.zarr" / name / "c").rglob("*") if p.is_file())
+    victim, other = objects[3], objects[-1]
+    before = victim.read_bytes()
+    if fault == "delete":
+        victim.unlink()
+    elif fault == "empty":
+        victim.write_bytes(b"")
+    elif fault == "flip":
+        victim.write_bytes(before[:9] + bytes([before[9] ^ 4]) + before[10:])
+    else:
+        victim.write_bytes(other.read_bytes())
+    assert not victim.exists() or victim.read_bytes() != before
+    tiles = computed(monkeypatch)
+    pairs.same(whole, run(tmp_path, reference, moving))
+    assert len(tiles) == 1
+    assert victim.read_bytes() == before
+
+
+def test_another_request_is_refused_with_the_key_that_differs(tmp_path):
+    reference, moving, f, g = pairs.pair(tmp_path)
+    run(tmp_path, reference, moving)
+    before = pairs.files(tmp_path / "out.ome.zarr")
+    other = pairs.store(tmp_path / "other", g + 1)
+    for words, sentence in (
+        ((reference, moving, "window.size=9"), r"window.size is \[7, 7\] there, \[9, 9\] asked"),
+        ((reference, moving, "window.border=valid"), "window.border is 'shrink' there, 'valid' asked"),
+        ((reference, moving, "output.region=0:50,0:50"), "output.region is None there"),
+        ((reference, other), "moving.samples is .* there, .* asked"),
+        ((reference, moving, "moving.nodata=3"), "moving.nodata is None there, 3.0 asked"),
+    ):
+        with pytest.raises(RefusedError, match=sentence):
+            run(tmp_path, *words)
+    assert pairs.files(tmp_path / "out.ome.zarr") == before
+
+
+def test_another_kernel_version_is_refused(tmp_path, monkeypatch):
+    reference, moving, *_ = pairs.pair(tmp_path)
+    run(tmp_path, reference, moving)
+    monkeypatch.setattr("bigncc.kernel.VERSION", 10**6)
+    with pytest.raises(RefusedError, match="was begun with kernel version"):
+        run(tmp_path, reference, moving)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "zarr", "copy"])
+def test_an_output_that_is_not_ours_is_left_alone(tmp_path, kind):
+    reference, moving, f, _ = pairs.pair(tmp_path)
+    out = tmp_path / "out.ome.zarr"
+    if kind == "file":
+        out.write_text("precious")
+    elif kind == "folder":
+        out.mkdir()
+        (out / "precious").write_text("data")
+    elif kind == "zarr":
+        pairs.store(out, f)
+    else:  # a result whose journal is gone: nobody can tell what of it is true
+        run(tmp_path, reference, moving)
+        journal.directory(str(out)).rename(tmp_path / "elsewhere")
+    before = out.read_bytes() if kind == "file" else pairs.files(out)
+    with pytest.raises(RefusedError, match="exists: a path that does not exist or an empty directory is accepted"):
+        run(tmp_path, reference, moving)
+    assert (out.read_bytes() if kind == "file" else pairs.files(out)) == before
+    assert not journal.directory(str(out)).exists()
+
+
+def test_what_does_not_fit_is_refused_before_a_pixel_is_read(tmp_path, monkeypatch):
+    reference, moving, *_ = pairs.pair(tmp_path)
+    with pytest.raises(DoesNotFitError, match="raise engine.memory or lower output.chunks"):
+        run(tmp_path, reference, moving, "engine.memory=100MB")
+    assert not (tmp_path / "out.ome.zarr").exists()
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: type("Usage", (), {"free": 1000}))
+    with pytest.raises(DoesNotFitError, match="GB free and the output may take"):
+        run(tmp_path, reference, moving)
+    assert not (tmp_path / "out.ome.zarr").exists()
+
+
+def test_a_resumed_run_that_no_longer_fits_says_so(tmp_path):
+    reference, moving, *_ = pairs.pair(tmp_path)
+    run(tmp_path, reference, moving)
+    with pytest.raises(DoesNotFitError, match="engine.memory is 300 MB and the tiles of this run need"):
+        run(tmp_path, reference, moving, "engine.memory=300MB")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"window": {"size": 131}}, r"window.size is \[131, 131\], larger than the image of \[130, 170\]"),
+        ({"window": {"size": [3, 3, 3]}}, "has axes y, x: z, y, x at the end are accepted"),
+        ({"output": {"region": "0:50,0:171"}}, r"output.region is 0:50,0:171: 2 ranges inside of \[130, 170\]"),
+        ({"output": {"chunks": [4, 4, 4]}}, r"output.chunks is \[4, 4, 4\]: 2 numbers are accepted"),
+        ({"registration": {"model": None, "transform": "nothing.json"}}, "registration.transform 'nothing.json' cannot"),
+        ({"reference": {"url": "nothing.zarr"}}, "nothing.zarr"),
+        ({"reference": {"level": 3}}, "level"),
+        ({"reference": {"channel": 3}}, "channel"),
+    ],
+)
+def test_bad_input_is_refused_in_a_sentence(tmp_path, change, sentence):
+    reference, moving, *_ = pairs.pair(tmp_path)
+    with pytest.raises(InputError, match=sentence) as caught:
+        run(tmp_path, reference, moving, change)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out.ome.zarr").exists()
+
+
+def test_a_transform_of_other_axes_is_refused(tmp_path):
+    reference, moving, *_ = pairs.pair(tmp_path)
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps({"kind": "translation", "offset": [1, 2, 3]}))
+    with pytest.raises(InputError, match="the transform has 3 axes: 2 are accepted"):
+        run(tmp_path, reference, moving, {"registration": {"model": None, "transform": str(path)}})
+
+
+def test_a_corrupt_input_chunk_stops_the_run_with_its_name(tmp_path):
+    reference, moving, *_ = pairs.pair(tmp_path)
+    chunk = sorted((Path(moving) / "c").rglob("2"))[-1]
+    chunk.write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"b.zarr cannot be read at \["):
+        run(tmp_path, reference, moving)
+    assert pipeline.status(str(tmp_path / "out.ome.zarr"))["state"] == "in-progress"
+
+
+def test_plan_computes_nothing_and_says_what_a_run_takes(tmp_path):
+    reference, moving, *_ = pairs.pair(tmp_path)
+    config = pairs.job(reference, moving, tmp_path / "out")
+    estimate = pipeline.plan(config)
+    assert not (tmp_path / "out").exists()
+    assert not journal.directory(str(tmp_path / "out")).exists()
+    pipeline.run(config)
+    grid = journal.read_plan(str(tmp_path / "out"))["tiles"]
+    assert estimate.tiles == math.prod(-(-n // t) for n, t in zip(estimate.shape, grid["tile"], strict=True))
+    objects = [p for p in (tmp_path / "out").rglob("*") if p.is_file() and p.name != "zarr.json"]
+    assert len(objects) == estimate.objects
+    assert sum(p.stat().st_size for p in objects) <= estimate.disk * 1.01 + 1000
+    assert estimate.memory <= estimate.memory_limit
+    assert set(estimate.facts()) == {"output", "tiles", "memory", "disk", "reading", "time"}
+
+
+def test_status_works_at_every_stage(tmp_path):
+    reference, moving, *_ = pairs.pair(tmp_path)
+    out = str(tmp_path / "out")
+    with pytest.raises(InputError, match="out"):
+        pipeline.status(out)
+    config = pairs.job(reference, moving, out)
+    pipeline.prepare(config)
+    assert pipeline.status(out)["tiles"]["done"] == 0
+    result = pipeline.run(config)
+    complete = pipeline.status(out)
+    assert complete["state"] == "complete"
+    assert complete["pixels"] == {"done": 130 * 170, "total": 130 * 170}
+    journal.directory(out).rename(tmp_path / "gone")
+    alone = pipeline.status(out)  # the output can be read without its journal
+    assert {**complete, "url": ""} == {**alone, "url": ""}
+    assert sum(alone["status"].values()) == result.summary.pixels
+
+
+def test_two_starts_share_one_plan(tmp_path):
+    reference, moving, *_ = pairs.pair(tmp_path)
+    first, _ = pipeline.prepare(pairs.job(reference, moving, tmp_path / "out"))
+    second, _ = pipeline.prepare(pairs.job(reference, moving, tmp_path / "out", "engine.memory=900MB"))
+    assert first == replace(second)
+
+
+def test_the_headline_says_what_is_done_with_the_moving_image(tmp_path):
+    reference, moving, *_ = pairs.pair(tmp_path)
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps({"kind": "translation", "offset": [1.5, -2]}))
+    given = {"registration": {"model": None, "transform": str(path)}}
+    assert "as it is stored" in pipeline.headline(pairs.job(reference, moving, "o"))
+    shifted = pipeline.headline(pairs.job(reference, moving, "o", given))
+    assert shifted == "moving image shifted by y +1.5, x -2 pixels"
+
+
+def test_a_picture_of_an_unfinished_result_is_refused(tmp_path):
+    reference, moving, *_ = pairs.pair(tmp_path)
+    pipeline.prepare(pairs.job(reference, moving, tmp_path / "out"))
+    with pytest.raises(IncompleteError, match=r"has 0 of \d+ tiles: run the same command again"):
+        pipeline.report(str(tmp_path / "out"))

@@ -1,0 +1,94 @@
+"""Tiles cover the output once, are whole objects, keep to the memory, and read what they need."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bigncc.errors import DoesNotFitError
+from bigncc.tiles import Plan, cover, cut, largest_tile, roi_pad, roi_shape, roi_shift, roi_within
+
+
+@st.composite
+def plans(draw):
+    ndim = draw(st.integers(1, 4))
+    shape = tuple(draw(st.integers(1, 40)) for _ in range(ndim))
+    objects = tuple(draw(st.integers(1, n)) for n in shape)
+    tile = tuple(o * draw(st.integers(1, 4)) for o in objects)
+    margin = tuple(draw(st.integers(0, 5)) for _ in shape)
+    origin = tuple(draw(st.integers(0, 6)) for _ in shape)
+    extent = tuple(o + n + draw(st.integers(0, 6)) for o, n in zip(origin, shape, strict=True))
+    return Plan(shape, objects, tile, margin, origin, extent)
+
+
+def verify(plan: Plan) -> None:
+    """Each pixel is in one tile; a tile is whole objects and reads its margin, cut at the image's edge."""
+    seen = np.zeros(plan.shape, int)
+    image = np.arange(math.prod(plan.extent)).reshape(plan.extent)
+    whole = tuple(slice(o, o + n) for o, n in zip(plan.origin, plan.shape, strict=True))
+    for index in range(len(plan)):
+        tile = plan[index]
+        assert tile.index == index
+        seen[tile.write] += 1
+        for s, o, n in zip(tile.write, plan.objects, plan.shape, strict=True):
+            assert s.start % o == 0
+            assert s.stop % o == 0 or s.stop == n
+        there = roi_shift(tile.write, plan.origin)
+        np.testing.assert_array_equal(image[tile.read][roi_within(there, tile.read)], image[whole][tile.write])
+        for read, inner, m, n in zip(tile.read, there, plan.margin, plan.extent, strict=True):
+            assert read.start == max(0, inner.start - m)
+            assert read.stop == min(n, inner.stop + m)
+    assert (seen == 1).all()
+
+
+@given(plans())
+def test_tiles_cover_once_in_whole_objects(plan):
+    verify(plan)
+    with pytest.raises(IndexError):
+        plan[len(plan)]
+    assert len(list(plan)) == len(plan)  # the sequence protocol ends
+
+
+@given(st.data())
+def test_the_largest_tile_keeps_all_bounds(data):
+    shape = tuple(data.draw(st.integers(1, 60)) for _ in range(3))
+    objects = tuple(data.draw(st.integers(1, n)) for n in shape)
+    margin = tuple(data.draw(st.integers(0, 3)) for _ in shape)
+    samples = data.draw(st.integers(1, 20000))
+    tiles = data.draw(st.integers(1, 30))
+    fixed = data.draw(st.integers(0, 2))
+    options = {"samples": samples, "tiles": tiles, "fixed": fixed}
+
+    def needs(tile):
+        return math.prod(min(n, t + 2 * m) for n, t, m in zip(shape, tile, margin, strict=True))
+
+    def count(tile):
+        return math.prod(-(-n // t) for n, t in zip(shape, tile, strict=True))
+
+    if needs(objects) > samples:
+        with pytest.raises(DoesNotFitError, match=f"memory holds {samples}: raise engine.memory"):
+            largest_tile(shape, objects, margin, **options)
+        return
+    tile = largest_tile(shape, objects, margin, **options)
+    assert needs(tile) <= samples
+    assert count(tile) >= min(tiles, count(objects))
+    assert all(t % o == 0 for t, o in zip(tile, objects, strict=True))
+    assert tile[:fixed] == objects[:fixed]
+    for axis in range(fixed, 3):  # no axis could have grown further
+        grown = tuple(t + (objects[axis] if a == axis else 0) for a, t in enumerate(tile))
+        assert tile[axis] >= shape[axis] or needs(grown) > samples or count(grown) < tiles
+    verify(Plan(shape, objects, tile, margin, (0, 0, 0), shape))
+
+
+@given(st.integers(1, 100), st.integers(1, 30))
+def test_cut_fills_the_length(length, block):
+    sizes = cut(length, block)
+    assert sum(sizes) == length
+    assert all(0 < n <= block for n in sizes)
+    assert [roi_shape(roi)[0] for roi in cover((length,), (block,))] == list(sizes)
+
+
+def test_padding_is_cut_at_the_edge():
+    assert roi_pad((slice(2, 5), slice(0, 4)), (3, 1), (6, 9)) == (slice(0, 6), slice(0, 5))
