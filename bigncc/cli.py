@@ -39,12 +39,14 @@ def _job_options(verb: Any) -> Any:
 @_job_options
 def run(words: tuple[str, ...], **options: Any) -> None:
     """Correlate REF and MOV into OUT, or continue where a run was stopped."""
-    from bigncc import pipeline, progress
+    from bigncc import inputs, pipeline, progress, report
 
     config = _config(words, **options)
-    click.echo(pipeline.headline(config))
+    click.echo(inputs.headline(config))
     result = pipeline.run(config, progress=progress.tiles)
-    click.echo(_facts(pipeline.facts(result.summary)))
+    for note in result.notes:
+        click.echo(f"note: {note}")
+    click.echo(_facts(report.facts(result.summary)))
     click.echo(f"complete: {result.url}")
 
 
@@ -52,10 +54,10 @@ def run(words: tuple[str, ...], **options: Any) -> None:
 @_job_options
 def plan(words: tuple[str, ...], **options: Any) -> None:
     """Say what a run would take (tiles, memory, disk, time); compute nothing."""
-    from bigncc import pipeline
+    from bigncc import inputs, pipeline
 
     config = _config(words, **options)
-    click.echo(pipeline.headline(config))
+    click.echo(inputs.headline(config))
     click.echo(_facts(pipeline.plan(config).facts()))
 
 
@@ -72,7 +74,9 @@ def status(out: str, as_json: bool) -> None:
         return
     tiles, pixels = found["tiles"], found["pixels"]
     share = 100 * pixels["done"] / max(1, pixels["total"])
-    click.echo(f"{found['url']}: {found['state']}, tile {tiles['done']} of {tiles['total']}, {share:.1f} % of the pixels")
+    click.echo(
+        f"{found['url']}: {found['state']}, tile {tiles['done']} of {tiles['total']}, {share:.1f} % of the pixels"
+    )
     click.echo(_facts({name: f"{n} pixels" for name, n in found["status"].items()}), nl=bool(found["status"]))
 
 

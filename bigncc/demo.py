@@ -15,6 +15,7 @@ import numpy as np
 from bigncc import pipeline, report, storage, store
 from bigncc.config import load
 from bigncc.errors import InputError, RefusedError
+from bigncc.inputs import headline
 from bigncc.output import write_image
 
 WINDOW = 9
@@ -60,7 +61,7 @@ def run(folder: str) -> Iterator[str]:
     for path in jobs.values():
         config = load([str(path)])
         result = pipeline.run(config)
-        yield f"{path.stem:>10}: mean NCC {result.summary.mean:.2f} ({pipeline.headline(config)})"
+        yield f"{path.stem:>10}: mean NCC {result.summary.mean:.2f} ({headline(config)})"
     picture = place / "demo.png"
     report.draw([pipeline.panel(str(place / f"{name}.ome.zarr")) for name in jobs], picture)
     yield f"picture: {picture}"

@@ -10,9 +10,9 @@ import dask
 import numpy as np
 
 from bigncc import journal, lazy
-from bigncc.kernel import Block
-from bigncc.lazy import Pair, Pivot
+from bigncc.kernel import Block, Pivot
 from bigncc.output import Output, StorageFault, stored, write
+from bigncc.pair import Pair
 from bigncc.summary import Summary, merge
 from bigncc.tiles import Plan, Roi, Shape, Tile
 from bigncc.transform import Transform
@@ -28,7 +28,7 @@ INNER = 2**22
 """Pixels of a block inside a tile: what one thread works on."""
 
 SCRATCH = 32
-"""Bytes per pixel of the blocks that are being computed: their copies with halo, and the result before it is encoded."""
+"""Bytes per pixel of the blocks in work: their copies with halo, and the result before it is encoded."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Job:
 class Evidence(NamedTuple):
     """One stored object: where it is in its array's grid, its size and its digest."""
 
-    index: Shape
+    place: Shape
     size: int
     digest: str
 
@@ -119,9 +119,7 @@ def run_tiles(
 
 def compute(job: Job, pair: Pair, output: Output, tile: Tile, block: Shape, threads: int) -> journal.Row:
     """Compute a tile, store it, read it back."""
-    blocks = lazy.tile(
-        pair, job.window, job.pivot(tile), tile, job.plan.origin, block, job.transform, job.order
-    )
+    blocks = lazy.tile(pair, job.window, job.pivot(tile), tile, job.plan.origin, block, job.transform, job.order)
     start = tuple(s.start for s in tile.write)
     with dask.config.set(scheduler="threads", num_workers=threads):
         parts = lazy.each(blocks, partial(_commit, output=output), start)
@@ -165,7 +163,5 @@ def _evidence(array: Any, roi: Roi) -> Iterator[Evidence]:
 
 def _row(tile: Tile, summary: Summary, found: dict[str, list[Evidence]]) -> journal.Row:
     sizes = {name: sum(e.size for e in evidence) for name, evidence in found.items()}
-    digests = {
-        name: journal.digest(e.digest.encode() for e in sorted(evidence)) for name, evidence in found.items()
-    }
+    digests = {name: journal.digest(e.digest.encode() for e in sorted(evidence)) for name, evidence in found.items()}
     return journal.Row(tile.index, summary, sizes, digests)

@@ -20,6 +20,7 @@ from bigncc.tiles import Roi
 from bigncc.window import Border, Window
 
 Array = NDArray[Any]
+Pivot = tuple[float, float]
 
 VERSION = 1
 """Raised whenever a bit of any result changes."""
@@ -101,7 +102,7 @@ def local(
     core: Roi | None = None,
     reference_validity: NDArray[np.uint8] | None = None,
     moving_validity: NDArray[np.uint8] | None = None,
-    pivot: tuple[float, float] = (0.0, 0.0),
+    pivot: Pivot = (0.0, 0.0),
 ) -> Block:
     """Correlate the windows around each pixel of a block's core.
 
@@ -163,8 +164,7 @@ def _prepared(
     """Continue one batch item beyond its edges, bring it to `dtype` and 3-D, and join the validities."""
     if window.border in _PAD:
         widths = [
-            (max(0, r - s.start), max(0, s.stop + r - n))
-            for s, r, n in zip(core, window.radius, f.shape, strict=True)
+            (max(0, r - s.start), max(0, s.stop + r - n)) for s, r, n in zip(core, window.radius, f.shape, strict=True)
         ]
         if any(map(any, widths)):
             f, g = (_padded(image, widths, window, None) for image in (f, g))
@@ -234,7 +234,7 @@ def _correlate(
     view: Array | None,
     roi: tuple[int, ...],
     window: Window,
-    pivot: tuple[float, float],
+    pivot: Pivot,
     out: tuple[Array, Array],
     totals: Array,
 ) -> tuple[float, float]:

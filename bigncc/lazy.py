@@ -1,4 +1,4 @@
-"""The same correlation for dask arrays: validity, pull, `map_overlap`, kernel.
+"""The same correlation for dask arrays: `map_overlap` over the blocks of a pair.
 
 Each block knows its core, not its place: the halo comes from `map_overlap(boundary="none")`, which adds real
 neighbours inside and nothing at the image's edge, where the window's border acts.
@@ -6,46 +6,27 @@ neighbours inside and nothing at the image's edge, where the window's border act
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial, reduce
 from typing import Any
 
 import dask
 import dask.array as da
 import numpy as np
+from dask.base import compute
+from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from bigncc import kernel
 from bigncc.errors import InputError
+from bigncc.kernel import Pivot
+from bigncc.pair import Chunks, Pair, on_grid, register, validity
 from bigncc.tiles import Roi, Shape, Tile, cut, roi_of, roi_shape, roi_shift, roi_within
-from bigncc.transform import Transform, pull, source_roi, whole_pixels
-from bigncc.window import Window, as_window
+from bigncc.transform import Transform
+from bigncc.window import Window, as_window, check_shapes
 
 Array = NDArray[Any]
-Pivot = tuple[float, float]
-Chunks = tuple[tuple[int, ...], ...]
 
 MAPS = ("ncc", "status")
-
-SPREAD = 4
-"""A block is split where the region that it pulls has more than this many times its own samples."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two images on the reference's grid, each with its validity or None where all samples are valid."""
-
-    reference: da.Array
-    moving: da.Array
-    reference_validity: da.Array | None = None
-    moving_validity: da.Array | None = None
-
-    @property
-    def arrays(self) -> dict[str, da.Array]:
-        """The arrays that there are, by the kernel's names."""
-        return {name: array for name, array in vars(self).items() if array is not None}
 
 
 def local_maps(
@@ -101,7 +82,7 @@ def local_maps(
     is_lazy = any(isinstance(image, da.Array) for image in (reference, moving))
     window = as_window(window)
     first, second = _as_dask(reference, window), _as_dask(moving, window)
-    check_images(first.shape, second.shape, window, same_shape=transform is None)
+    check_shapes(first.shape, second.shape, window, same_shape=transform is None)
     kernel.common_dtype(first.dtype, second.dtype)
     levels = nodata if isinstance(nodata, tuple) else (nodata, nodata)
     pair = Pair(
@@ -119,7 +100,7 @@ def local_maps(
     if is_lazy:
         return arrays
     scheduler = dask.config.get("scheduler", None) or "threads"
-    return dict(zip(maps, dask.compute(*arrays.values(), scheduler=scheduler), strict=True))
+    return dict(zip(maps, compute(*arrays.values(), scheduler=scheduler), strict=True))
 
 
 def ncc(reference: Any, moving: Any, window: int | tuple[int, ...] | Window = 7, **options: Any) -> Any:
@@ -138,110 +119,6 @@ def ncc(reference: Any, moving: Any, window: int | tuple[int, ...] | Window = 7,
         In [-1, 1]; `Window.flat` where there is no contrast, NaN where there are too few valid samples.
     """
     return local_maps(reference, moving, window, ("ncc",), **options)["ncc"]
-
-
-def check_images(
-    reference: Shape, moving: Shape, window: Window, *, same_shape: bool, named: bool = False
-) -> None:
-    """Refuse a pair of shapes that cannot be correlated.
-
-    Raises
-    ------
-    InputError
-        With both shapes, or the window's and the image's.
-    """
-    ndim = window.ndim
-    for name, shape in (("reference", reference), ("moving", moving)):
-        if len(shape) < ndim:
-            message = f"the {name} image has shape {list(shape)}: at least {ndim} axes are accepted with this window"
-            raise InputError(message)
-        if len(shape) > 2 and shape[-1] in (3, 4) and not named:
-            message = f"the {name} image has shape {list(shape)}, a colour image: one channel of it is accepted"
-            raise InputError(message)
-    differ = reference != moving if same_shape else reference[:-ndim] != moving[:-ndim]
-    if differ or len(reference) != len(moving):
-        what = "equal shapes" if same_shape else "equal axes in front of the window's"
-        message = f"the images have shapes {list(reference)} and {list(moving)}: {what} are accepted"
-        raise InputError(message)
-    for size, length in zip(window.shape, reference[-ndim:], strict=True):
-        if 0 < length < size:
-            message = (
-                f"window.size is {list(window.shape)}, larger than the image of {list(reference[-ndim:])}: "
-                "a window that fits into the image is accepted"
-            )
-            raise InputError(message)
-
-
-def validity(image: da.Array, mask: Any, nodata: float | None, ndim: int) -> da.Array | None:
-    """Return 1 where `mask` is True and the sample is not `nodata`, else 0; None if neither is given."""
-    parts: list[da.Array] = []
-    if mask is not None:
-        if tuple(mask.shape) not in (image.shape, image.shape[-ndim:]) or mask.dtype.kind != "b":
-            message = (
-                f"the mask has shape {list(mask.shape)} and dtype {mask.dtype}: bool of shape {list(image.shape)} "
-                f"or {list(image.shape[-ndim:])} is accepted"
-            )
-            raise InputError(message)
-        given = mask if isinstance(mask, da.Array) else da.from_array(mask, chunks="auto", name=False)
-        parts.append(da.broadcast_to(given, image.shape).rechunk(image.chunks))
-    if nodata is not None and not math.isnan(nodata):
-        parts.append(image != nodata)
-    return reduce(da.logical_and, parts).astype(np.uint8) if parts else None
-
-
-def register(pair: Pair, transform: Transform, order: int, start: Shape, chunks: Chunks) -> Pair:
-    """Pull the moving image onto the part of the reference's grid that begins at `start` and has `chunks`.
-
-    A block reads the region that it needs and no more; where a displacement spreads that region wide, the block is
-    split. A displacement field is read here, block by block, to know the regions.
-    """
-    shift = whole_pixels(transform, order)
-    moving, valid = pair.moving, pair.moving_validity
-    if shift is not None and not any(shift) and roi_shape(roi_of(start, moving.shape)) == pair.reference.shape:
-        return pair
-    counts = tuple(map(len, chunks))
-    values = np.empty(counts, object)
-    flags = np.empty(counts, object)
-    starts = [np.cumsum([s, *c[:-1]]) for s, c in zip(start, chunks, strict=True)]
-    for cell in np.ndindex(counts):
-        roi = tuple(slice(int(s[i]), int(s[i]) + c[i]) for s, c, i in zip(starts, chunks, cell, strict=True))
-        values[cell], flags[cell] = _pulled(moving, valid, transform, roi, order)
-    registered = (da.block(blocks.tolist()) for blocks in (values, flags))
-    return replace(pair, **dict(zip(("moving", "moving_validity"), registered, strict=True)))
-
-
-def _pulled(
-    moving: da.Array, valid: da.Array | None, transform: Transform, roi: Roi, order: int
-) -> tuple[da.Array, da.Array]:
-    """Pull one block, in halves where its source region is too large."""
-    ndim = transform.ndim
-    spatial = roi[-ndim:]
-    source = source_roi(transform, spatial, moving.shape[-ndim:], order)
-    shape = roi_shape(spatial)
-    if math.prod(roi_shape(source)) > SPREAD * math.prod(n + 4 for n in shape):
-        axis = int(np.argmax(shape)) + len(roi) - ndim
-        s = roi[axis]
-        middle = (s.start + s.stop) // 2
-        halves = [
-            _pulled(moving, valid, transform, (*roi[:axis], half, *roi[axis + 1 :]), order)
-            for half in (slice(s.start, middle), slice(middle, s.stop))
-        ]
-        return tuple(da.concatenate(parts, axis=axis) for parts in zip(*halves, strict=True))  # type: ignore[return-value]
-    region = (*roi[:-ndim], *source)
-    task = partial(pull_block, transform=transform, roi=spatial, source=source, shape=moving.shape[-ndim:], order=order)
-    both = dask.delayed(task)(moving[region], None if valid is None else valid[region])
-    keeps = order == 0 or whole_pixels(transform, order) is not None
-    return (
-        da.from_delayed(both[0], roi_shape(roi), moving.dtype if keeps else np.float64),
-        da.from_delayed(both[1], roi_shape(roi), np.uint8),
-    )
-
-
-def pull_block(
-    block: Array, valid: NDArray[np.uint8] | None, *, transform: Transform, roi: Roi, source: Roi, shape: Shape, order: int
-) -> tuple[Array, NDArray[np.uint8]]:
-    """Pull one block through `transform`; see `bigncc.transform.pull`."""
-    return pull(transform, block, valid, roi, source, shape, order)
 
 
 def correlate(pair: Pair, window: Window, pivot: Any, chunks: Chunks, lead: Shape) -> da.Array:
@@ -268,15 +145,13 @@ def correlate(pair: Pair, window: Window, pivot: Any, chunks: Chunks, lead: Shap
     ndim = pair.reference.ndim
     radius = (0,) * (ndim - window.ndim) + window.radius
     depth = {axis: r if len(chunks[axis]) > 1 else 0 for axis, r in enumerate(radius)}
-    extended = tuple(
-        _extended(c, before, n) for c, before, n in zip(chunks, lead, pair.reference.shape, strict=True)
-    )
+    extended = tuple(_extended(c, before, n) for c, before, n in zip(chunks, lead, pair.reference.shape, strict=True))
     cells = np.empty(tuple(map(len, chunks)), object)
     for cell in np.ndindex(cells.shape):
         begins = (before if i == 0 else depth[a] for a, (before, i) in enumerate(zip(lead, cell, strict=True)))
         cells[cell] = roi_of(tuple(begins), tuple(c[i] for c, i in zip(chunks, cell, strict=True)))[-window.ndim :]
     arrays = pair.arrays
-    return da.map_overlap(  # type: ignore[no-any-return]
+    return da.map_overlap(
         _block,
         *(array.rechunk(extended) for array in arrays.values()),
         da.from_array(cells, chunks=1),
@@ -295,7 +170,14 @@ def correlate(pair: Pair, window: Window, pivot: Any, chunks: Chunks, lead: Shap
 
 
 def tile(
-    pair: Pair, window: Window, pivot: Pivot, tile: Tile, origin: Shape, block: Shape, transform: Transform | None, order: int
+    pair: Pair,
+    window: Window,
+    pivot: Pivot,
+    tile: Tile,
+    origin: Shape,
+    block: Shape,
+    transform: Transform | None,
+    order: int,
 ) -> da.Array:
     """Correlate one tile of a stored pair in blocks of about `block` pixels.
 
@@ -345,17 +227,10 @@ def each(blocks: da.Array, function: Callable[[Any, Roi], Any], start: Shape) ->
     return np.asarray(results.compute()).ravel().tolist()
 
 
-def from_storage(array: Any) -> da.Array:
-    """Return a stored array as dask blocks of its storage chunks, so that each is decoded once."""
-    return da.from_array(array, chunks=array.chunks, name=False, meta=np.empty((0,) * array.ndim, array.dtype))
-
-
 def _block(*arrays: Any, names: Iterable[str], window: Window, pivot: Pivot) -> Any:
     *images, cell = arrays
     named = dict(zip(names, images, strict=True))
-    return kernel.local(
-        named.pop("reference"), named.pop("moving"), window, core=cell.item(), pivot=pivot, **named
-    )
+    return kernel.local(named.pop("reference"), named.pop("moving"), window, core=cell.item(), pivot=pivot, **named)
 
 
 def _call(block: Any, roi: Array, function: Callable[[Any, Roi], Any]) -> Array:
@@ -414,67 +289,4 @@ def _pivot(image: da.Array) -> Any:
     sample = image
     for axis, points in enumerate(kernel.lattice(image.shape)):
         sample = da.take(sample, list(points), axis=axis)
-    return dask.delayed(kernel.lattice_pivot)(sample)
-
-
-def among(image: da.Array, values: Sequence[int]) -> da.Array:
-    """Return True where a sample is one of `values`."""
-    return da.isin(image, list(values))  # type: ignore[no-any-return]
-
-
-def on_grid(pair: Pair, region: Roi, grid: Chunks, transform: Transform | None, order: int) -> Pair:
-    """Return `region` of the reference with the moving image that belongs to it, pulled block by block of `grid`."""
-    kept = {
-        name: array[region]
-        for name, array in pair.arrays.items()
-        if transform is None or name in ("reference", "reference_validity")
-    }
-    if transform is None:
-        return Pair(**kept)
-    here = replace(pair, **kept)
-    return register(here, transform, order, tuple(s.start for s in region), grid)
-
-
-def view(pair: Pair, region: Roi, transform: Transform | None, order: int) -> tuple[da.Array, da.Array]:
-    """Return both images on `region` of the reference, NaN where there is no valid sample."""
-    here = on_grid(pair, region, pair.reference[region].chunks, transform, order)
-    images = ((here.reference, here.reference_validity), (here.moving, here.moving_validity))
-    return tuple(  # type: ignore[return-value]
-        image if valid is None else da.where(valid == 1, image, np.float32(np.nan)) for image, valid in images
-    )
-
-
-def where_valid(ncc: da.Array, status: da.Array) -> da.Array:
-    """Return the coefficients whose status is 1, NaN elsewhere."""
-    return da.where(status == 1, ncc, np.float32(np.nan))
-
-
-def block_mean(image: da.Array, factors: Shape) -> Array:
-    """Return the mean of the finite samples of each block of `factors` pixels, streamed; NaN where there is none."""
-    padded = da.pad(
-        image.astype(np.float32), [(0, -n % k) for n, k in zip(image.shape, factors, strict=True)], constant_values=np.nan
-    )
-    aligned = padded.rechunk(tuple(_whole(c, k) for c, k in zip(padded.chunks, factors, strict=True)))
-    return np.asarray(
-        da.map_blocks(
-            _mean_of_finite, aligned, factors=factors, dtype=np.float32, meta=np.empty((0,) * image.ndim, np.float32),
-            chunks=tuple(tuple(n // k for n in c) for c, k in zip(aligned.chunks, factors, strict=True)),
-        ).compute()
-    )  # fmt: skip
-
-
-def _whole(sizes: tuple[int, ...], factor: int) -> tuple[int, ...]:
-    """Return block sizes near `sizes` that are multiples of `factor`."""
-    edges = sorted({round(edge / factor) * factor for edge in np.cumsum((0, *sizes))})
-    return tuple(int(b - a) for a, b in zip(edges, edges[1:], strict=False))
-
-
-def _mean_of_finite(block: Array, factors: Shape) -> Array:
-    shape = tuple(part for n, k in zip(block.shape, factors, strict=True) for part in (n // k, k))
-    cells = block.reshape(shape)
-    axes = tuple(range(1, 2 * block.ndim, 2))
-    finite = np.isfinite(cells)
-    count = finite.sum(axis=axes)
-    total = np.where(finite, cells, np.float32(0)).sum(axis=axes, dtype=np.float64)
-    with np.errstate(invalid="ignore"):
-        return (total / count).astype(np.float32)
+    return delayed(kernel.lattice_pivot)(sample)

@@ -5,34 +5,30 @@ calls ``finish``; ``plan`` and ``status`` only look.
 """
 
 import hashlib
-import json
 import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
-from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from bigncc import config as words
-from bigncc import engine, journal, kernel, lazy, storage, tiles, transform
+from bigncc import engine, journal, kernel, tiles
 from bigncc import report as drawing
-from bigncc.config import Config, MaskConfig
+from bigncc.config import Config
 from bigncc.engine import Job
 from bigncc.errors import DoesNotFitError, IncompleteError, InputError, RefusedError
-from bigncc.lazy import Pair, Pivot
+from bigncc.inputs import Inputs, headline, open_inputs, pair_of, pivots, request_of, samples_of
 from bigncc.output import Layout, check_vacant, create_output, open_output, update_attributes
-from bigncc.report import Panel, facts
-from bigncc.storage import Image
+from bigncc.pair import block_mean, from_storage, view, where_valid
+from bigncc.report import Panel
 from bigncc.summary import STATUS, Summary, from_dict, merge
 from bigncc.tiles import Plan, Shape
-from bigncc.transform import Displacement, Transform
 
 NANOSECONDS = 30
 """Time per output pixel and thread on the machine of the README's figures, for `plan`'s estimate."""
@@ -50,6 +46,7 @@ class Result:
     url: str
     complete: bool
     summary: Summary
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,35 +79,6 @@ class Estimate:
         return found | {f"note {i}": note for i, note in enumerate(self.notes, 1)}
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """Both images, opened and checked, and how they are to be correlated."""
-
-    config: Config
-    reference: Image
-    moving: Image
-    transform: Transform | None
-    notes: tuple[str, ...]
-
-    @property
-    def origin(self) -> Shape:
-        """Where the output begins on the reference's grid."""
-        region = self.config.output.region
-        batch = len(self.reference.axes) - self.config.window.window().ndim
-        return (0,) * batch + tuple(a for a, _ in region) if region else (0,) * len(self.reference.axes)
-
-    @property
-    def shape(self) -> Shape:
-        """Extent of the output."""
-        region, extent = self.config.output.region, self.reference.array.shape
-        return extent[: len(extent) - len(region)] + tuple(b - a for a, b in region) if region else extent
-
-    @property
-    def channel_axis(self) -> int | None:
-        """The axis of channels, if they are a batch."""
-        return self.reference.axes.index("c") if "c" in self.reference.axes else None
-
-
 def machine_memory() -> int:
     """Return half of the bytes that this machine and its cgroup allow."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
@@ -119,38 +87,6 @@ def machine_memory() -> int:
         if path.is_file() and (text := path.read_text().strip()).isdigit():
             limits.append(int(text))
     return min(limits) // 2
-
-
-def open_inputs(config: Config) -> Inputs:
-    """Open and check what a config names.
-
-    Raises
-    ------
-    InputError
-        If an image, a mask or a transform cannot be read or does not fit the rest.
-    """
-    window = config.window.window()
-    reference = storage.open_image(
-        config.reference.url, level=config.reference.level, channel=config.reference.channel
-    )
-    moving = storage.open_image(config.moving.url, level=config.moving.level, channel=config.moving.channel)
-    given = _given_transform(config)
-    notes = storage.check_pair(reference, moving, same_grid=given is None)
-    for image in (reference, moving):
-        spatial = image.axes[-window.ndim :]
-        if not set(spatial) <= {"z", "y", "x"} or len(spatial) < window.ndim:
-            message = (
-                f"{image.url or 'the image'} has axes {', '.join(image.axes)}: "
-                f"{'y, x' if window.ndim == 2 else 'z, y, x'} at the end are accepted with window.size={list(window.shape)}"
-            )
-            raise InputError(message)
-    lazy.check_images(reference.array.shape, moving.array.shape, window, same_shape=given is None, named=True)
-    kernel.common_dtype(reference.array.dtype, moving.array.dtype)
-    if given is not None and given.ndim != window.ndim:
-        message = f"the transform has {given.ndim} axes: {window.ndim} are accepted, as many as window.size has"
-        raise InputError(message)
-    _check_region(config, reference.array.shape, window.ndim)
-    return Inputs(config, reference, moving, given, tuple(notes))
 
 
 def plan(config: Config) -> Estimate:
@@ -199,8 +135,8 @@ def prepare(config: Config) -> tuple[Job, Inputs]:
     """
     inputs = open_inputs(config)
     url = str(Path(config.output.url).absolute())
-    samples = {name: _samples(image) for name, image in (("reference", inputs.reference), ("moving", inputs.moving))}
-    request = _request(inputs, samples)
+    samples = {name: samples_of(image) for name, image in (("reference", inputs.reference), ("moving", inputs.moving))}
+    request = request_of(inputs, samples)
     standing = journal.read_plan(url)
     if standing is None:
         check_vacant(url)
@@ -248,13 +184,13 @@ def run(config: Config | Mapping[str, Any], *, progress: Progress | None = None)
     # the plan's tiles stay; a smaller memory limit than the plan was made for may not hold them
     _check_memory(inputs, job.plan, threads)
     if progress is None:
-        rows = list(engine.run_tiles(job, _pair(inputs), output, threads=threads))
+        rows = list(engine.run_tiles(job, pair_of(inputs), output, threads=threads))
     else:
         known = journal.heads(job.url, job.plan_id)
         done = sum(sum(counts) for counts in known.values())
         with progress(len(job.plan) - len(known), math.prod(job.plan.shape), done) as advance:
-            rows = list(engine.run_tiles(job, _pair(inputs), output, threads=threads, advance=advance))
-    return finish(job, rows)
+            rows = list(engine.run_tiles(job, pair_of(inputs), output, threads=threads, advance=advance))
+    return replace(finish(job, rows), notes=inputs.notes)
 
 
 def finish(job: Job, rows: list[journal.Row]) -> Result:
@@ -305,98 +241,6 @@ def _status(
     }
 
 
-def _given_transform(config: Config) -> Transform | None:
-    chosen = config.registration
-    if chosen.transform is not None:
-        try:
-            document = json.loads(Path(chosen.transform).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            message = f"registration.transform {chosen.transform!r} cannot be read ({error}): a JSON file is accepted"
-            raise InputError(message) from None
-        return transform.from_dict(document)
-    if chosen.displacement is not None:
-        field = storage.open_field(chosen.displacement.url, components=chosen.displacement.components)
-        return Displacement(field, step=chosen.displacement.step, origin=chosen.displacement.origin)
-    return None
-
-
-def _check_region(config: Config, shape: Shape, ndim: int) -> None:
-    region = config.output.region
-    if region is None:
-        return
-    extent = shape[-ndim:]
-    if len(region) != ndim or not all(0 <= a < b <= n for (a, b), n in zip(region, extent, strict=True)):
-        text = ",".join(f"{a}:{b}" for a, b in region)
-        message = f"output.region is {text}: {ndim} ranges inside of {list(extent)} are accepted"
-        raise InputError(message)
-
-
-def _samples(image: Image) -> NDArray[Any]:
-    """Read the image on a lattice of five points per axis, all channels: for its pivot and to know it again."""
-    shape = image.array.shape
-    axes = [
-        tuple(range(n)) if name == "c" else points
-        for name, n, points in zip(image.axes, shape, kernel.lattice(shape), strict=True)
-    ]
-    found = np.empty(tuple(map(len, axes)), image.array.dtype)
-    for cell in np.ndindex(found.shape):
-        point = tuple(slice(axis[i], axis[i] + 1) for axis, i in zip(axes, cell, strict=True))
-        found[cell] = image.array[point].item()
-    return found
-
-
-def _pivots(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> list[Pivot]:
-    """Return the pivots of each channel, or of the pair where channels are no batch."""
-    axis = inputs.channel_axis
-    first, second = samples["reference"], samples["moving"]
-    if axis is None:
-        return [(kernel.lattice_pivot(first), kernel.lattice_pivot(second))]
-    return [
-        (kernel.lattice_pivot(first.take(i, axis)), kernel.lattice_pivot(second.take(i, axis)))
-        for i in range(first.shape[axis])
-    ]
-
-
-def _request(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> dict[str, Any]:
-    """Return the science of a request: equal requests have equal results, whatever the machine and the paths."""
-    config = inputs.config
-    chosen = config.registration
-    how: Any = chosen.model
-    if chosen.displacement is not None:
-        assert isinstance(inputs.transform, Displacement)
-        field = inputs.transform.field
-        how = {"field": _digest(field), "step": list(inputs.transform.step), "origin": list(inputs.transform.origin)}
-    elif inputs.transform is not None:
-        how = transform.to_dict(inputs.transform)
-    request = {
-        "window": json.loads(json.dumps(asdict(config.window.window()))),
-        "registration": {"transform": how, "order": chosen.order if inputs.transform is not None else None},
-        "output": {"chunks": config.output.chunks, "region": config.output.region},
-    }
-    for name, image, section in (
-        ("reference", inputs.reference, config.reference),
-        ("moving", inputs.moving, config.moving),
-    ):
-        mask = section.mask
-        request[name] = {
-            "metadata": image.digest,
-            "samples": hashlib.sha256(samples[name].tobytes()).hexdigest(),
-            "nodata": section.nodata,
-            "mask": None if mask is None else [_digest(storage.open_image(mask.url).array), mask.valid, mask.invalid],
-        }
-    return json.loads(json.dumps(request))  # type: ignore[no-any-return]
-
-
-def _digest(array: Any) -> str:
-    """Return a digest of an array's shape, dtype and values."""
-    head = f"{array.shape} {np.dtype(array.dtype).str}".encode()
-    rows = max(1, 2**22 // max(1, math.prod(array.shape[2:])))
-    slabs = product(range(array.shape[0]), range(0, array.shape[1], rows))
-    rest = tuple(slice(0, n) for n in array.shape[2:])
-    parts = (np.ascontiguousarray(array[(slice(i, i + 1), slice(j, j + rows), *rest)]).tobytes() for i, j in slabs)
-    return journal.digest(part for group in ([head], parts) for part in group)
-
-
 def _decide(inputs: Inputs, request: dict[str, Any], samples: dict[str, NDArray[Any]]) -> dict[str, Any]:
     """Return the plan of a new run: what plan.json will say."""
     layout = _layout(inputs)
@@ -408,7 +252,7 @@ def _decide(inputs: Inputs, request: dict[str, Any], samples: dict[str, NDArray[
     decided = {
         "request_id": hashlib.sha256(journal.canonical(request)).hexdigest(),
         "kernel": kernel.VERSION,
-        "pivots": _pivots(inputs, samples),
+        "pivots": pivots(inputs, samples),
         "tiles": asdict(grid),
     }
     return {
@@ -459,8 +303,9 @@ def _layout(inputs: Inputs) -> Layout:
 
 
 def _layout_of(standing: dict[str, Any]) -> Layout:
-    values = standing["layout"]
-    return Layout(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    values: dict[str, Any] = standing["layout"]
+    lists = {name: tuple(value) for name, value in values.items() if name != "name"}
+    return Layout(**lists, name=values["name"])
 
 
 def _attributes(standing: dict[str, Any], state: str) -> dict[str, Any]:
@@ -523,41 +368,6 @@ def _threads(config: Config) -> int:
     return config.engine.threads or len(os.sched_getaffinity(0))
 
 
-def _pair(inputs: Inputs) -> Pair:
-    """Return the whole images lazily, with the validity that masks and nodata give."""
-    ndim = inputs.config.window.window().ndim
-    images = [lazy.from_storage(image.array) for image in (inputs.reference, inputs.moving)]
-    flags = [
-        lazy.validity(image, _mask(section.mask), section.nodata, ndim)
-        for image, section in zip(images, (inputs.config.reference, inputs.config.moving), strict=True)
-    ]
-    return Pair(*images, *flags)
-
-
-def _mask(mask: MaskConfig | None) -> Any:
-    if mask is None:
-        return None
-    array = lazy.from_storage(storage.open_image(mask.url).array)
-    if mask.invalid is not None:
-        return ~lazy.among(array, mask.invalid)
-    return array != 0 if mask.valid is None else lazy.among(array, mask.valid)
-
-
-def headline(config: Config) -> str:
-    """Say in one line what is done with the moving image."""
-    chosen = config.registration
-    if chosen.displacement is not None:
-        return f"moving image pulled through the displacement field {Path(chosen.displacement.url).name}"
-    given = _given_transform(config)
-    if given is None:
-        return "moving image correlated as it is stored, unregistered"
-    if isinstance(given, Displacement):
-        return f"moving image pulled through the displacement field in {Path(chosen.transform or '').name}"
-    names = ("z", "y", "x")[-given.ndim :]
-    shift = ", ".join(f"{name} {value:+g}" for name, value in zip(names, given.offset, strict=True))
-    return f"moving image shifted by {shift} pixels"
-
-
 def report(url: str) -> Path:
     """Draw the result at `url` and return the picture's path, beside it."""
     path = Path(url).absolute()
@@ -582,23 +392,25 @@ def panel(url: str) -> Panel:
     config = Config.model_validate({**output.attributes["config"], "engine": {}})
     shape = output.maps["ncc"].shape
     # of an image with more than two axes: the first time and channel, the middle plane
-    start = tuple(n // 2 if name == "z" else 0 for name, n in zip(output.layout.axes[:-2], shape, strict=False)) + (0, 0)
+    start = (
+        *tuple(n // 2 if name == "z" else 0 for name, n in zip(output.layout.axes[:-2], shape, strict=False)),
+        0,
+        0,
+    )
     extent = (1,) * (len(shape) - 2) + shape[-2:]
     plane = tiles.roi_of(start, extent)
     factor = -(-max(shape[-2:]) // PICTURE)
     factors = (1,) * (len(shape) - 2) + (factor, factor)
 
     def mean(array: Any) -> NDArray[Any]:
-        return lazy.block_mean(array, factors).reshape(-(-shape[-2] // factor), -(-shape[-1] // factor))
+        return block_mean(array, factors).reshape(-(-shape[-2] // factor), -(-shape[-1] // factor))
 
-    maps = {name: lazy.from_storage(array)[plane] for name, array in output.maps.items()}
+    maps = {name: from_storage(array)[plane] for name, array in output.maps.items()}
     try:
         inputs = open_inputs(config)
-        seen = lazy.view(
-            _pair(inputs), tiles.roi_shift(plane, inputs.origin), inputs.transform, config.registration.order
-        )
+        seen = view(pair_of(inputs), tiles.roi_shift(plane, inputs.origin), inputs.transform, config.registration.order)
         reference, moving = (mean(image) for image in seen)
     except InputError:
         reference, moving = None, None
     summary = from_dict(output.attributes["summary"])
-    return Panel(headline(config), reference, moving, mean(lazy.where_valid(**maps)), summary, factor)
+    return Panel(headline(config), reference, moving, mean(where_valid(**maps)), summary, factor)

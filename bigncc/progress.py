@@ -70,9 +70,7 @@ def _plain(total: int, pixels: int, done: int, out: TextIO) -> Iterator[Advance]
         state[2] = now
         left = (pixels - done - state[1]) * (now - start) / state[1] if state[1] else 0.0
         share = 100 * (done + state[1]) / pixels
-        out.write(
-            f"tile {state[0]:.0f}/{total}, {share:.0f} %, {_speed(state[1], now - start)}, {left:.0f} s left\n"
-        )
+        out.write(f"tile {state[0]:.0f}/{total}, {share:.0f} %, {_speed(state[1], now - start)}, {left:.0f} s left\n")
         out.flush()
 
     yield advance

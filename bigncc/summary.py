@@ -93,7 +93,7 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold; infinite extremes become None."""
-        values = asdict(self)
+        values = asdict(self) | {"counts": list(self.counts), "histogram": list(self.histogram)}
         return {k: None if isinstance(v, float) and math.isinf(v) else v for k, v in values.items()}
 
 

@@ -23,9 +23,7 @@ UNIT = 2.0**24
 
 
 @compiled
-def add_moments(
-    line: Array, pitch: int, lead: int, samples: Any, joint: Array, middle: Any, masked: bool
-) -> None:
+def add_moments(line: Array, pitch: int, lead: int, samples: Any, joint: Array, middle: Any, masked: bool) -> None:
     """Add the moments of one row of samples about `middle` to the lines that begin at ``q * pitch + lead``."""
     f, g = samples
     pf, pg = middle
@@ -114,7 +112,7 @@ def add_columns(levels: Array, pitch: int, steps: Array, length: int, at: Array)
         size = k * m + plus
         target = (level + 1) * pitch
         add_lines(levels[target : target + length - size + 1], levels, at, k + plus)
-    return steps.shape[0] * pitch
+    return len(steps) * pitch
 
 
 @compiled
@@ -177,7 +175,7 @@ def coefficients(cov: Array, vf: Array, vg: Array, exact: bool, r: Array) -> Non
 
 
 @compiled
-def suspects(  # noqa: PLR0913
+def suspects(
     sums: Array, pitch: int, count: Array, possible: Array, vf: Array, vg: Array, rules: Array, mark: Array
 ) -> int:
     """Mark the windows that may be anything but valid; return how many.
@@ -232,7 +230,7 @@ def constant(image: Array, joint: Array, masked: bool, frame: Any, low: Array, h
 
 
 @compiled
-def judge(  # noqa: PLR0913
+def judge(
     mark: Array,
     count: Array,
     possible: Array,
@@ -356,7 +354,7 @@ def tally(r: Array, status: Array, ordinary: bool, integers: Array, extremes: Ar
 
 
 @compiled
-def walk(  # noqa: PLR0913
+def walk(
     images: Any, flags: Any, frame: Any, buffers: Any, widths: Any, rules: Array, ncc: Array, status: Array,
     totals: Array, extremes: Array,
 ) -> None:  # fmt: skip

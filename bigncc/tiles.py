@@ -31,9 +31,7 @@ def roi_shift(roi: Roi, offset: Shape) -> Roi:
 
 def roi_pad(roi: Roi, margin: Shape, shape: Shape) -> Roi:
     """Return `roi` grown by `margin` on each side and cut at ``[0, shape)``."""
-    return tuple(
-        slice(max(0, s.start - m), min(n, s.stop + m)) for s, m, n in zip(roi, margin, shape, strict=True)
-    )
+    return tuple(slice(max(0, s.start - m), min(n, s.stop + m)) for s, m, n in zip(roi, margin, shape, strict=True))
 
 
 def roi_within(inner: Roi, outer: Roi) -> Roi:
@@ -105,9 +103,7 @@ class Plan:
             rest, position = divmod(rest, n)
             cell.append(position)
         start = tuple(c * t for c, t in zip(reversed(cell), self.tile, strict=True))
-        write = tuple(
-            slice(a, min(a + t, n)) for a, t, n in zip(start, self.tile, self.shape, strict=True)
-        )
+        write = tuple(slice(a, min(a + t, n)) for a, t, n in zip(start, self.tile, self.shape, strict=True))
         return Tile(index, write, roi_pad(roi_shift(write, self.origin), self.margin, self.extent))
 
 

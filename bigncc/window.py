@@ -104,3 +104,35 @@ class Window:
 def as_window(window: "int | tuple[int, ...] | Window") -> Window:
     """Return `window` itself, or the default `Window` of that size."""
     return window if isinstance(window, Window) else Window(window)
+
+
+def check_shapes(
+    reference: tuple[int, ...], moving: tuple[int, ...], window: Window, *, same_shape: bool, named: bool = False
+) -> None:
+    """Refuse a pair of shapes that cannot be correlated.
+
+    Raises
+    ------
+    InputError
+        With both shapes, or the window's and the image's.
+    """
+    ndim = window.ndim
+    for name, shape in (("reference", reference), ("moving", moving)):
+        if len(shape) < ndim:
+            message = f"the {name} image has shape {list(shape)}: at least {ndim} axes are accepted with this window"
+            raise InputError(message)
+        if len(shape) > 2 and shape[-1] in (3, 4) and not named:
+            message = f"the {name} image has shape {list(shape)}, a colour image: one channel of it is accepted"
+            raise InputError(message)
+    differ = reference != moving if same_shape else reference[:-ndim] != moving[:-ndim]
+    if differ or len(reference) != len(moving):
+        what = "equal shapes" if same_shape else "equal axes in front of the window's"
+        message = f"the images have shapes {list(reference)} and {list(moving)}: {what} are accepted"
+        raise InputError(message)
+    for size, length in zip(window.shape, reference[-ndim:], strict=True):
+        if 0 < length < size:
+            message = (
+                f"window.size is {list(window.shape)}, larger than the image of {list(reference[-ndim:])}: "
+                "a window that fits into the image is accepted"
+            )
+            raise InputError(message)

@@ -31,8 +31,8 @@ def samples(f, g, vf, vg, window, centre):
     """The valid pairs of the window at `centre`, how many it could have, and whether it leaves the image."""
     pairs, possible, leaves = [], 0, False
     for offset in product(*(range(-r, r + 1) for r in window.radius)):
-        place = tuple(c + o for c, o in zip(centre, offset))
-        inside = all(0 <= p < n for p, n in zip(place, f.shape))
+        place = tuple(c + o for c, o in zip(centre, offset, strict=True))
+        inside = all(0 <= p < n for p, n in zip(place, f.shape, strict=True))
         leaves |= not inside
         if not inside and window.border in ("shrink", "valid"):
             continue
@@ -40,7 +40,7 @@ def samples(f, g, vf, vg, window, centre):
         if not inside and window.border == "constant":
             pairs.append((Fraction(window.cval), Fraction(window.cval)))
             continue
-        at = tuple(continued(p, n, window.border) for p, n in zip(place, f.shape))
+        at = tuple(continued(p, n, window.border) for p, n in zip(place, f.shape, strict=True))
         a, b = f[at].item(), g[at].item()
         if vf[at] == 1 and vg[at] == 1 and isfinite(a) and isfinite(b):
             pairs.append((Fraction(a), Fraction(b)))
@@ -50,8 +50,8 @@ def samples(f, g, vf, vg, window, centre):
 def moments(pairs):
     """n^2 times covariance and both variances, exactly."""
     n = len(pairs)
-    f, g = (sum(values) for values in zip(*pairs))
-    ff, gg, fg = (sum(values) for values in zip(*((a * a, b * b, a * b) for a, b in pairs)))
+    f, g = (sum(values) for values in zip(*pairs, strict=True))
+    ff, gg, fg = (sum(values) for values in zip(*((a * a, b * b, a * b) for a, b in pairs), strict=True))
     return n * fg - f * g, n * ff - f * f, n * gg - g * g
 
 
@@ -64,7 +64,7 @@ def pixel(f, g, vf, vg, window, centre):
     if n < 2 or n < window.min_valid_fraction * possible:
         return None, 6 if vg[centre] == 2 else 2
     cov, va, vb = moments(pairs)
-    flat = [v == 0 or v < Fraction(std) ** 2 * n * n for v, std in zip((va, vb), window.deviations)]
+    flat = [v == 0 or v < Fraction(std) ** 2 * n * n for v, std in zip((va, vb), window.deviations, strict=True)]
     if any(flat):
         value = None if isnan(window.flat) else Decimal(0)
         return value, 5 if all(flat) else (3 if flat[0] else 4)
@@ -72,7 +72,7 @@ def pixel(f, g, vf, vg, window, centre):
 
 
 def coefficient(cov, va, vb):
-    """cov / sqrt(va vb) to 60 digits."""
+    """Cov / sqrt(va vb) to 60 digits."""
     with localcontext() as context:
         context.prec = 60
         square = cov * cov / (va * vb)

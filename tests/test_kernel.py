@@ -93,7 +93,11 @@ def test_swapping_the_images_swaps_their_reasons_and_nothing_else(case):
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64"])
 def test_an_image_correlates_with_itself_and_with_its_negative(dtype):
     f = strategies.image(5, (40, 50), dtype, "noise")
-    g = (255 - f.astype(int) if dtype == "uint8" else 60000 - f.astype(np.int64) // 2 * 2) if f.dtype.kind == "u" else -f
+    g = (
+        (255 - f.astype(int) if dtype == "uint8" else 60000 - f.astype(np.int64) // 2 * 2)
+        if f.dtype.kind == "u"
+        else -f
+    )
     f = f // 2 * 2 if dtype == "uint16" else f
     assert (local(f, f, Window(5), pivot=(100.0, 100.0)).ncc == 1).all()
     if dtype == "uint16":

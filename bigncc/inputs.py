@@ -1,0 +1,210 @@
+"""What a config names: both images opened and checked, how they are registered, and what makes a request the same."""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bigncc import kernel, storage, transform
+from bigncc.config import Config, MaskConfig
+from bigncc.errors import InputError
+from bigncc.journal import digest
+from bigncc.kernel import Pivot
+from bigncc.pair import Pair, among, from_storage, validity
+from bigncc.storage import Image
+from bigncc.tiles import Shape
+from bigncc.transform import Displacement, Transform
+from bigncc.window import check_shapes
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Both images, opened and checked, and how they are to be correlated."""
+
+    config: Config
+    reference: Image
+    moving: Image
+    transform: Transform | None
+    notes: tuple[str, ...]
+
+    @property
+    def origin(self) -> Shape:
+        """Where the output begins on the reference's grid."""
+        region = self.config.output.region
+        batch = len(self.reference.axes) - self.config.window.window().ndim
+        return (0,) * batch + tuple(a for a, _ in region) if region else (0,) * len(self.reference.axes)
+
+    @property
+    def shape(self) -> Shape:
+        """Extent of the output."""
+        region, extent = self.config.output.region, self.reference.array.shape
+        return extent[: len(extent) - len(region)] + tuple(b - a for a, b in region) if region else extent
+
+    @property
+    def channel_axis(self) -> int | None:
+        """The axis of channels, if they are a batch."""
+        return self.reference.axes.index("c") if "c" in self.reference.axes else None
+
+
+def open_inputs(config: Config) -> Inputs:
+    """Open and check what a config names.
+
+    Raises
+    ------
+    InputError
+        If an image, a mask or a transform cannot be read or does not fit the rest.
+    """
+    window = config.window.window()
+    reference = storage.open_image(config.reference.url, level=config.reference.level, channel=config.reference.channel)
+    moving = storage.open_image(config.moving.url, level=config.moving.level, channel=config.moving.channel)
+    given = given_transform(config)
+    notes = storage.check_pair(reference, moving, same_grid=given is None)
+    for image in (reference, moving):
+        spatial = image.axes[-window.ndim :]
+        if not set(spatial) <= {"z", "y", "x"} or len(spatial) < window.ndim:
+            accepted = "y, x" if window.ndim == 2 else "z, y, x"
+            message = (
+                f"{image.url or 'the image'} has axes {', '.join(image.axes)}: "
+                f"{accepted} at the end are accepted with window.size={list(window.shape)}"
+            )
+            raise InputError(message)
+    check_shapes(reference.array.shape, moving.array.shape, window, same_shape=given is None, named=True)
+    kernel.common_dtype(reference.array.dtype, moving.array.dtype)
+    if given is not None and given.ndim != window.ndim:
+        message = f"the transform has {given.ndim} axes: {window.ndim} are accepted, as many as window.size has"
+        raise InputError(message)
+    _check_region(config, reference.array.shape, window.ndim)
+    return Inputs(config, reference, moving, given, tuple(notes))
+
+
+def headline(config: Config) -> str:
+    """Say in one line what is done with the moving image."""
+    chosen = config.registration
+    if chosen.displacement is not None:
+        return f"moving image pulled through the displacement field {Path(chosen.displacement.url).name}"
+    given = given_transform(config)
+    if given is None:
+        return "moving image correlated as it is stored, unregistered"
+    if isinstance(given, Displacement):
+        return f"moving image pulled through the displacement field in {Path(chosen.transform or '').name}"
+    names = ("z", "y", "x")[-given.ndim :]
+    shift = ", ".join(f"{name} {value:+g}" for name, value in zip(names, given.offset, strict=True))
+    return f"moving image shifted by {shift} pixels"
+
+
+def samples_of(image: Image) -> NDArray[Any]:
+    """Read the image on a lattice of five points per axis, all channels: for its pivot and to know it again."""
+    shape = image.array.shape
+    axes = [
+        tuple(range(n)) if name == "c" else points
+        for name, n, points in zip(image.axes, shape, kernel.lattice(shape), strict=True)
+    ]
+    found = np.empty(tuple(map(len, axes)), image.array.dtype)
+    for cell in np.ndindex(found.shape):
+        point = tuple(slice(axis[i], axis[i] + 1) for axis, i in zip(axes, cell, strict=True))
+        found[cell] = image.array[point].item()
+    return found
+
+
+def pivots(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> list[Pivot]:
+    """Return the pivots of each channel, or of the pair where channels are no batch."""
+    axis = inputs.channel_axis
+    first, second = samples["reference"], samples["moving"]
+    if axis is None:
+        return [(kernel.lattice_pivot(first), kernel.lattice_pivot(second))]
+    return [
+        (kernel.lattice_pivot(first.take(i, axis)), kernel.lattice_pivot(second.take(i, axis)))
+        for i in range(first.shape[axis])
+    ]
+
+
+def request_of(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    """Return the science of a request: equal requests have equal results, whatever the machine and the paths."""
+    config = inputs.config
+    chosen = config.registration
+    how: Any = chosen.model
+    if chosen.displacement is not None:
+        assert isinstance(inputs.transform, Displacement)
+        how = {"field": _digest(inputs.transform.field), "grid": inputs.transform.grid}
+    elif inputs.transform is not None:
+        how = transform.to_dict(inputs.transform)
+    request = {
+        "window": json.loads(json.dumps(asdict(config.window.window()))),
+        "registration": {"transform": how, "order": chosen.order if inputs.transform is not None else None},
+        "output": {"chunks": config.output.chunks, "region": config.output.region},
+    }
+    for name, image, section in (
+        ("reference", inputs.reference, config.reference),
+        ("moving", inputs.moving, config.moving),
+    ):
+        mask = section.mask
+        request[name] = {
+            "metadata": image.digest,
+            "samples": hashlib.sha256(samples[name].tobytes()).hexdigest(),
+            "nodata": section.nodata,
+            "mask": None if mask is None else [_digest(storage.open_image(mask.url).array), mask.valid, mask.invalid],
+        }
+    return json.loads(json.dumps(request))  # type: ignore[no-any-return]
+
+
+def pair_of(inputs: Inputs) -> Pair:
+    """Return the whole images lazily, with the validity that masks and nodata give."""
+    ndim = inputs.config.window.window().ndim
+    images = [from_storage(image.array) for image in (inputs.reference, inputs.moving)]
+    flags = [
+        validity(image, _mask(section.mask), section.nodata, ndim)
+        for image, section in zip(images, (inputs.config.reference, inputs.config.moving), strict=True)
+    ]
+    return Pair(*images, *flags)
+
+
+def given_transform(config: Config) -> Transform | None:
+    """Return the transform that a config names, or None where the images are correlated as they are stored."""
+    chosen = config.registration
+    if chosen.transform is not None:
+        try:
+            document = json.loads(Path(chosen.transform).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            message = f"registration.transform {chosen.transform!r} cannot be read ({error}): a JSON file is accepted"
+            raise InputError(message) from None
+        return transform.from_dict(document)
+    if chosen.displacement is not None:
+        field = storage.open_field(chosen.displacement.url, components=chosen.displacement.components)
+        return Displacement(field, step=chosen.displacement.step, origin=chosen.displacement.origin)
+    return None
+
+
+def _check_region(config: Config, shape: Shape, ndim: int) -> None:
+    region = config.output.region
+    if region is None:
+        return
+    extent = shape[-ndim:]
+    if len(region) != ndim or not all(0 <= a < b <= n for (a, b), n in zip(region, extent, strict=True)):
+        text = ",".join(f"{a}:{b}" for a, b in region)
+        message = f"output.region is {text}: {ndim} ranges inside of {list(extent)} are accepted"
+        raise InputError(message)
+
+
+def _digest(array: Any) -> str:
+    """Return a digest of an array's shape, dtype and values."""
+    head = f"{array.shape} {np.dtype(array.dtype).str}".encode()
+    rows = max(1, 2**22 // max(1, math.prod(array.shape[2:])))
+    slabs = product(range(array.shape[0]), range(0, array.shape[1], rows))
+    rest = tuple(slice(0, n) for n in array.shape[2:])
+    parts = (np.ascontiguousarray(array[(slice(i, i + 1), slice(j, j + rows), *rest)]).tobytes() for i, j in slabs)
+    return digest(part for group in ([head], parts) for part in group)
+
+
+def _mask(mask: MaskConfig | None) -> Any:
+    if mask is None:
+        return None
+    array = from_storage(storage.open_image(mask.url).array)
+    if mask.invalid is not None:
+        return ~among(array, mask.invalid)
+    return array != 0 if mask.valid is None else among(array, mask.valid)

@@ -1,0 +1,181 @@
+"""Two images on one grid, lazily: validity, the pulled moving image, and their small pictures."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial, reduce
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.delayed import delayed
+from numpy.typing import NDArray
+
+from bigncc.errors import InputError
+from bigncc.tiles import Roi, Shape, roi_shape
+from bigncc.transform import Transform, pull, source_roi, whole_pixels
+
+Array = NDArray[Any]
+Chunks = tuple[tuple[int, ...], ...]
+
+SPREAD = 4
+"""A block is split where the region that it pulls has more than this many times its own samples."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two images on the reference's grid, each with its validity or None where all samples are valid."""
+
+    reference: da.Array
+    moving: da.Array
+    reference_validity: da.Array | None = None
+    moving_validity: da.Array | None = None
+
+    @property
+    def arrays(self) -> dict[str, da.Array]:
+        """The arrays that there are, by the kernel's names."""
+        return {name: array for name, array in vars(self).items() if array is not None}
+
+
+def from_storage(array: Any) -> da.Array:
+    """Return a stored array as dask blocks of its storage chunks, so that each is decoded once."""
+    return da.from_array(array, chunks=array.chunks, name=False, meta=np.empty((0,) * array.ndim, array.dtype))
+
+
+def validity(image: da.Array, mask: Any, nodata: float | None, ndim: int) -> da.Array | None:
+    """Return 1 where `mask` is True and the sample is not `nodata`, else 0; None if neither is given."""
+    parts: list[da.Array] = []
+    if mask is not None:
+        if tuple(mask.shape) not in (image.shape, image.shape[-ndim:]) or mask.dtype.kind != "b":
+            message = (
+                f"the mask has shape {list(mask.shape)} and dtype {mask.dtype}: bool of shape {list(image.shape)} "
+                f"or {list(image.shape[-ndim:])} is accepted"
+            )
+            raise InputError(message)
+        given = mask if isinstance(mask, da.Array) else da.from_array(mask, chunks="auto", name=False)
+        parts.append(da.broadcast_to(given, image.shape).rechunk(image.chunks))
+    if nodata is not None and not math.isnan(nodata):
+        parts.append(image != nodata)
+    return reduce(da.logical_and, parts).astype(np.uint8) if parts else None
+
+
+def among(image: da.Array, values: Sequence[int]) -> da.Array:
+    """Return True where a sample is one of `values`."""
+    return da.isin(image, list(values))
+
+
+def on_grid(pair: Pair, region: Roi, grid: Chunks, transform: Transform | None, order: int) -> Pair:
+    """Return `region` of the reference with the moving image that belongs to it, pulled block by block of `grid`."""
+    kept = {
+        name: array[region]
+        for name, array in pair.arrays.items()
+        if transform is None or name in ("reference", "reference_validity")
+    }
+    if transform is None:
+        return Pair(**kept)
+    here = replace(pair, **kept)
+    return register(here, transform, order, tuple(s.start for s in region), grid)
+
+
+def register(pair: Pair, transform: Transform, order: int, start: Shape, chunks: Chunks) -> Pair:
+    """Pull the moving image onto the part of the reference's grid that begins at `start` and has `chunks`.
+
+    A block reads the region that it needs and no more; where a displacement spreads that region wide, the block is
+    split. A displacement field is read here, block by block, to know the regions.
+    """
+    shift = whole_pixels(transform, order)
+    moving, valid = pair.moving, pair.moving_validity
+    if shift is not None and not any((*shift, *start)) and moving.shape == pair.reference.shape:
+        return pair
+    counts = tuple(map(len, chunks))
+    values = np.empty(counts, object)
+    flags = np.empty(counts, object)
+    starts = [np.cumsum([s, *c[:-1]]) for s, c in zip(start, chunks, strict=True)]
+    for cell in np.ndindex(counts):
+        roi = tuple(slice(int(s[i]), int(s[i]) + c[i]) for s, c, i in zip(starts, chunks, cell, strict=True))
+        values[cell], flags[cell] = _pulled(moving, valid, transform, roi, order)
+    registered = (da.block(blocks.tolist()) for blocks in (values, flags))
+    return replace(pair, **dict(zip(("moving", "moving_validity"), registered, strict=True)))
+
+
+def _pulled(
+    moving: da.Array, valid: da.Array | None, transform: Transform, roi: Roi, order: int
+) -> tuple[da.Array, da.Array]:
+    """Pull one block, in halves where its source region is too large."""
+    ndim = transform.ndim
+    spatial = roi[-ndim:]
+    source = source_roi(transform, spatial, moving.shape[-ndim:], order)
+    shape = roi_shape(spatial)
+    if math.prod(roi_shape(source)) > SPREAD * math.prod(n + 4 for n in shape):
+        axis = int(np.argmax(shape)) + len(roi) - ndim
+        s = roi[axis]
+        middle = (s.start + s.stop) // 2
+        halves = [
+            _pulled(moving, valid, transform, (*roi[:axis], half, *roi[axis + 1 :]), order)
+            for half in (slice(s.start, middle), slice(middle, s.stop))
+        ]
+        return tuple(da.concatenate(parts, axis=axis) for parts in zip(*halves, strict=True))
+    region = (*roi[:-ndim], *source)
+    # a partial, because dask would look for collections inside of a transform that is an argument
+    task = partial(_pull, transform, roi=spatial, source=source, shape=moving.shape[-ndim:], order=order)
+    both = delayed(task)(moving[region], None if valid is None else valid[region])
+    keeps = order == 0 or whole_pixels(transform, order) is not None
+    return (
+        da.from_delayed(both[0], roi_shape(roi), moving.dtype if keeps else np.float64),
+        da.from_delayed(both[1], roi_shape(roi), np.uint8),
+    )
+
+
+def _pull(transform: Transform, block: Array, valid: Array | None, **frame: Any) -> tuple[Array, Array]:
+    return pull(transform, block, valid, **frame)
+
+
+def view(pair: Pair, region: Roi, transform: Transform | None, order: int) -> tuple[da.Array, da.Array]:
+    """Return both images on `region` of the reference, NaN where there is no valid sample."""
+    here = on_grid(pair, region, pair.reference[region].chunks, transform, order)
+    images = ((here.reference, here.reference_validity), (here.moving, here.moving_validity))
+    first, second = (
+        image if valid is None else da.where(valid == 1, image, np.float32(np.nan)) for image, valid in images
+    )
+    return first, second
+
+
+def where_valid(ncc: da.Array, status: da.Array) -> da.Array:
+    """Return the coefficients whose status is 1, NaN elsewhere."""
+    return da.where(status == 1, ncc, np.float32(np.nan))
+
+
+def block_mean(image: da.Array, factors: Shape) -> Array:
+    """Return the mean of the finite samples of each block of `factors` pixels, streamed; NaN where there is none."""
+    padded = da.pad(
+        image.astype(np.float32),
+        [(0, -n % k) for n, k in zip(image.shape, factors, strict=True)],
+        constant_values=np.nan,
+    )
+    aligned = padded.rechunk(tuple(_whole(c, k) for c, k in zip(padded.chunks, factors, strict=True)))
+    return np.asarray(
+        da.map_blocks(
+            _mean_of_finite, aligned, factors=factors, dtype=np.float32, meta=np.empty((0,) * image.ndim, np.float32),
+            chunks=tuple(tuple(n // k for n in c) for c, k in zip(aligned.chunks, factors, strict=True)),
+        ).compute()
+    )  # fmt: skip
+
+
+def _whole(sizes: tuple[int, ...], factor: int) -> tuple[int, ...]:
+    """Return block sizes near `sizes` that are multiples of `factor`."""
+    edges = sorted({round(edge / factor) * factor for edge in np.cumsum((0, *sizes))})
+    return tuple(int(b - a) for a, b in itertools.pairwise(edges))
+
+
+def _mean_of_finite(block: Array, factors: Shape) -> Array:
+    shape = tuple(part for n, k in zip(block.shape, factors, strict=True) for part in (n // k, k))
+    cells = block.reshape(shape)
+    axes = tuple(range(1, 2 * block.ndim, 2))
+    finite = np.isfinite(cells)
+    count = finite.sum(axis=axes)
+    total = np.where(finite, cells, np.float32(0)).sum(axis=axes, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        return (total / count).astype(np.float32)

@@ -1,0 +1,57 @@
+"""Small pictures of large images, and the moving image on the reference's grid."""
+
+import dask.array as da
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bigncc import Translation
+from bigncc.pair import Pair, among, block_mean, on_grid, register, view, where_valid
+
+
+@given(st.data())
+@settings(max_examples=30)
+def test_block_means_are_means(data):
+    shape = tuple(data.draw(st.integers(1, 20)) for _ in range(2))
+    factor = data.draw(st.integers(1, 7))
+    image = np.random.default_rng(0).normal(size=shape)
+    image[np.random.default_rng(1).random(shape) < 0.3] = np.nan
+    got = block_mean(da.from_array(image, chunks=data.draw(st.integers(1, 9))), (factor, factor))
+    for index in np.ndindex(got.shape):
+        cell = image[tuple(slice(i * factor, (i + 1) * factor) for i in index)]
+        cell = cell[np.isfinite(cell)]
+        assert (np.isnan(got[index]) and not cell.size) or np.isclose(got[index], cell.mean(), rtol=1e-5)
+    assert got.shape == tuple(-(-n // factor) for n in shape)
+
+
+def test_an_identity_is_no_work_and_a_crop_is_not_an_identity():
+    image = da.from_array(np.arange(400.0).reshape(20, 20), chunks=6)
+    pair = Pair(image, image + 1)
+    same = register(pair, Translation((0, 0)), 1, (0, 0), image.chunks)
+    assert same is pair
+    # a region of the reference as large as the moving image is another part of it all the same
+    moving = image[:10, :10]
+    here = on_grid(Pair(image, moving), (slice(5, 15), slice(5, 15)), ((10,), (10,)), Translation((0, 0)), 1)
+    np.testing.assert_array_equal(here.moving.compute()[:5, :5], moving.compute()[5:, 5:])
+    assert (here.moving_validity.compute()[:5, :5] == 1).all()
+    assert (here.moving_validity.compute()[5:] == 2).all()
+
+
+def test_what_is_not_valid_is_not_seen():
+    image = da.from_array(np.arange(36.0).reshape(6, 6), chunks=4)
+    valid = (image > 10).astype(np.uint8)
+    region = (slice(1, 5), slice(2, 6))
+    reference, moving = (a.compute() for a in view(Pair(image, image, valid), region, Translation((0, 3)), 0))
+    np.testing.assert_array_equal(np.isnan(reference), image.compute()[region] <= 10)
+    assert np.isnan(moving[:, 1:]).all()
+    np.testing.assert_array_equal(moving[:, 0], image.compute()[1:5, 5])
+    status = da.from_array(np.array([[1, 2], [3, 1]], np.uint8))
+    seen = where_valid(da.ones((2, 2), dtype=np.float32), status).compute()
+    np.testing.assert_array_equal(np.isnan(seen), [[False, True], [True, False]])
+
+
+@pytest.mark.parametrize("values", [(1,), (0, 3), ()])
+def test_labels_can_be_chosen(values):
+    labels = np.arange(12).reshape(3, 4) % 5
+    np.testing.assert_array_equal(among(da.from_array(labels, chunks=2), values).compute(), np.isin(labels, values))
