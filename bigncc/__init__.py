@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bigncc.lazy import local_maps, ncc
+    from bigncc.pipeline import run
+    from bigncc.storage import open_image
     from bigncc.transform import Displacement, Translation
     from bigncc.window import Window
 
@@ -17,9 +19,11 @@ _ROOMS = {
     "Window": "window",
     "local_maps": "lazy",
     "ncc": "lazy",
+    "open_image": "storage",
+    "run": "pipeline",
 }
 
-__all__ = ["Displacement", "Translation", "Window", "local_maps", "ncc"]
+__all__ = ["Displacement", "Translation", "Window", "local_maps", "ncc", "open_image", "run"]
 
 
 def __getattr__(name: str) -> Any:

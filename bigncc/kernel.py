@@ -29,8 +29,8 @@ RESOLUTION = 1e-12
 """A float window whose variance is below this share of its mean square about the pivot has no digits left (status 8):
 the sums err by some 1e-15 of it."""
 
-WIDE = 92681
-"""Samples beyond which ``n * FF < 2^30 n^2`` of 16-bit images may exceed 63 bits."""
+PEAK = {"uint8": 255, "uint16": 32768}
+"""Largest magnitude of a sample in the sums; uint16 is taken about the middle of its range."""
 
 CACHE = 2**20
 """Bytes of line buffers that stay in a core's second-level cache."""
@@ -248,12 +248,11 @@ def _correlate(
     reach = np.array([1, *(k * m + plus for k, m, plus in rows)], np.int64)
     slots = np.array([*(np.diff(reach) + 1), 1], np.int64)
     quantities = 5 if joint is None else 6
-    width = CACHE // (8 * quantities * (int(slots.sum()) + columns.shape[0] + 1))
+    width = CACHE // (8 * quantities * (int(slots.sum()) + columns.shape[0]))
     strip = min(roi[5] - roi[4], max(width - size[2] + 1, 2 * size[2], 64))
     length = quantities * (strip + size[2] - 1)
-    # one line more each: the terms that a step leaves out are sliced all the same
-    rings = np.zeros((int(slots.sum()) + 1) * length, work)
-    levels = np.zeros((columns.shape[0] + 2) * length, work)
+    lines = np.empty((int(slots.sum()) + columns.shape[0]) * length, work)
+    full = np.empty(strip, work)
     samples = math.prod(size)
     std = (value**2 for value in window.deviations)
     whole = samples if window.border == "valid" else 0
@@ -264,9 +263,9 @@ def _correlate(
     shape = tuple(roi[i + 1] - roi[i] for i in (0, 2, 4))
     walk(
         (f, g, nothing if joint is None else joint, nothing if view is None else view),
-        (joint is not None, view is not None, exact, f.dtype == np.uint16 and samples > WIDE),
+        (joint is not None, view is not None, exact, exact and (samples * PEAK[f.dtype.name]) ** 2 >= 2**63),
         (roi, size, middle),
-        (rows, columns, slots, rings, levels),
+        (rows, columns, slots, lines, full),
         (quantities, strip),
         rules,
         out[0].reshape(shape),

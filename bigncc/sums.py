@@ -23,17 +23,23 @@ UNIT = 2.0**24
 
 
 @compiled
-def add_moments(line: Array, pitch: int, lead: int, samples: Any, joint: Array, middle: Any, masked: bool) -> None:
-    """Add the moments of one row of samples about `middle` to the lines that begin at ``q * pitch + lead``."""
+def add_moments(
+    line: Array, pitch: int, lead: int, samples: Any, joint: Array, middle: Any, masked: bool, first: bool
+) -> None:
+    """Add the moments of one row of samples about `middle` to the lines that begin at ``q * pitch + lead``.
+
+    What the lines held before is forgotten if this is the `first` row of samples.
+    """
     f, g = samples
     pf, pg = middle
+    zero = pf - pf
     n = f.size
+    if first and (masked or n < pitch):
+        line[:] = 0
     s0, s1 = line[lead : lead + n], line[pitch + lead : pitch + lead + n]
     s2, s3 = line[2 * pitch + lead : 2 * pitch + lead + n], line[3 * pitch + lead : 3 * pitch + lead + n]
-    s4 = line[4 * pitch + lead : 4 * pitch + lead + n]
+    s4, s5 = line[4 * pitch + lead : 4 * pitch + lead + n], line[5 * pitch + lead : 5 * pitch + lead + n]
     if masked:
-        s5 = line[5 * pitch + lead : 5 * pitch + lead + n]
-        zero = pf - pf
         for j in range(n):
             # a select, not a product: an invalid sample may be NaN
             a = f[j] - pf if joint[j] else zero
@@ -44,6 +50,15 @@ def add_moments(line: Array, pitch: int, lead: int, samples: Any, joint: Array, 
             s3[j] += b * b
             s4[j] += a * b
             s5[j] += joint[j]
+    elif first:
+        for j in range(n):
+            a = f[j] - pf
+            b = g[j] - pg
+            s0[j] = a
+            s1[j] = b
+            s2[j] = a * a
+            s3[j] = b * b
+            s4[j] = a * b
     else:
         for j in range(n):
             a = f[j] - pf
@@ -100,19 +115,18 @@ def add_rows(rings: Array, first: Array, slots: Array, steps: Array, row: int, l
 
 
 @compiled
-def add_columns(levels: Array, pitch: int, steps: Array, length: int, at: Array) -> int:
-    """Turn the lines at the start of `levels` into sums over neighbouring columns; return where they begin."""
-    size = 1
+def add_columns(lines: Array, base: int, top: int, steps: Array, length: int, at: Array) -> int:
+    """Turn the line at `base` into sums over neighbouring columns, buffers from `top` on; return where they are."""
+    source = base
     for level in range(steps.shape[0]):
         k, m, plus = steps[level, 0], steps[level, 1], steps[level, 2]
         for t in range(k):
-            at[t] = level * pitch + t * m
+            at[t] = source + t * m
         if plus:
-            at[k] = k * m
-        size = k * m + plus
-        target = (level + 1) * pitch
-        add_lines(levels[target : target + length - size + 1], levels, at, k + plus)
-    return len(steps) * pitch
+            at[k] = base + k * m
+        source = top + level * length
+        add_lines(lines[source : source + length - k * m - plus + 1], lines, at, k + plus)
+    return source
 
 
 @compiled
@@ -295,26 +309,25 @@ def weigh(
 @compiled
 def finish_row(
     sums: Array, pitch: int, images: Any, centre: Array, flags: Any, frame: Any, rules: Array, scratch: Array,
-    r: Array, status: Array,
+    full: Array, r: Array, status: Array,
 ) -> int:  # fmt: skip
     """Turn the sums of one row of windows into coefficients and status; return how many are out of the ordinary."""
     masked, viewed, exact, wide = flags
     (za, zb, ya, yb), left, right, _, begin, size = frame
     w = r.size
     possible, vf, vg, cov = scratch[0, :w], scratch[1, :w], scratch[2, :w], scratch[3, :w]
-    for j in range(w):
-        possible[j] = (zb - za) * (yb - ya) * (min(right, begin + j + size) - max(left, begin + j))
-    count = sums[5 * pitch : 5 * pitch + w]
-    if not masked:
+    if possible[0] != (zb - za) * (yb - ya) * (min(right, begin + size) - max(left, begin)):
+        # most rows have as many samples as the one before
         for j in range(w):
-            count[j] = possible[j]
+            possible[j] = (zb - za) * (yb - ya) * (min(right, begin + j + size) - max(left, begin + j))
+            full[j] = possible[j]
+    count = sums[5 * pitch : 5 * pitch + w] if masked else full[:w]
     differences(sums, pitch, count, wide, cov, vf, vg)
     coefficients(cov, vf, vg, exact, r)
     status[:] = 1
-    mark = scratch[4, :w]
+    mark = scratch[9, :w]
     found = suspects(sums, pitch, count, possible, vf, vg, rules, mark)
     if found:
-        mark = mark.copy()
         flats = weigh(sums, pitch, images, flags, frame, scratch, rules[3], count)
         judge(mark, count, possible, vf, vg, flats, centre, viewed, rules, r, status)
     return found
@@ -362,13 +375,13 @@ def walk(
     f, g, joint, view = images
     masked, viewed = flags[0], flags[1]
     roi, size, middle = frame
-    rows, columns, slots, rings, levels = buffers
+    rows, columns, slots, lines, full = buffers
     quantities, strip = widths
     rz, ry, rx = size[0] // 2, size[1] // 2, size[2] // 2
     nz, ny, nx = f.shape
     at = np.zeros(6, np.int64)
-    first = np.zeros(slots.size, np.int64)
-    scratch = np.zeros((9, strip + size[2] - 1))
+    first = np.zeros(slots.size + 1, np.int64)
+    scratch = np.zeros((10, strip + size[2] - 1))
     for z in range(roi[0], roi[1]):
         za, zb = max(0, z - rz), min(nz, z + rz + 1)
         for x in range(roi[4], roi[5], strip):
@@ -376,30 +389,30 @@ def walk(
             pitch = w + size[2] - 1
             length = quantities * pitch
             left, right = max(0, x - rx), min(nx, x + w + rx)
-            lead = left - (x - rx)
-            for level in range(1, slots.size):
-                first[level] = first[level - 1] + slots[level - 1] * length
+            for level in range(slots.size):
+                first[level + 1] = first[level] + slots[level] * length
+            scratch[0, 0] = 0.0
             for row in range(roi[3] - roi[2] + size[1] - 1):
-                y = roi[2] - ry + row
-                line = rings[first[0] + row % slots[0] * length :][:length]
-                line[:] = 0
-                if 0 <= y < ny:
+                inside = roi[2] - ry + row
+                line = lines[first[0] + row % slots[0] * length :][:length]
+                if 0 <= inside < ny:
                     for plane in range(za, zb):
-                        valid = joint[plane, y, left:right] if masked else joint[0, 0]
-                        samples = f[plane, y, left:right], g[plane, y, left:right]
-                        add_moments(line, pitch, lead, samples, valid, middle, masked)
-                add_rows(rings, first, slots, rows, row, length, at)
-                y -= ry
+                        valid = joint[plane, inside, left:right] if masked else joint[0, 0]
+                        samples = f[plane, inside, left:right], g[plane, inside, left:right]
+                        add_moments(line, pitch, left - (x - rx), samples, valid, middle, masked, plane == za)
+                else:
+                    line[:] = 0
+                add_rows(lines, first, slots, rows, row, length, at)
+                y = inside - ry
                 if y < roi[2]:
                     continue
-                levels[:length] = rings[first[slots.size - 1] :][:length]
-                sums = levels[add_columns(levels, length, columns, length, at) :]
+                sums = lines[add_columns(lines, first[slots.size - 1], first[slots.size], columns, length, at) :]
                 span = za, zb, max(0, y - ry), min(ny, y + ry + 1)
                 out = ncc[z - roi[0], y - roi[2], x - roi[4] : x - roi[4] + w]
                 code = status[z - roi[0], y - roi[2], x - roi[4] : x - roi[4] + w]
                 centre = view[z, y, x : x + w] if viewed else view[0, 0]
-                strip_frame = span, left, right, lead, x - rx, size[2]
-                found = finish_row(sums, pitch, images, centre, flags, strip_frame, rules, scratch, out, code)
+                place = span, left, right, left - (x - rx), x - rx, size[2]
+                found = finish_row(sums, pitch, images, centre, flags, place, rules, scratch, full, out, code)
                 tally(out, code, found == 0, totals, extremes)
 
 

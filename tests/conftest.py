@@ -1,9 +1,20 @@
-"""Profiles of hypothesis: the same cases at every run, so that a red build can be repeated."""
+"""Profiles of hypothesis, and what a skipped test means."""
 
 import os
 
+import pytest
 from hypothesis import settings
 
+# the same cases at every run, so that a red build can be repeated
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.register_profile("search", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.skipped and os.environ.get("CI") == "true":
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, which counts as a failure where CI=true"
+    return report
