@@ -136,16 +136,6 @@ def matches(output: Output, tile: Tile, row: journal.Row) -> bool:
     return _row(tile, row.summary, found).digests == row.digests
 
 
-def pending(job: Job, output: Output) -> list[int]:
-    """Return the tiles without a matching row."""
-    known = journal.rows(job.url, job.plan_id)
-    return [
-        index
-        for index in range(len(job.plan))
-        if index not in known or not matches(output, job.plan[index], known[index])
-    ]
-
-
 def _commit(block: Block, roi: Roi, output: Output) -> tuple[Summary, dict[str, list[Evidence]]]:
     found = {}
     for name, array in output.maps.items():

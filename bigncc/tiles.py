@@ -4,9 +4,7 @@ Tuples in, tuples out: nothing here knows an array, a file or dask.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
 
 from bigncc.errors import DoesNotFitError
 
@@ -37,13 +35,6 @@ def roi_pad(roi: Roi, margin: Shape, shape: Shape) -> Roi:
 def roi_within(inner: Roi, outer: Roi) -> Roi:
     """Return `inner` in the frame of `outer`: ``X[outer][roi_within(i, o)] == X[i]``."""
     return tuple(slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True))
-
-
-def cover(shape: Shape, block: Shape) -> Iterator[Roi]:
-    """Yield rois of at most `block` in row-major order; each index of `shape` is in exactly one."""
-    starts = [range(0, n, b) for n, b in zip(shape, block, strict=True)]
-    for start in product(*starts):
-        yield tuple(slice(a, min(a + b, n)) for a, b, n in zip(start, block, shape, strict=True))
 
 
 def cut(length: int, block: int) -> tuple[int, ...]:

@@ -1,5 +1,7 @@
 """Random images, windows, masks and chunkings for hypothesis."""
 
+from itertools import product
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -78,3 +80,10 @@ def chunkings(draw, length):
     while sum(sizes) < length:
         sizes.append(draw(st.integers(1, length - sum(sizes))))
     return tuple(sizes)
+
+
+def cover(shape, block):
+    """Yield rois of at most `block` in row-major order; each index of `shape` is in exactly one."""
+    starts = [range(0, n, b) for n, b in zip(shape, block, strict=True)]
+    for start in product(*starts):
+        yield tuple(slice(a, min(a + b, n)) for a, b, n in zip(start, block, shape, strict=True))

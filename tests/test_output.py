@@ -24,7 +24,7 @@ from bigncc.output import (
     write_image,
 )
 from bigncc.storage import open_image
-from bigncc.tiles import cover
+from tests.strategies import cover
 from tests.zarrs import everything, ome, plain, samples, tree
 
 LAYOUT = Layout(

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigncc.errors import DoesNotFitError
-from bigncc.tiles import Plan, cover, cut, largest_tile, roi_pad, roi_shape, roi_shift, roi_within
+from bigncc.tiles import Plan, cut, largest_tile, roi_pad, roi_shape, roi_shift, roi_within
+from tests.strategies import cover
 
 
 @st.composite

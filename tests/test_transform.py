@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from bigncc.errors import InputError
 from bigncc.interpolation import MASKED, OUTSIDE, VALID
-from bigncc.tiles import cover, roi_of, roi_shape
+from bigncc.tiles import roi_of, roi_shape
 from bigncc.transform import Displacement, Translation, from_dict, pull, source_roi, to_dict, whole_pixels
+from tests.strategies import cover
 from tests.transforms import ORDERS, STRANGE, cases, displacements, everything, quick, same_bits, translations
 
 
