@@ -1,6 +1,6 @@
 """Run tiles: graph -> compute -> whole objects on disk -> read back -> row in the journal."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -70,25 +70,38 @@ def bytes_per_pixel(reference: np.dtype[Any], moving: np.dtype[Any], *, pulled: 
 
 
 def largest_samples(memory: int, per_pixel: int, threads: int, block: int) -> int:
-    """Return how many pixels of a tile fit `memory` beside the process and the blocks in work."""
-    return min(LARGEST, (memory - RESERVED - threads * block * SCRATCH) // per_pixel)
+    """Return how many decoded pixels of a tile fit `memory` beside the process and the blocks in work."""
+    return (memory - RESERVED - threads * block * SCRATCH) // per_pixel
 
 
-def inner_block(tile: Shape, objects: Shape, threads: int) -> Shape:
-    """Return the extent of a block inside a tile: whole objects, enough blocks to keep all threads busy."""
+def inner_block(tile: Shape, objects: Shape, threads: int, pixels: int) -> Shape:
+    """Return the extent of a block inside a tile: whole objects, at most `pixels`, enough to keep all threads busy."""
     block = objects
     while True:
         grown = tuple(min(-(-n // o) * o, 2 * b) for n, o, b in zip(tile, objects, block, strict=True))
         blocks = np.prod([-(-n // b) for n, b in zip(tile, grown, strict=True)])
-        if grown == block or np.prod(grown) > INNER or blocks < 4 * threads:
+        if grown == block or np.prod(grown) > pixels or blocks < 4 * threads:
             return block
         block = grown
 
 
+def done(job: Job, output: Output) -> dict[int, journal.Row]:
+    """Return the rows of the tiles whose stored objects are those that the row was written for."""
+    rows = journal.rows(job.url, job.plan_id)
+    return {index: row for index, row in sorted(rows.items()) if matches(output, job.plan[index], row)}
+
+
 def run_tiles(
-    job: Job, pair: Pair, output: Output, *, threads: int, advance: Callable[[int], None] | None = None
+    job: Job,
+    pair: Pair,
+    output: Output,
+    missing: Iterable[int],
+    *,
+    block: Shape,
+    threads: int,
+    advance: Callable[[int], None] | None = None,
 ) -> Iterator[journal.Row]:
-    """Compute the tiles that have no matching row; yield every tile's row.
+    """Compute tiles; yield each one's row when it is in the journal.
 
     Parameters
     ----------
@@ -98,22 +111,21 @@ def run_tiles(
         The whole images, lazily.
     output : Output
         Where the result goes.
+    missing : iterable of int
+        Which tiles.
+    block : tuple of int
+        Extent of what one thread works on: whole objects.
     threads : int
         Threads to compute on.
     advance : callable, optional
-        Called with the number of pixels of each tile that was computed.
+        Called with the number of pixels of each tile.
     """
-    known = journal.rows(job.url, job.plan_id)
-    block = inner_block(job.plan.tile, job.plan.objects, threads)
     with journal.writer(job.url, job.plan_id) as writer:
-        for index in range(len(job.plan)):
-            tile = job.plan[index]
-            row = known.get(index)
-            if row is None or not matches(output, tile, row):
-                row = compute(job, pair, output, tile, block, threads)
-                writer.append(row)
-                if advance is not None:
-                    advance(row.summary.pixels)
+        for index in missing:
+            row = compute(job, pair, output, job.plan[index], block, threads)
+            writer.append(row)
+            if advance is not None:
+                advance(row.summary.pixels)
             yield row
 
 

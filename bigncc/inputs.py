@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bigncc import kernel, storage, transform
 from bigncc.config import Config, MaskConfig
 from bigncc.errors import InputError
-from bigncc.journal import digest
+from bigncc.journal import digest, plain
 from bigncc.kernel import Pivot
 from bigncc.pair import Pair, among, from_storage, validity
 from bigncc.storage import Image
@@ -135,7 +135,7 @@ def request_of(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> dict[str, An
     elif inputs.transform is not None:
         how = transform.to_dict(inputs.transform)
     request = {
-        "window": json.loads(json.dumps(asdict(config.window.window()))),
+        "window": asdict(config.window.window()),
         "registration": {"transform": how, "order": chosen.order if inputs.transform is not None else None},
         "output": {"chunks": config.output.chunks, "region": config.output.region},
     }
@@ -150,7 +150,7 @@ def request_of(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> dict[str, An
             "nodata": section.nodata,
             "mask": None if mask is None else [_digest(storage.open_image(mask.url).array), mask.valid, mask.invalid],
         }
-    return json.loads(json.dumps(request))  # type: ignore[no-any-return]
+    return plain(request)  # type: ignore[no-any-return]
 
 
 def pair_of(inputs: Inputs) -> Pair:

@@ -6,6 +6,7 @@ its own.
 """
 
 import json
+import math
 import os
 import uuid
 from collections.abc import Iterable, Iterator
@@ -34,6 +35,15 @@ def directory(url: str) -> Path:
     """Return where the plan and the journal of the output at `url` are: beside it, not inside."""
     path = Path(url)
     return path.with_name(path.name + ".bigncc")
+
+
+def plain(document: Any) -> Any:
+    """Return a document of what JSON has: lists for tuples, words for NaN and the infinities."""
+    if isinstance(document, dict):
+        return {str(key): plain(value) for key, value in document.items()}
+    if isinstance(document, (list, tuple)):
+        return [plain(value) for value in document]
+    return str(document) if isinstance(document, float) and not math.isfinite(document) else document
 
 
 def canonical(document: Any) -> bytes:

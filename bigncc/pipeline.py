@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -30,13 +30,20 @@ from bigncc.report import Panel
 from bigncc.summary import STATUS, Summary, from_dict, merge
 from bigncc.tiles import Plan, Shape
 
-NANOSECONDS = 30
+NANOSECONDS = 90
 """Time per output pixel and thread on the machine of the README's figures, for `plan`'s estimate."""
+
+TILES = 16
+"""Tiles that a run has at least, if there are that many objects: a stop costs little, and progress can be seen."""
 
 PICTURE = 1000
 """Longest side of a report's picture, in pixels."""
 
-Progress = Callable[[int, int, int], AbstractContextManager[Callable[[int], None]]]
+Progress = Callable[[int, int, int], AbstractContextManager[Callable[[int], None] | None]]
+
+
+def _silent(_tiles: int, _pixels: int, _done: int) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ class Estimate:
     threads: int
     disk: int
     objects: int
-    read_overhead: float
+    decode_overhead: float
     tasks: int
     seconds: float
     notes: tuple[str, ...]
@@ -73,7 +80,7 @@ class Estimate:
             "tiles": f"{self.tiles} of {' x '.join(map(str, self.tile))} pixels, {self.tasks} blocks each",
             "memory": f"{self.memory / 1e6:.0f} MB of {self.memory_limit / 1e6:.0f} MB, {self.threads} threads",
             "disk": f"{self.disk / 1e9:.3g} GB at most, in {self.objects} objects",
-            "reading": f"{self.read_overhead:.2f} pixels read for each written",
+            "decoding": f"{self.decode_overhead:.2f} pixels of the reference for each pixel of the output",
             "time": f"about {self.seconds:.0f} s",
         }
         return found | {f"note {i}": note for i, note in enumerate(self.notes, 1)}
@@ -102,24 +109,21 @@ def plan(config: Config) -> Estimate:
     layout = _layout(inputs)
     grid = _tiles(inputs, layout, threads)
     pixels = math.prod(layout.shape)
-    read = sum(math.prod(tiles.roi_shape(grid[i].read)) for i in range(len(grid))) if len(grid) < 10**5 else pixels
-    block = engine.inner_block(grid.tile, grid.objects, threads)
-    largest = math.prod(tiles.roi_shape(grid[0].read))
-    notes = list(inputs.notes)
+    block = _block(inputs, grid, threads)
     _check_disk(layout, config.output.url)
     return Estimate(
         shape=layout.shape,
         tiles=len(grid),
         tile=grid.tile,
-        memory=engine.RESERVED + threads * math.prod(block) * engine.SCRATCH + largest * _bytes_per_pixel(inputs),
+        memory=_held(inputs, grid) + threads * math.prod(block) * engine.SCRATCH,
         memory_limit=_memory(config),
         threads=threads,
         disk=_disk(layout),
         objects=2 * math.prod(-(-n // c) for n, c in zip(layout.shape, layout.chunks, strict=True)),
-        read_overhead=read / pixels,
+        decode_overhead=grid.decoded(inputs.reference.array.chunks) / pixels,
         tasks=math.prod(-(-n // b) for n, b in zip(grid.tile, block, strict=True)),
         seconds=pixels * NANOSECONDS * 1e-9 / threads,
-        notes=tuple(notes),
+        notes=inputs.notes,
     )
 
 
@@ -157,7 +161,7 @@ def prepare(config: Config) -> tuple[Job, Inputs]:
     return job, inputs
 
 
-def run(config: Config | Mapping[str, Any], *, progress: Progress | None = None) -> Result:
+def run(config: Config | Mapping[str, Any], *, progress: Progress = _silent) -> Result:
     """Compute the correlation map of a config, or what is missing of it.
 
     Parameters
@@ -182,15 +186,15 @@ def run(config: Config | Mapping[str, Any], *, progress: Progress | None = None)
     output = open_output(job.url)
     threads = _threads(config)
     # the plan's tiles stay; a smaller memory limit than the plan was made for may not hold them
-    _check_memory(inputs, job.plan, threads)
-    if progress is None:
-        rows = list(engine.run_tiles(job, pair_of(inputs), output, threads=threads))
-    else:
-        known = journal.heads(job.url, job.plan_id)
-        done = sum(sum(counts) for counts in known.values())
-        with progress(len(job.plan) - len(known), math.prod(job.plan.shape), done) as advance:
-            rows = list(engine.run_tiles(job, pair_of(inputs), output, threads=threads, advance=advance))
-    return replace(finish(job, rows), notes=inputs.notes)
+    block = _block(inputs, job.plan, threads)
+    rows = engine.done(job, output)
+    missing = [index for index in range(len(job.plan)) if index not in rows]
+    there = sum(row.summary.pixels for row in rows.values())
+    with progress(len(missing), math.prod(job.plan.shape), there) as advance:
+        pair = pair_of(inputs)
+        computed = engine.run_tiles(job, pair, output, missing, block=block, threads=threads, advance=advance)
+        rows |= {row.tile: row for row in computed}
+    return replace(finish(job, [rows[index] for index in sorted(rows)]), notes=inputs.notes)
 
 
 def finish(job: Job, rows: list[journal.Row]) -> Result:
@@ -260,7 +264,7 @@ def _decide(inputs: Inputs, request: dict[str, Any], samples: dict[str, NDArray[
         **decided,
         "request": request,
         "layout": asdict(layout),
-        "config": settings,
+        "config": journal.plain(settings),
         "versions": {name: version(name) for name in ("bigncc", "numpy", "numba", "zarr", "dask")},
     }
 
@@ -323,8 +327,48 @@ def _tiles(inputs: Inputs, layout: Layout, threads: int) -> Plan:
     axis = inputs.channel_axis
     # a tile has one time and one channel, as the pivot belongs to the channel
     fixed = 0 if axis is None else axis + 1
-    tile = tiles.largest_tile(layout.shape, layout.chunks, margin, samples=samples, tiles=16, fixed=fixed)
+    tile = tiles.largest_tile(
+        layout.shape,
+        layout.chunks,
+        margin,
+        _grain(inputs),
+        samples=samples,
+        pixels=engine.LARGEST,
+        tiles=TILES,
+        fixed=fixed,
+    )
     return Plan(layout.shape, layout.chunks, tile, margin, inputs.origin, inputs.reference.array.shape)
+
+
+def _grain(inputs: Inputs) -> Shape:
+    """Return the larger chunk of both images along each axis."""
+    return tuple(map(max, zip(inputs.reference.array.chunks, inputs.moving.array.chunks, strict=True)))
+
+
+def _held(inputs: Inputs, grid: Plan) -> int:
+    """Return the bytes of the process with a tile's inputs, before the first block is computed."""
+    decoded = math.prod(tiles.aligned(grid.tile, grid.margin, _grain(inputs), grid.extent))
+    return engine.RESERVED + decoded * _bytes_per_pixel(inputs)
+
+
+def _block(inputs: Inputs, grid: Plan, threads: int) -> Shape:
+    """Return the extent of the blocks inside a tile, as the memory allows.
+
+    Raises
+    ------
+    DoesNotFitError
+        If blocks of one object each do not fit.
+    """
+    memory, held = _memory(inputs.config), _held(inputs, grid)
+    pixels = (memory - held) // (threads * engine.SCRATCH)
+    if pixels < (least := math.prod(grid.objects)):
+        needed = held + threads * least * engine.SCRATCH
+        message = (
+            f"engine.memory is {memory / 1e6:.0f} MB and the tiles of this run need {needed / 1e6:.0f} MB: "
+            "that much, or fewer engine.threads, is accepted"
+        )
+        raise DoesNotFitError(message)
+    return engine.inner_block(grid.tile, grid.objects, threads, min(pixels, engine.INNER))
 
 
 def _bytes_per_pixel(inputs: Inputs) -> int:
@@ -332,17 +376,6 @@ def _bytes_per_pixel(inputs: Inputs) -> int:
     masked = any(section.mask is not None or section.nodata is not None for section in sections)
     dtypes = inputs.reference.array.dtype, inputs.moving.array.dtype
     return engine.bytes_per_pixel(*dtypes, pulled=inputs.transform is not None, masked=masked)
-
-
-def _check_memory(inputs: Inputs, grid: Plan, threads: int) -> None:
-    needed = engine.RESERVED + threads * math.prod(grid.objects) * engine.SCRATCH
-    needed += math.prod(tiles.roi_shape(grid[0].read)) * _bytes_per_pixel(inputs)
-    if needed > _memory(inputs.config):
-        message = (
-            f"engine.memory is {_memory(inputs.config) / 1e6:.0f} MB and the tiles of this run need "
-            f"{needed / 1e6:.0f} MB: that much, or fewer engine.threads, is accepted"
-        )
-        raise DoesNotFitError(message)
 
 
 def _check_disk(layout: Layout, url: str) -> None:

@@ -83,6 +83,15 @@ class Plan:
         """Number of tiles per axis."""
         return tuple(-(-n // t) for n, t in zip(self.shape, self.tile, strict=True))
 
+    def decoded(self, grain: Shape) -> int:
+        """Return how many pixels are decoded for all tiles from chunks of `grain`."""
+        total = 1
+        axes = zip(self.grid, self.shape, self.tile, self.margin, self.origin, self.extent, grain, strict=True)
+        for count, n, t, m, o, extent, g in axes:
+            spans = ((max(0, i * t + o - m), min(extent, min(n, (i + 1) * t) + o + m)) for i in range(count))
+            total *= sum(min(extent, -(-stop // g) * g) - start // g * g for start, stop in spans)
+        return total
+
     def __len__(self) -> int:
         return math.prod(self.grid)
 
@@ -98,15 +107,25 @@ class Plan:
         return Tile(index, write, roi_pad(roi_shift(write, self.origin), self.margin, self.extent))
 
 
-def largest_tile(shape: Shape, objects: Shape, margin: Shape, *, samples: int, tiles: int, fixed: int) -> Shape:
+def aligned(tile: Shape, margin: Shape, grain: Shape, shape: Shape) -> Shape:
+    """Return the most pixels per axis that are decoded for a tile with its margin from chunks of `grain`."""
+    parts = zip(tile, margin, grain, shape, strict=True)
+    return tuple(min(n, -(-(t + 2 * m + g - 1) // g) * g) for t, m, g, n in parts)
+
+
+def largest_tile(
+    shape: Shape, objects: Shape, margin: Shape, grain: Shape, *, samples: int, pixels: int, tiles: int, fixed: int
+) -> Shape:
     """Choose the extent of a tile: whole objects, as large as allowed, nearly square in pixels.
 
     Parameters
     ----------
-    shape, objects, margin : tuple of int
-        Extents of the output, of one of its objects, and what a tile needs around it.
+    shape, objects, margin, grain : tuple of int
+        Extents of the image, of one of the output's objects, of what a tile needs around it, and of an input chunk.
     samples : int
-        Pixels of one image, margins included, that fit the memory at once.
+        Decoded pixels of one image that fit the memory at once.
+    pixels : int
+        Pixels that a tile shall have at most, if objects are so small.
     tiles : int
         Number of tiles there shall be at least, if there are that many objects.
     fixed : int
@@ -119,11 +138,11 @@ def largest_tile(shape: Shape, objects: Shape, margin: Shape, *, samples: int, t
     Raises
     ------
     DoesNotFitError
-        If a single object with its margin exceeds `samples`.
+        If a single object with its margin needs more than `samples`.
     """
 
     def needs(tile: Shape) -> int:
-        return math.prod(min(n, t + 2 * m) for n, t, m in zip(shape, tile, margin, strict=True))
+        return math.prod(aligned(tile, margin, grain, shape))
 
     def count(tile: Shape) -> int:
         return math.prod(-(-n // t) for n, t in zip(shape, tile, strict=True))
@@ -131,8 +150,9 @@ def largest_tile(shape: Shape, objects: Shape, margin: Shape, *, samples: int, t
     tile = objects
     if needs(tile) > samples:
         message = (
-            f"one output object of {list(objects)} with a margin of {list(margin)} needs {needs(tile)} pixels of each "
-            f"image at once and the memory holds {samples}: raise engine.memory or lower output.chunks"
+            f"one output object of {list(objects)} with a margin of {list(margin)}, read from chunks of {list(grain)}, "
+            f"needs {needs(tile)} pixels of each image at once and the memory holds {max(0, samples)}: "
+            "raise engine.memory or lower output.chunks"
         )
         raise DoesNotFitError(message)
     while True:
@@ -141,7 +161,7 @@ def largest_tile(shape: Shape, objects: Shape, margin: Shape, *, samples: int, t
             for axis in range(fixed, len(shape))
             if tile[axis] < shape[axis]
         ]
-        allowed = [t for t in grown if needs(t) <= samples and count(t) >= tiles]
+        allowed = [t for t in grown if needs(t) <= samples and math.prod(t) <= pixels and count(t) >= tiles]
         if not allowed:
             return tile
         # the margin weighs least on the tile whose shortest side is longest

@@ -1,5 +1,7 @@
 """The journal holds what was appended, whole lines only, of its own plan only."""
 
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -91,3 +93,8 @@ def test_digests_do_not_depend_on_how_the_bytes_are_cut():
     assert journal.digest([b"ab", b"c"]) == journal.digest([b"abc"]) != journal.digest([b"abd"])
     assert journal.canonical({"b": 1, "a": [1.5, None]}) == b'{"a":[1.5,null],"b":1}'
     assert journal.merged_counts([]) == (0,) * 9
+
+
+def test_plain_documents_are_strict_json():
+    document = {"a": (1, math.nan), 2: {"b": [-math.inf, 0.5, None, True]}}
+    assert journal.plain(document) == {"a": [1, "nan"], "2": {"b": ["-inf", 0.5, None, True]}}

@@ -231,6 +231,17 @@ def test_another_request_is_refused_with_the_key_that_differs(tmp_path):
     assert pairs.files(tmp_path / "out.ome.zarr") == before
 
 
+def test_not_a_number_is_the_same_request_as_itself(tmp_path):
+    reference, moving, *_ = pairs.pair(tmp_path, dtype="float32")
+    words = ({"window": {"flat": math.nan}, "moving": {"url": moving, "nodata": math.nan}},)
+    first = run(tmp_path, reference, moving, *words)
+    assert np.isnan(first["ncc"][first["status"] == 4]).all()
+    pairs.same(first, run(tmp_path, reference, moving, *words))
+    text = (tmp_path / "out.ome.zarr" / "zarr.json").read_text()
+    json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert pipeline.report(str(tmp_path / "out.ome.zarr")).exists()
+
+
 def test_another_kernel_version_is_refused(tmp_path, monkeypatch):
     reference, moving, *_ = pairs.pair(tmp_path)
     run(tmp_path, reference, moving)
@@ -269,6 +280,20 @@ def test_what_does_not_fit_is_refused_before_a_pixel_is_read(tmp_path, monkeypat
     with pytest.raises(DoesNotFitError, match="GB free and the output may take"):
         run(tmp_path, reference, moving)
     assert not (tmp_path / "out.ome.zarr").exists()
+
+
+@pytest.mark.parametrize("memory", range(365, 420, 5))
+def test_what_is_planned_is_not_refused_afterwards(tmp_path, memory):
+    f = np.random.default_rng(0).integers(0, 9, (600, 700), dtype=np.uint8)
+    paths = pairs.store(tmp_path / "a", f, (150, 350)), pairs.store(tmp_path / "b", f, (600, 100))
+    config = pairs.job(*paths, tmp_path / "out", {"engine": {"memory": memory * 10**6}, "output": {"chunks": [64, 64]}})
+    try:
+        estimate = pipeline.plan(config)
+    except DoesNotFitError:
+        assert memory < 370
+    else:
+        assert estimate.memory <= estimate.memory_limit
+        assert pipeline.run(config).complete
 
 
 def test_a_resumed_run_that_no_longer_fits_says_so(tmp_path):
@@ -331,7 +356,7 @@ def test_plan_computes_nothing_and_says_what_a_run_takes(tmp_path):
     assert len(objects) == estimate.objects
     assert sum(p.stat().st_size for p in objects) <= estimate.disk * 1.01 + 1000
     assert estimate.memory <= estimate.memory_limit
-    assert set(estimate.facts()) == {"output", "tiles", "memory", "disk", "reading", "time"}
+    assert set(estimate.facts()) == {"output", "tiles", "memory", "disk", "decoding", "time"}
 
 
 def test_status_works_at_every_stage(tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigncc.errors import DoesNotFitError
-from bigncc.tiles import Plan, cut, largest_tile, roi_pad, roi_shape, roi_shift, roi_within
+from bigncc.tiles import Plan, aligned, cut, largest_tile, roi_pad, roi_shape, roi_shift, roi_within
 from tests.strategies import cover
 
 
@@ -60,27 +60,44 @@ def test_the_largest_tile_keeps_all_bounds(data):
     samples = data.draw(st.integers(1, 20000))
     tiles = data.draw(st.integers(1, 30))
     fixed = data.draw(st.integers(0, 2))
-    options = {"samples": samples, "tiles": tiles, "fixed": fixed}
+    grain = tuple(data.draw(st.integers(1, n)) for n in shape)
+    pixels = data.draw(st.integers(1, 20000))
+    options = {"samples": samples, "tiles": tiles, "fixed": fixed, "pixels": pixels}
 
     def needs(tile):
-        return math.prod(min(n, t + 2 * m) for n, t, m in zip(shape, tile, margin, strict=True))
+        return math.prod(aligned(tile, margin, grain, shape))
 
     def count(tile):
         return math.prod(-(-n // t) for n, t in zip(shape, tile, strict=True))
 
     if needs(objects) > samples:
         with pytest.raises(DoesNotFitError, match=f"memory holds {samples}: raise engine.memory"):
-            largest_tile(shape, objects, margin, **options)
+            largest_tile(shape, objects, margin, grain, **options)
         return
-    tile = largest_tile(shape, objects, margin, **options)
+    tile = largest_tile(shape, objects, margin, grain, **options)
     assert needs(tile) <= samples
     assert count(tile) >= min(tiles, count(objects))
     assert all(t % o == 0 for t, o in zip(tile, objects, strict=True))
     assert tile[:fixed] == objects[:fixed]
     for axis in range(fixed, 3):  # no axis could have grown further
         grown = tuple(t + (objects[axis] if a == axis else 0) for a, t in enumerate(tile))
-        assert tile[axis] >= shape[axis] or needs(grown) > samples or count(grown) < tiles
+        too_much = needs(grown) > samples or count(grown) < tiles or math.prod(grown) > pixels
+        assert tile[axis] >= shape[axis] or too_much
     verify(Plan(shape, objects, tile, margin, (0, 0, 0), shape))
+
+
+@given(plans(), st.data())
+def test_decoding_is_counted_in_whole_chunks(plan, data):
+    grain = tuple(data.draw(st.integers(1, n)) for n in plan.extent)
+    total = 0
+    for tile in plan:
+        size = 1
+        for s, g, n in zip(tile.read, grain, plan.extent, strict=True):
+            chunks = {i // g for i in range(s.start, s.stop)}
+            size *= sum(min(n, (c + 1) * g) - c * g for c in chunks)
+        total += size
+        assert size <= math.prod(aligned(plan.tile, plan.margin, grain, plan.extent))
+    assert plan.decoded(grain) == total
 
 
 @given(st.integers(1, 100), st.integers(1, 30))

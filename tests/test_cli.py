@@ -1,0 +1,474 @@
+"""The command line as a person meets it: the installed script, real files, real signals, a disk that is really full."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+import bigncc
+from bigncc import journal
+from tests import pairs, strategies, zarrs
+
+SCRIPT = Path(sys.executable).with_name("bigncc")
+CONFIGS = Path(__file__).parent.parent / "configs"
+AS_IS = ("run", "a.zarr", "b.zarr", "out", "--as-is")
+BAD_INPUT, REFUSED, DOES_NOT_FIT, STOPPED = 4, 3, 5, 75
+
+
+def bigncc_cli(folder, *words):
+    """Run the script in a folder."""
+    return subprocess.run([SCRIPT, *map(str, words)], cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+def good(folder, *words):
+    """Run the script, expect success and return what it printed."""
+    done = bigncc_cli(folder, *words)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.stdout
+
+
+def sentence(done, code):
+    """Return the one line on standard error of a run that failed with `code`."""
+    assert "Traceback" not in done.stdout + done.stderr
+    # what a run reports while it goes on is no complaint, and click ends the line of a ^C
+    lines = [line for line in done.stderr.lstrip("\n").splitlines() if not re.fullmatch(r"tile \d.* s left", line)]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("bigncc: ")
+    assert done.returncode == code, done.stderr
+    return lines[0]
+
+
+def tree(folder):
+    """Everything below a folder: bytes of files, None for directories."""
+    return {str(p.relative_to(folder)): None if p.is_dir() else p.read_bytes() for p in sorted(folder.rglob("*"))}
+
+
+def computed(out):
+    """Tiles as often as they are recorded in the journal, whole lines only."""
+    files = sorted((journal.directory(str(out)) / "journal").glob("*.jsonl"))
+    lines = [line for path in files for line in path.read_bytes().splitlines(keepends=True)]
+    return [int(line.split(b" ")[2]) for line in lines if line.endswith(b"\n")]
+
+
+@pytest.fixture
+def pair(tmp_path):
+    reference, moving, f, g = pairs.pair(tmp_path)
+    assert (Path(reference).name, Path(moving).name) == ("a.zarr", "b.zarr")
+    return tmp_path, f, g
+
+
+def test_help_lists_the_verbs(tmp_path):
+    text = good(tmp_path, "--help")
+    assert good(tmp_path, "-h") == text
+    listed = re.findall(r"^  (\w+) ", text.partition("Commands:\n")[2], re.MULTILINE)
+    assert sorted(listed) == ["config", "demo", "plan", "report", "run", "status"]
+    for verb in listed:
+        assert good(tmp_path, verb, "--help").startswith(f"Usage: bigncc {verb} ")
+    assert not tree(tmp_path)
+
+
+def test_config_prints_the_default_file(tmp_path):
+    assert good(tmp_path, "config") == (CONFIGS / "default.yaml").read_text()
+
+
+def test_a_pair_is_correlated_by_three_words(pair):
+    folder, f, g = pair
+    text = good(folder, *AS_IS)
+    assert text.startswith("moving image correlated as it is stored, unregistered\n")
+    assert text.endswith(f"complete: {folder}/out\n")
+    wanted = bigncc.local_maps(f, g, 7)
+    pairs.same(pairs.maps(folder / "out"), wanted)
+    assert f"mean NCC     {wanted['ncc'][wanted['status'] == 1].mean(dtype=float):.4f}" in text
+    # names of files in any place, and options between them
+    good(folder, "run", "--as-is", "a.zarr", "--window", "7", folder / "b.zarr", "my map")
+    pairs.same(pairs.maps(folder / "my map"), wanted)
+
+
+@pytest.mark.parametrize(
+    ("words", "window"),
+    [
+        (("--window", "5"), 5),
+        (("--window", "5,9"), (5, 9)),
+        (("--radius", "3"), 7),
+        (("--radius", "0,4"), (1, 9)),
+        (("window.size=[3, 11]",), (3, 11)),
+        (("window.size=5", "window.size=9", "window.border=mirror"), bigncc.Window(9, border="mirror")),
+        (("--window", "5", "window.size=9"), 9),
+    ],
+)
+def test_options_and_words_choose_the_window(pair, words, window):
+    folder, f, g = pair
+    good(folder, *AS_IS, *words)
+    pairs.same(pairs.maps(folder / "out"), bigncc.local_maps(f, g, window))
+
+
+def test_a_region_and_a_volume(tmp_path):
+    f, g = (strategies.image(seed, (4, 40, 50), "uint8", "noise") for seed in (1, 2))
+    pairs.store(tmp_path / "a.zarr", f)
+    pairs.store(tmp_path / "b.zarr", g)
+    wanted = bigncc.local_maps(f, g, (3, 5, 5))
+    good(tmp_path, *AS_IS, "--radius", "1,2,2", "--region", "1:3,10:30,7:50")
+    pairs.same(pairs.maps(tmp_path / "out"), {name: array[1:3, 10:30, 7:50] for name, array in wanted.items()})
+
+
+def test_what_and_where_are_files_and_later_words_win(pair):
+    folder, f, g = pair
+    (folder / "what.yaml").write_text(
+        "reference: {url: a.zarr}\nmoving: {url: b.zarr}\noutput: {url: first}\n"
+        "window: {size: 5, border: mirror}\nregistration: {transform: t.json}\n"
+    )
+    (folder / "t.json").write_text(json.dumps({"kind": "translation", "offset": [1.5, -2]}))
+    (folder / "where.yml").write_text("engine: {threads: 1, memory: 2GB}\nwindow: {size: 9}\n")
+    said = good(folder, "run", "what.yaml", "where.yml", "output.url=second", "output.chunks=[40, 50]")
+    assert said.startswith("moving image shifted by y +1.5, x -2 pixels\n")
+    assert not (folder / "first").exists()
+    assert zarr.open_array(str(folder / "second" / "0"), mode="r").chunks == (40, 50)
+    window, shift = bigncc.Window(9, border="mirror"), bigncc.Translation((1.5, -2))
+    pairs.same(pairs.maps(folder / "second"), bigncc.local_maps(f, g, window, transform=shift))
+    # options are later than files too
+    good(folder, "run", "what.yaml", "output.url=third", "--window", "3", "--as-is", "registration.transform=null")
+    pairs.same(pairs.maps(folder / "third"), bigncc.local_maps(f, g, bigncc.Window(3, border="mirror")))
+
+
+def test_plan_says_what_a_run_takes_and_makes_nothing(pair):
+    folder, *_ = pair
+    before = tree(folder)
+    text = good(folder, "plan", *AS_IS[1:], "--window", "9")
+    assert "130 x 170 pixels" in text
+    for word in ("tiles", "memory", "disk", "reading", "time"):
+        assert re.search(rf"^  {word} +\S", text, re.MULTILINE)
+    assert tree(folder) == before
+
+
+def test_run_status_report_and_run_again(pair):
+    folder, *_ = pair
+    first = good(folder, *AS_IS, "output.chunks=[32, 32]")
+    done = json.loads(good(folder, "status", "out", "--json"))
+    assert done["state"] == "complete"
+    assert done["url"] == str(folder / "out")
+    assert done["tiles"]["done"] == done["tiles"]["total"] >= 16
+    assert done["pixels"] == {"done": 130 * 170, "total": 130 * 170}
+    assert sum(done["status"].values()) == 130 * 170
+    text = good(folder, "status", "out")
+    assert text.startswith(f"{folder}/out: complete, tile {done['tiles']['done']} of {done['tiles']['total']}, 100.0 %")
+    for name, count in done["status"].items():
+        assert re.search(rf"^  {name} +{count} pixels$", text, re.MULTILINE)
+
+    before = tree(folder)
+    times = {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("c/*/*")}
+    assert len(times) == 2 * 5 * 6
+    assert good(folder, *AS_IS, "output.chunks=[32, 32]") == first
+    assert tree(folder) == before
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+    assert good(folder, "report", "out") == f"{folder}/out.png\n"
+    assert (folder / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """All that can be given by mistake; nobody may change it."""
+    folder = tmp_path_factory.mktemp("store")
+    _, _, f, g = pairs.pair(folder)
+    pairs.store(folder / "tall.zarr", g[:129])
+    pairs.store(folder / "complex.zarr", f.astype("complex64"))
+    pairs.store(folder / "colour.zarr", np.stack([f, g, f], axis=-1))
+    pairs.store(folder / "empty.zarr", np.empty((0, 170), "uint8"), chunks=(1, 50))
+    for names in ("zyx", "cyx"):
+        pairs.store(folder / f"{names}.zarr", f[:64].reshape(2, 32, 170), names=tuple(names))
+    for name, scale in (("fine", 1.0), ("coarse", 1.5)):
+        zarrs.ome(folder / f"{name}.ome.zarr", [f], "yx", steps=[[{"type": "scale", "scale": [scale, scale]}]])
+    (folder / "object.zarr").mkdir()
+    document = {"zarr_format": 2, "shape": [9, 9], "chunks": [9, 9], "dtype": "|O", "compressor": None}
+    document |= {"fill_value": 0, "order": "C", "filters": [{"id": "pickle", "protocol": 5}]}
+    (folder / "object.zarr" / ".zarray").write_text(json.dumps(document))
+    (folder / "folder").mkdir()
+    (folder / "folder" / "precious").write_text("data")
+    (folder / "file").write_text("precious")
+    (folder / "broken.yaml").write_text("reference: [1\n")
+    (folder / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    (folder / "folder.yaml").mkdir()
+    (folder / "two.yaml").write_text("registration: {model: none, transform: t.json}\n")
+    (folder / "half.yaml").write_text("reference: {url: a.zarr}\nregistration: {model: none}\n")
+    (folder / "t.json").write_text(json.dumps({"kind": "rotation", "angle": 3}))
+    good(folder, "run", "a.zarr", "b.zarr", "done", "--as-is")
+    return folder
+
+
+BAD = {
+    "unequal shapes": (("run", "a.zarr", "tall.zarr", "out", "--as-is"), "axis y has length 130 in reference and 129"),
+    "other axes": (("run", "zyx.zarr", "cyx.zarr", "out", "--as-is"), r"axes \(z, y, x\) and moving \(c, y, x\)"),
+    "other scales": (("run", "fine.ome.zarr", "coarse.ome.zarr", "out", "--as-is"), "has scale 1, .* and 1.5"),
+    "complex": (("run", "a.zarr", "complex.zarr", "out", "--as-is"), "complex.zarr has dtype complex64: integers"),
+    "object": (("run", "object.zarr", "object.zarr", "out", "--as-is"), "object.zarr"),
+    "a folder": (("run", "a.zarr", "folder", "out", "--as-is"), "folder cannot be opened: a readable Zarr"),
+    "a file": (("run", "file", "b.zarr", "out", "--as-is"), "file is a file: the directory of a Zarr"),
+    "nothing": (("run", "a.zarr", "nothing.zarr", "out", "--as-is"), "nothing.zarr does not exist: the directory"),
+    "an address": (("run", "s3://bucket/a.zarr", "b.zarr", "out", "--as-is"), "s3://bucket/a.zarr is an address"),
+    "no level": (("run", "fine.ome.zarr", "fine.ome.zarr", "out", "--as-is", "moving.level=7"), "has no level 7: 0"),
+    "no channel": ((*AS_IS, "reference.channel=1"), r"has axes \(y, x\) and so no channel 1"),
+    "colour": (("run", "colour.zarr", "colour.zarr", "out", "--as-is"), "looks like a colour image taken for a stack"),
+    "empty": (("run", "empty.zarr", "empty.zarr", "out", "--as-is"), r"has shape \[0, 170\]: at least one sample"),
+    "window even": ((*AS_IS, "--window", "8"), r"window.size is \[8, 8\]: odd"),
+    "window zero": ((*AS_IS, "--window", "0"), r"window.size is \[0, 0\]: odd"),
+    "window negative": ((*AS_IS, "--window", "-7"), r"window.size is \[-7, -7\]: odd"),
+    "window large": (
+        (*AS_IS, "--window", "131"),
+        r"window.size is \[131, 131\], larger than the image of \[130, 170\]",
+    ),
+    "window text": ((*AS_IS, "--window", "big"), "--window is 'big': a whole number"),
+    "window of 3 axes": ((*AS_IS, "--window", "3,3,3"), "has axes y, x: z, y, x at the end are accepted"),
+    "radius text": ((*AS_IS, "--radius", "1.5"), "--radius is '1.5': a whole number"),
+    "window and radius": ((*AS_IS, "--window", "7", "--radius", "3"), "--window 7 and --radius 3 are given: one of"),
+    "region outside": ((*AS_IS, "--region", "0:131,0:9"), r"output.region is 0:131,0:9: 2 ranges inside of"),
+    "region text": ((*AS_IS, "--region", "0-9"), "'0-9' is no region: y0:y1,x0:x1 is accepted"),
+    "unknown verb": (("walk", "a.zarr", "b.zarr", "out"), "No such command 'walk'"),
+    "unknown option": ((*AS_IS, "--windows", "7"), "No such option '?--windows"),
+    "unknown key": ((*AS_IS, "window.sizes=7"), "config key window.sizes is unknown: size, border"),
+    "unknown section": ((*AS_IS, "windows.size=7"), "windows.size=7"),
+    "no words": (("run",), "Missing argument"),
+    "one word": (("run", "a.zarr"), "'a.zarr' is neither REF MOV OUT nor CONFIG.yaml"),
+    "four words": ((*AS_IS, "more.zarr"), "neither REF MOV OUT nor CONFIG.yaml"),
+    "images and a file": ((*AS_IS, "two.yaml"), "neither REF MOV OUT nor CONFIG.yaml"),
+    "status of no word": (("status",), "Missing argument"),
+    "status of nothing": (("status", "nothing"), "nothing does not exist"),
+    "status of an image": (("status", "a.zarr"), "a.zarr is no output of bigncc"),
+    "status of a file": (("status", "file"), "file is a file"),
+    "status in a file": (("status", "file/out"), "file/out"),
+    "report of nothing": (("report", "nothing"), "nothing does not exist"),
+    "report of an image": (("report", "fine.ome.zarr"), "fine.ome.zarr is no output of bigncc"),
+    "no registration": (AS_IS[:-1], "registration says nothing of how the images are registered: --as-is"),
+    "two registrations": ((*AS_IS, "registration.transform=t.json"), "registration says model and transform: "),
+    "bad transform": ((*AS_IS, "registration={model: null, transform: t.json}"), "rotation"),
+    "broken yaml": (("run", "broken.yaml"), "'broken.yaml' is no YAML"),
+    "binary yaml": (("run", "binary.yaml"), "config 'binary.yaml' cannot be read"),
+    "folder yaml": (("run", "folder.yaml"), "config 'folder.yaml' cannot be read: Is a directory"),
+    "missing yaml": (("run", "missing.yaml"), "config 'missing.yaml' cannot be read: No such file"),
+    "half a yaml": (("run", "half.yaml"), "config key moving is missing: the image that is registered"),
+    "broken word": ((*AS_IS, "window.size=[1"), "is no YAML"),
+    "threads": ((*AS_IS, "engine.threads=0"), "config key engine.threads is 0"),
+    "output in a file": (("run", "a.zarr", "b.zarr", "file/out", "--as-is"), "file.* cannot be written"),
+    "output in a file deep": (("run", "a.zarr", "b.zarr", "file/more/out", "--as-is"), "file.* cannot be written"),
+    "output of a long name": (("run", "a.zarr", "b.zarr", "o" * 300, "--as-is"), "cannot be written"),
+    "plan of an even window": (("plan", *AS_IS[1:], "--window", "8"), r"window.size is \[8, 8\]: odd"),
+    "plan of unequal shapes": (("plan", "a.zarr", "tall.zarr", "out", "--as-is"), "axis y has length 130"),
+    "plan without registration": (("plan", *AS_IS[1:-1]), "registration says nothing"),
+    "plan in a file": (("plan", "a.zarr", "b.zarr", "file/out", "--as-is"), "file.* cannot be written"),
+    "demo in a file": (("demo", "file"), "file cannot be made"),
+}
+UNFIT = {
+    "run": ((*AS_IS, "engine.memory=100MB"), "raise engine.memory or lower output.chunks"),
+    "plan": (("plan", *AS_IS[1:], "engine.memory=100MB"), "raise engine.memory or lower output.chunks"),
+}
+REFUSALS = {
+    "a file": (("run", "a.zarr", "b.zarr", "file", "--as-is"), "file exists: a path that does not exist"),
+    "a folder": (("run", "a.zarr", "b.zarr", "folder", "--as-is"), "folder exists: a path that does not exist"),
+    "an image": (("run", "a.zarr", "b.zarr", "fine.ome.zarr", "--as-is"), "fine.ome.zarr exists: a path that does"),
+    "an input": (("run", "a.zarr", "b.zarr", "b.zarr", "--as-is"), "b.zarr exists: a path that does not exist"),
+    "another window": (
+        ("run", "a.zarr", "b.zarr", "done", "--as-is", "--window", "9"),
+        r"done is the output of another request \(window.size is \[7, 7\] there, \[9, 9\] asked\)",
+    ),
+    "another image": (("run", "a.zarr", "a.zarr", "done", "--as-is"), "moving.samples is '.*' there, '.*' asked"),
+}
+CASES = {"bad": BAD, "refused": REFUSALS, "unfit": UNFIT}
+CODES = {"bad": BAD_INPUT, "refused": REFUSED, "unfit": DOES_NOT_FIT}
+
+
+@pytest.fixture(scope="module")
+def answers(store):
+    """Return what each command answered, all of them run side by side, and the names of what they changed."""
+    before = tree(store)
+    cases = [(kind, case, words) for kind, listed in CASES.items() for case, (words, _) in listed.items()]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        # an output of its own for each, so that its name tells who made it
+        named = ([f"out of {kind} {case}" if word == "out" else word for word in words] for kind, case, words in cases)
+        found = list(pool.map(lambda words: bigncc_cli(store, *words), named))
+    after = tree(store)
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name, b"") != after.get(name, b""))
+    return {(kind, case): done for (kind, case, _), done in zip(cases, found, strict=True)}, changed
+
+
+def test_no_bad_input_makes_or_changes_anything(answers):
+    _, changed = answers
+    assert changed == []
+
+
+@pytest.mark.parametrize(("kind", "case"), [(kind, case) for kind, listed in CASES.items() for case in listed])
+def test_bad_input_is_one_sentence_and_its_exit_code(answers, kind, case):
+    said = sentence(answers[0][kind, case], CODES[kind])
+    assert re.search(CASES[kind][case][1], said), said
+
+
+def mount(*words):
+    """Mount or unmount, as root or by way of sudo."""
+    words = [str(word) for word in words]
+    return subprocess.run(words if os.geteuid() == 0 else ["sudo", "-n", *words], capture_output=True, text=True)
+
+
+@pytest.fixture
+def disk():
+    """Make small file systems: `disk(place, size)`."""
+    places = []
+
+    def make(place, size):
+        place.mkdir(exist_ok=True)
+        done = mount("mount", "-t", "tmpfs", "-o", f"size={size},mode=777", "tmpfs", place)
+        assert done.returncode == 0, f"this test needs a small disk (root or sudo): {done.stderr}"
+        places.append(place)
+        return place
+
+    yield make
+    for place in places:
+        assert mount("umount", "-l", place).returncode == 0
+
+
+def remount(place, option):
+    """Change a small file system while it is in use."""
+    done = mount("mount", "-o", f"remount,{option}", place)
+    assert done.returncode == 0, done.stderr
+
+
+def fill(path):
+    """Fill the disk that `path` is on."""
+    while shutil.disk_usage(path.parent).free:
+        with path.open("ab", buffering=0) as file:
+            file.write(bytes(4096))
+
+
+# small objects take whole pages: the output is larger on disk than its pixels are
+PAGES = ("--as-is", "output.chunks=[16, 16]", "engine.threads=2")
+
+
+@pytest.fixture
+def words(tmp_path):
+    """Write a pair and its map in `whole`; return the words for another map of it, but for the output."""
+    pairs.pair(tmp_path, (300, 300))
+    words = ("run", tmp_path / "a.zarr", tmp_path / "b.zarr")
+    good(tmp_path, *words, "whole", *PAGES)
+    return words
+
+
+@pytest.mark.parametrize("kind", ["pixels", "journal"])
+def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_space(tmp_path, disk, words, kind):
+    if kind == "pixels":
+        place = disk(tmp_path / "disk", "2m")
+        out = place / "out"
+    else:  # the plan fits, not all rows do
+        out = tmp_path / "out"
+        place = disk(tmp_path / "out.bigncc", "12k")
+    said = sentence(bigncc_cli(tmp_path, *words, out, *PAGES), DOES_NOT_FIT)
+    assert "cannot be written (No space left on device): run again when there is space" in said
+    found = json.loads(good(tmp_path, "status", out, "--json"))
+    assert found["state"] == "in-progress"
+    assert 0 < found["tiles"]["done"] < found["tiles"]["total"]
+    # the same again: still full, still one sentence
+    sentence(bigncc_cli(tmp_path, *words, out, *PAGES), DOES_NOT_FIT)
+    remount(place, "size=50m")
+    good(tmp_path, *words, out, *PAGES)
+    pairs.same(pairs.maps(out), pairs.maps(tmp_path / "whole"))
+    assert sorted(computed(out)) == list(range(found["tiles"]["total"]))
+
+
+def test_a_disk_that_is_full_from_the_start_is_one_sentence(tmp_path, disk, words):
+    place = disk(tmp_path / "disk", "2m")
+    fill(place / "ballast")
+    said = sentence(bigncc_cli(tmp_path, *words, place / "out", *PAGES), DOES_NOT_FIT)
+    assert str(place) in said
+    assert "0.0 GB" not in said  # which would explain nothing
+    assert list(tree(place)) == ["ballast"]
+
+
+def test_a_plan_that_does_not_fit_its_disk_is_one_sentence(tmp_path, disk, words):
+    place = disk(tmp_path / "out.bigncc", "8k")
+    fill(place / "ballast")
+    said = sentence(bigncc_cli(tmp_path, *words, tmp_path / "out", *PAGES), DOES_NOT_FIT)
+    assert "out.bigncc" in said
+    assert "No space left on device" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_is_read_only_is_one_sentence(tmp_path, disk, words):
+    place = disk(tmp_path / "disk", "50m")
+    out = place / "out"
+    remount(place, "ro")
+    said = sentence(bigncc_cli(tmp_path, *words, out, *PAGES), BAD_INPUT)
+    assert f"{place}/out" in said
+    assert "cannot be written (Read-only file system)" in said
+    remount(place, "rw")
+    good(tmp_path, *words, out, *PAGES)
+    before = tree(place)
+    remount(place, "ro")
+    # a result that is complete can be read where nothing can be written
+    assert json.loads(good(tmp_path, "status", out, "--json"))["state"] == "complete"
+    assert "cannot be written (Read-only file system)" in sentence(bigncc_cli(tmp_path, "report", out), BAD_INPUT)
+    assert "complete: " in good(tmp_path, *words, out, *PAGES)
+    assert tree(place) == before
+
+
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory):
+    """Write a pair and its map in `whole`; return the words of a run that takes seconds and many tiles."""
+    folder = tmp_path_factory.mktemp("long")
+    pairs.pair(folder, (1500, 1500), chunks=(500, 500))
+    words = ("--as-is", "--window", "31", "output.chunks=[128, 128]", "engine.threads=1", "engine.memory=361.5MB")
+    good(folder, "run", "a.zarr", "b.zarr", "whole", *words)
+    return folder, words
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "text"),
+    [
+        (signal.SIGINT, STOPPED, "bigncc: stopped; the same command continues"),
+        (signal.SIGTERM, STOPPED, "bigncc: stopped by SIGTERM; the same command continues"),
+        (signal.SIGKILL, -9, ""),
+    ],
+    ids=lambda value: value.name if isinstance(value, signal.Signals) else "",
+)
+def test_a_run_that_is_stopped_goes_on_where_it_was(long_run, number, code, text):
+    folder, words = long_run
+    out = folder / number.name
+    command = [SCRIPT, "run", "a.zarr", "b.zarr", number.name, *words]
+    kept = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child inherits it where it is ignored
+    try:
+        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, kept)
+    with process:
+        deadline = time.monotonic() + 120
+        while len(computed(out)) < 3 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert process.poll() is None, process.communicate()
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=60)
+    done = subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+    if text:
+        assert sentence(done, code) == text
+    assert process.returncode == code
+    assert "complete" not in stdout
+
+    found = json.loads(good(folder, "status", number.name, "--json"))
+    before = computed(out)
+    assert found["state"] == "in-progress"
+    assert 0 < len(before) == found["tiles"]["done"] < found["tiles"]["total"]
+    assert found["tiles"]["total"] >= 16
+    said = sentence(bigncc_cli(folder, "report", number.name), 2)
+    assert f"has {len(before)} of {found['tiles']['total']} tiles: run the same command again" in said
+
+    good(folder, *command[1:])
+    pairs.same(pairs.maps(out), pairs.maps(folder / "whole"))
+    after = computed(out)
+    assert sorted(after) == list(range(found["tiles"]["total"]))  # each once: nothing was computed again
+    assert set(before) < set(after)
+    assert journal.read_complete(str(out))["digest"] == journal.read_complete(str(folder / "whole"))["digest"]

@@ -1,0 +1,213 @@
+"""The engine: what fits, what is a block, what is proven; nothing of it can be seen in the result."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bigncc import Window, engine, journal, pipeline
+from bigncc.engine import Job
+from bigncc.output import open_output
+from bigncc.tiles import Plan
+from tests import pairs
+
+DTYPES = ("uint8", "uint16", "float32", "float64")
+
+
+@given(
+    memory=st.integers(0, 10**11),
+    per_pixel=st.integers(4, 64),
+    threads=st.integers(1, 64),
+    block=st.integers(1, 2**22),
+)
+def test_the_samples_of_a_tile_fill_the_memory_and_no_more(memory, per_pixel, threads, block):
+    samples = engine.largest_samples(memory, per_pixel, threads, block)
+    fixed = engine.RESERVED + threads * block * engine.SCRATCH
+    assert fixed + samples * per_pixel <= memory
+    assert fixed + (samples + 1) * per_pixel > memory
+    assert engine.largest_samples(memory, per_pixel, threads + 1, block) <= samples
+    assert engine.largest_samples(memory, per_pixel + 1, threads, block) <= max(samples, 0)
+
+
+extents = st.integers(2, 3).flatmap(lambda n: st.lists(st.integers(1, 300), min_size=n, max_size=n).map(tuple))
+
+
+@given(objects=extents, data=st.data())
+def test_a_block_is_whole_objects_few_enough_pixels_and_enough_of_them(objects, data):
+    counts = tuple(data.draw(st.integers(1, 40)) for _ in objects)
+    tile, threads = tuple(o * n for o, n in zip(objects, counts, strict=True)), data.draw(st.integers(1, 64))
+    pixels = data.draw(st.integers(1, engine.INNER))
+    block = engine.inner_block(tile, objects, threads, pixels)
+    assert all(b % o == 0 and o <= b <= t for b, o, t in zip(block, objects, tile, strict=True))
+    assert math.prod(block) <= max(pixels, math.prod(objects))
+    blocks = math.prod(-(-t // b) for t, b in zip(tile, block, strict=True))
+    assert blocks >= min(4 * threads, math.prod(counts))
+
+
+@pytest.mark.parametrize(
+    ("tile", "objects", "threads", "block"),
+    [
+        ((4096, 4096), (1024, 1024), 1, (2048, 2048)),
+        ((4096, 4096), (1024, 1024), 2, (1024, 1024)),
+        ((4096, 4096), (256, 256), 2, (1024, 1024)),
+        ((8192, 8192), (4096, 4096), 1, (4096, 4096)),
+        ((100, 100), (100, 100), 8, (100, 100)),
+        ((1, 4096, 4096), (1, 1024, 1024), 1, (1, 2048, 2048)),
+        ((1000, 64), (10, 64), 1, (320, 64)),
+        ((1000, 64), (10, 64), 2, (80, 64)),
+    ],
+)
+def test_blocks_of_ordinary_tiles(tile, objects, threads, block):
+    assert engine.inner_block(tile, objects, threads, engine.INNER) == block
+
+
+def test_more_costs_more_memory():
+    kinds = [np.dtype(name) for name in DTYPES]
+    cost = {
+        (f, g, p, m): engine.bytes_per_pixel(kinds[f], kinds[g], pulled=bool(p), masked=bool(m))
+        for f, g, p, m in np.ndindex(len(kinds), len(kinds), 2, 2)
+    }
+    for (f, g, p, m), bytes_ in cost.items():
+        assert bytes_ >= kinds[f].itemsize + kinds[g].itemsize + 8 * p
+        for more in ((f + 1, g, p, m), (f, g + 1, p, m), (f, g, p + 1, m), (f, g, p, m + 1)):
+            assert more not in cost or cost[more] > bytes_
+        assert cost[g, f, p, m] == bytes_
+
+
+def job(shape, channel_axis, pivots):
+    """Make a job of which only the tiles and the pivots matter."""
+    tile = (1,) * (len(shape) - 2) + (5, 5)
+    plan = Plan(shape, tile, tile, (0,) * len(shape), (0,) * len(shape), shape)
+    return Job("out", "0" * 32, plan, Window(3), None, 1, pivots, channel_axis)
+
+
+def test_a_tile_has_the_pivots_of_its_channel():
+    pivots = ((1.0, 2.0), (3.0, 4.0), (5.0, 6.0))
+    for shape, axis in (((3, 7, 9), 0), ((2, 3, 7, 9), 1), ((3, 2, 7, 9), 0)):
+        here = job(shape, axis, pivots)
+        seen = {index: here.pivot(here.plan[index]) for index in range(len(here.plan))}
+        assert {here.plan[i].write[axis].start: pivot for i, pivot in seen.items()} == dict(enumerate(pivots))
+        assert all(pivot == pivots[here.plan[i].write[axis].start] for i, pivot in seen.items())
+    alone = job((3, 7, 9), None, pivots[:1])
+    assert {alone.pivot(alone.plan[index]) for index in range(len(alone.plan))} == {pivots[0]}
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """Make a run; return the job, the open output and its rows."""
+    reference, moving, *_ = pairs.pair(tmp_path)
+    config = pairs.job(reference, moving, tmp_path / "out")
+    pipeline.run(config)
+    here, _ = pipeline.prepare(config)
+    return here, open_output(here.url), journal.rows(here.url, here.plan_id)
+
+
+def owner(here, path, folder):
+    """Return the tile that a stored object belongs to."""
+    cell = [int(part) for part in path.relative_to(folder / "c").parts]
+    place = tuple(i * o // t for i, o, t in zip(cell, here.plan.objects, here.plan.tile, strict=True))
+    return int(np.ravel_multi_index(place, here.plan.grid))
+
+
+@pytest.mark.parametrize("name", ["0", "labels/status/0"])
+@pytest.mark.parametrize("fault", ["missing", "empty", "short", "longer", "flipped", "of another tile"])
+def test_only_the_tile_of_a_changed_object_no_longer_matches(finished, tmp_path, name, fault):
+    here, output, rows = finished
+    everything = set(range(len(here.plan)))
+    assert set(rows) == everything
+    assert {i for i in everything if engine.matches(output, here.plan[i], rows[i])} == everything
+    folder = tmp_path / "out" / name
+    objects = sorted(p for p in (folder / "c").rglob("*") if p.is_file())
+    victim = objects[len(objects) // 2]
+    before = victim.read_bytes()
+    changed = {
+        "empty": b"",
+        "short": before[:-1],
+        "longer": before + b"\0",
+        "flipped": bytes([before[0] ^ 1]) + before[1:],
+        "of another tile": next(p.read_bytes() for p in objects if p.read_bytes() != before),
+    }
+    if fault == "missing":
+        victim.unlink()
+    else:
+        assert changed[fault] != before
+        victim.write_bytes(changed[fault])
+    hurt = {owner(here, victim, folder)}
+    assert {i for i in everything if not engine.matches(output, here.plan[i], rows[i])} == hurt
+    assert set(engine.done(here, output)) == everything - hurt
+    victim.write_bytes(before)
+    assert engine.done(here, output) == rows
+
+
+def test_a_row_of_another_tile_matches_nothing(finished):
+    here, output, rows = finished
+    assert not engine.matches(output, here.plan[0], rows[1])
+    assert not engine.matches(output, here.plan[1], rows[0])
+
+
+def test_a_tile_without_a_row_is_not_done(finished, tmp_path):
+    here, output, rows = finished
+    (path,) = (tmp_path / "out.bigncc" / "journal").iterdir()
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert len(lines) == len(rows)
+    path.write_bytes(b"".join(lines[2:-1]) + lines[-1][:-20])
+    lost = {int(lines[i].split(b" ")[2]) for i in (0, 1, -1)}
+    assert len(lost) == 3
+    assert set(engine.done(here, output)) == set(rows) - lost
+
+
+def test_rows_know_nothing_of_blocks_and_threads(tmp_path, monkeypatch):
+    reference, moving, *_ = pairs.pair(tmp_path, (256, 320), dtype="float32")
+    # large tiles of many objects, so that there is something to divide
+    words = {"output": {"chunks": [32, 32]}}
+    found = {}
+    for name, threads, block in (
+        ("one", 1, None),
+        ("two", 2, None),
+        ("single", 2, (32, 32)),
+        ("wide", 1, (32, 64)),
+        ("whole", 2, (256, 320)),
+    ):
+        with monkeypatch.context() as patch:
+            if block is not None:
+                patch.setattr(engine, "inner_block", lambda *_, block=block: block)
+            pipeline.run(pairs.job(reference, moving, tmp_path / name, words, {"engine": {"threads": threads}}))
+        plan = journal.read_plan(str(tmp_path / name))
+        found[name] = plan["plan_id"], journal.rows(str(tmp_path / name), plan["plan_id"])
+    assert math.prod(plan["tiles"]["tile"]) >= 3 * 32 * 32
+    for name, (plan_id, rows) in found.items():
+        assert (plan_id, rows) == found["one"], name
+        pairs.same(pairs.maps(tmp_path / name), pairs.maps(tmp_path / "one"))
+    bodies = {json.dumps(row.summary.to_dict()) for row in found["one"][1].values()}
+    assert len(bodies) == len(found["one"][1])  # each tile its own
+
+
+def test_progress_counts_each_missing_tile_once(tmp_path):
+    reference, moving, *_ = pairs.pair(tmp_path)
+    config = pairs.job(reference, moving, tmp_path / "out")
+    pipeline.run(config)
+    here, _ = pipeline.prepare(config)
+    victim = tmp_path / "out" / "0" / "c" / "0" / "0"
+    victim.unlink()
+    calls, steps = [], []
+
+    class Shown:
+        def __enter__(self):
+            return steps.append
+
+        def __exit__(self, *_):
+            calls.append("closed")
+
+    def progress(*numbers):
+        calls.append(numbers)
+        return Shown()
+
+    pipeline.run(config, progress=progress)
+    assert calls[0][1] == 130 * 170
+    assert calls[-1] == "closed"
+    assert steps == [math.prod(s.stop - s.start for s in here.plan[0].write)]
+    # what is announced is what is done
+    assert calls[0] == (1, 130 * 170, 130 * 170 - steps[0])
