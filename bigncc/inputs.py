@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from bigncc import kernel, storage, transform
 from bigncc.config import Config, MaskConfig
 from bigncc.errors import InputError
+from bigncc.field import open_field
 from bigncc.journal import digest, plain
 from bigncc.kernel import Pivot
 from bigncc.pair import Pair, among, from_storage, validity
-from bigncc.storage import Image
+from bigncc.storage import SPATIAL, Image
 from bigncc.tiles import Shape
 from bigncc.transform import Displacement, Transform
 from bigncc.window import check_shapes
@@ -64,7 +65,7 @@ def open_inputs(config: Config) -> Inputs:
     reference = storage.open_image(config.reference.url, level=config.reference.level, channel=config.reference.channel)
     moving = storage.open_image(config.moving.url, level=config.moving.level, channel=config.moving.channel)
     given = given_transform(config)
-    notes = storage.check_pair(reference, moving, same_grid=given is None)
+    notes = check_pair(reference, moving, same_grid=given is None)
     for image in (reference, moving):
         spatial = image.axes[-window.ndim :]
         if not set(spatial) <= {"z", "y", "x"} or len(spatial) < window.ndim:
@@ -81,6 +82,72 @@ def open_inputs(config: Config) -> Inputs:
         raise InputError(message)
     _check_region(config, reference.array.shape, window.ndim)
     return Inputs(config, reference, moving, given, tuple(notes))
+
+
+def check_pair(reference: Image, moving: Image, *, same_grid: bool) -> list[str]:
+    """Refuse two images that cannot be compared pixel by pixel.
+
+    Parameters
+    ----------
+    reference, moving : Image
+        The pair.
+    same_grid : bool
+        Whether no transform relates them. With one, z, y and x may differ in extent and scale; the
+        caller checks z where the window, and so the transform, has no z.
+
+    Returns
+    -------
+    list of str
+        Notes: differences that move no pixel by 0.1 px, and what was assumed.
+
+    Raises
+    ------
+    InputError
+        If axes, lengths, units or grids differ.
+    """
+    notes = []
+    if reference.axes != moving.axes:
+        both = f"reference has axes ({', '.join(reference.axes)}) and moving ({', '.join(moving.axes)})"
+        if len(reference.axes) != len(moving.axes) or (reference.named and moving.named):
+            message = f"{both}: the same axes in the same order are accepted"
+            raise InputError(message)
+        notes.append(f"{both}, not all of them named by the files: taken for the same in this order")
+    lengths = zip(reference.axes, reference.array.shape, moving.array.shape, strict=True)
+    for axis, n, m in lengths:
+        if n != m and (same_grid or axis not in SPATIAL):
+            hint = ", or a transform (registration.transform)" if axis in SPATIAL else ""
+            message = f"axis {axis} has length {n} in reference and {m} in moving: equal lengths{hint} are accepted"
+            raise InputError(message)
+    return notes + (_check_grids(reference, moving) if same_grid else [])
+
+
+def _check_grids(reference: Image, moving: Image) -> list[str]:
+    if not (reference.calibrated and moving.calibrated):
+        silent = "moving" if reference.calibrated else "reference"
+        one = reference.calibrated or moving.calibrated
+        return [f"{silent} gives no pixel size: both are taken to lie on the same grid"] if one else []
+    notes = []
+    for i, axis in enumerate(reference.axes):
+        if axis not in SPATIAL:
+            continue
+        units = reference.units[i], moving.units[i]
+        if None not in units and units[0] != units[1]:
+            message = f"axis {axis} is in {units[0]} in reference and in {units[1]} in moving: one unit is accepted"
+            raise InputError(message)
+        first = (reference.translation[i] - moving.translation[i]) / moving.scale[i]
+        growth = reference.scale[i] / moving.scale[i] - 1
+        # linear in the index, hence largest at one of the ends
+        off = max(abs(first), abs(first + growth * (reference.array.shape[i] - 1)))
+        grids = (
+            f"axis {axis} has scale {reference.scale[i]:.9g}, translation {reference.translation[i]:.9g} in reference "
+            f"and {moving.scale[i]:.9g}, {moving.translation[i]:.9g} in moving, which differ by up to {off:.3g} px"
+        )
+        if not off < 0.1:
+            message = f"{grids}: less than 0.1 px, or a transform (registration.transform) is accepted"
+            raise InputError(message)
+        if off > 0:
+            notes.append(f"{grids}: ignored")
+    return notes
 
 
 def headline(config: Config) -> str:
@@ -175,7 +242,7 @@ def given_transform(config: Config) -> Transform | None:
             raise InputError(message) from None
         return transform.from_dict(document)
     if chosen.displacement is not None:
-        field = storage.open_field(chosen.displacement.url, components=chosen.displacement.components)
+        field = open_field(chosen.displacement.url, components=chosen.displacement.components)
         return Displacement(field, step=chosen.displacement.step, origin=chosen.displacement.origin)
     return None
 

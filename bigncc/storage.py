@@ -1,4 +1,4 @@
-"""Images and fields in: Zarr, OME-Zarr and NumPy files, checked before a pixel is read."""
+"""Images in: Zarr and OME-Zarr, checked before a pixel is read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -87,8 +87,8 @@ class Image:
 
 
 @dataclass(frozen=True)
-class _View:
-    """An array as the house wants it: native, C-ordered, one channel or components y first, faults with a place."""
+class View:
+    """An array as the house wants it: native, C-ordered, one channel, faults with a place."""
 
     array: Any
     place: str
@@ -97,7 +97,6 @@ class _View:
     chunks: Shape
     axis: int | None = None
     channel: int | str | None = None
-    reverse: bool = False
 
     @property
     def ndim(self) -> int:
@@ -105,9 +104,6 @@ class _View:
 
     def __getitem__(self, key: Roi) -> NDArray[Any]:
         full: list[slice | int] = list(key)
-        if self.reverse:
-            start, stop, _ = key[0].indices(self.shape[0])
-            full[0] = slice(self.shape[0] - stop, self.shape[0] - start)
         if self.axis is not None:
             full.insert(self.axis, self.channel if isinstance(self.channel, int) else slice(0, 3))
         try:
@@ -116,22 +112,11 @@ class _View:
             raise
         except Exception as error:  # each codec and store has its own exceptions
             region = ", ".join(f"{s.start}:{s.stop}" for s in key)
-            message = f"{self.place} cannot be read at [{region}]: {_flat(error)}"
+            message = f"{self.place} cannot be read at [{region}]: {in_one_line(error)}"
             raise InputError(message) from error
         if self.channel == GREY and self.axis is not None:
             block = _grey(np.moveaxis(block, self.axis, 0))
-        return np.ascontiguousarray(block[::-1] if self.reverse else block, dtype=self.dtype)
-
-
-@dataclass(frozen=True)
-class _Npy:
-    """A ``.npy`` file, mapped anew at each access: a map that lives longer would be pickled with its contents."""
-
-    path: Path
-
-    def __getitem__(self, key: Roi) -> NDArray[Any]:
-        block: NDArray[Any] = np.load(self.path, mmap_mode="r", allow_pickle=False)[key]
-        return block
+        return np.ascontiguousarray(block, dtype=self.dtype)
 
 
 class _Found(NamedTuple):
@@ -178,115 +163,8 @@ def open_image(source: Source, *, level: int = 0, channel: int | str | None = No
     return _selected(found, place_of(node), level, channel)
 
 
-def open_field(source: Source, *, components: Literal["forward", "reversed"] = "forward") -> Readable:
-    """Open a displacement field, of which component i belongs to array axis i.
-
-    Parameters
-    ----------
-    source : path or zarr object
-        A ``.npy`` file (mapped, never read whole), a ``.npz`` file (read whole) with one array or
-        one named ``field`` or ``displacement``, a Zarr array, or an OME-Zarr image (its finest level).
-    components : {'forward', 'reversed'}
-        'reversed' if the file has x first.
-
-    Returns
-    -------
-    Readable
-        Pixels, of shape ``(2, y, x)`` or ``(3, z, y, x)``.
-
-    Raises
-    ------
-    InputError
-        If it has another shape, or values that are not real numbers.
-    """
-    import zarr
-
-    if components not in ("forward", "reversed"):
-        message = f"components is {components!r}: forward or reversed is accepted"
-        raise InputError(message)
-    if isinstance(source, (str, os.PathLike)) and local_path(source).suffix in (".npy", ".npz"):
-        array, place = _from_numpy(local_path(source))
-        shape, dtype, chunks = array.shape, array.dtype, array.shape
-        array = _Npy(local_path(source)) if isinstance(array, np.memmap) else array
-    else:
-        node = open_node(source)
-        array = node if isinstance(node, zarr.Array) else _from_ome(node, 0).array
-        shape, dtype, chunks, place = array.shape, array.dtype, array.chunks, place_of(array)
-    if (len(shape), shape[:1]) not in ((3, (2,)), (4, (3,))) or 0 in shape or dtype.kind not in "iuf":
-        found = f"{place} has shape {list(shape)} and dtype {dtype}"
-        message = f"{found}: real numbers [2, y, x] or [3, z, y, x] are accepted"
-        raise InputError(message)
-    native = dtype.newbyteorder("=")
-    return _View(array, place, tuple(shape), native, tuple(chunks), reverse=components == "reversed")
-
-
-def check_pair(reference: Image, moving: Image, *, same_grid: bool) -> list[str]:
-    """Refuse two images that cannot be compared pixel by pixel.
-
-    Parameters
-    ----------
-    reference, moving : Image
-        The pair.
-    same_grid : bool
-        Whether no transform relates them. With one, z, y and x may differ in extent and scale; the
-        caller checks z where the window, and so the transform, has no z.
-
-    Returns
-    -------
-    list of str
-        Notes: differences that move no pixel by 0.1 px, and what was assumed.
-
-    Raises
-    ------
-    InputError
-        If axes, lengths, units or grids differ.
-    """
-    notes = []
-    if reference.axes != moving.axes:
-        both = f"reference has axes ({', '.join(reference.axes)}) and moving ({', '.join(moving.axes)})"
-        if len(reference.axes) != len(moving.axes) or (reference.named and moving.named):
-            message = f"{both}: the same axes in the same order are accepted"
-            raise InputError(message)
-        notes.append(f"{both}, not all of them named by the files: taken for the same in this order")
-    lengths = zip(reference.axes, reference.array.shape, moving.array.shape, strict=True)
-    for axis, n, m in lengths:
-        if n != m and (same_grid or axis not in SPATIAL):
-            hint = ", or a transform (registration.transform)" if axis in SPATIAL else ""
-            message = f"axis {axis} has length {n} in reference and {m} in moving: equal lengths{hint} are accepted"
-            raise InputError(message)
-    return notes + (_check_grids(reference, moving) if same_grid else [])
-
-
-def _check_grids(reference: Image, moving: Image) -> list[str]:
-    if not (reference.calibrated and moving.calibrated):
-        silent = "moving" if reference.calibrated else "reference"
-        one = reference.calibrated or moving.calibrated
-        return [f"{silent} gives no pixel size: both are taken to lie on the same grid"] if one else []
-    notes = []
-    for i, axis in enumerate(reference.axes):
-        if axis not in SPATIAL:
-            continue
-        units = reference.units[i], moving.units[i]
-        if None not in units and units[0] != units[1]:
-            message = f"axis {axis} is in {units[0]} in reference and in {units[1]} in moving: one unit is accepted"
-            raise InputError(message)
-        first = (reference.translation[i] - moving.translation[i]) / moving.scale[i]
-        growth = reference.scale[i] / moving.scale[i] - 1
-        # linear in the index, hence largest at one of the ends
-        off = max(abs(first), abs(first + growth * (reference.array.shape[i] - 1)))
-        grids = (
-            f"axis {axis} has scale {reference.scale[i]:.9g}, translation {reference.translation[i]:.9g} in reference "
-            f"and {moving.scale[i]:.9g}, {moving.translation[i]:.9g} in moving, which differ by up to {off:.3g} px"
-        )
-        if not off < 0.1:
-            message = f"{grids}: less than 0.1 px, or a transform (registration.transform) is accepted"
-            raise InputError(message)
-        if off > 0:
-            notes.append(f"{grids}: ignored")
-    return notes
-
-
-def _flat(error: BaseException) -> str:
+def in_one_line(error: BaseException) -> str:
+    """Return what another library complains of, short and without line breaks."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
@@ -340,7 +218,9 @@ def open_node(source: Source, *, read_only: bool = True) -> AnyArray | Group:
         # consolidated metadata may be older than what it summarises
         return zarr.open(store=store, mode="r" if read_only else "r+", use_consolidated=False)
     except Exception as error:  # mutated metadata raises anything from KeyError to RecursionError
-        message = f"{place} cannot be opened: a readable Zarr array or OME-Zarr image is accepted ({_flat(error)})"
+        message = (
+            f"{place} cannot be opened: a readable Zarr array or OME-Zarr image is accepted ({in_one_line(error)})"
+        )
         raise InputError(message) from error
 
 
@@ -380,6 +260,11 @@ def _from_ome(group: Group, level: int) -> _Found:
     return _Found(arrays[level], names, True, tuple(scale), tuple(translation), units, shapes, labels, True)
 
 
+def finest(group: Group) -> AnyArray:
+    """Return the array of the finest level of an OME-Zarr image; InputError if it is none."""
+    return _from_ome(group, 0).array
+
+
 def _labels(omero: Any) -> tuple[str, ...]:
     # display hints, which many files write without what the specification demands
     channels = omero.get("channels") if isinstance(omero, dict) else None
@@ -413,7 +298,7 @@ def member(group: Group, path: str, ndim: int) -> AnyArray:
         array = group[path]
         shape = getattr(array, "shape", None)
     except Exception as error:  # as in open_node
-        message = f"{place}/{path} cannot be opened: a readable Zarr array is accepted ({_flat(error)})"
+        message = f"{place}/{path} cannot be opened: a readable Zarr array is accepted ({in_one_line(error)})"
         raise InputError(message) from error
     if shape is None or len(shape) != ndim:
         what = "a group" if shape is None else f"of shape {list(shape)}"
@@ -433,7 +318,7 @@ def _what_is_there(group: Group, ome: Any) -> str:
         try:
             names = sorted(name + "/" * isinstance(node, Group) for name, node in group.members())
         except Exception as error:  # as in open_node
-            names = [f"something that cannot be opened ({_flat(error)})"]
+            names = [f"something that cannot be opened ({in_one_line(error)})"]
     there = ", ".join(names[:10] or ["nothing"]) + ", ..." * (len(names) > 10)
     return f"{place_of(group)} is {kind} that holds {there}: the path of one image or array is accepted"
 
@@ -475,7 +360,7 @@ def _selected(found: _Found, url: str, level: int, channel: int | str | None) ->
     def left(values: Any) -> Any:
         return tuple(value for i, value in enumerate(values) if i != axis)
 
-    view = _View(array, place, left(array.shape), dtype, left(array.chunks), axis, pick)
+    view = View(array, place, left(array.shape), dtype, left(array.chunks), axis, pick)
     kept = left(axes)
     if len(kept) < 2 or not set(kept[-2:]) <= set(SPATIAL):
         message = f"{place} has axes ({', '.join(kept)}): at least two, the last of them in space, are accepted"
@@ -518,19 +403,3 @@ def _channel(found: _Found, channel: int | str) -> int | str:
         message = f"{place} has no channel {channel!r}: a number from 0 to {count - 1}{named} is accepted"
         raise InputError(message)
     return index
-
-
-def _from_numpy(path: Path) -> tuple[Any, str]:
-    try:
-        if path.suffix == ".npy":
-            return np.load(path, mmap_mode="r", allow_pickle=False), str(path)
-        with np.load(path, allow_pickle=False) as file:
-            names = [name for name in file.files if len(file.files) == 1 or name in ("field", "displacement")]
-            if len(names) == 1:
-                return file[names[0]], str(path)
-            there = ", ".join(file.files)
-    except Exception as error:  # zip and header faults have many classes
-        message = f"{path} cannot be read: a .npy or .npz file of plain numbers is accepted ({_flat(error)})"
-        raise InputError(message) from error
-    message = f"{path} holds {there or 'nothing'}: one array, or one named field or displacement, is accepted"
-    raise InputError(message)

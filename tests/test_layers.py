@@ -10,7 +10,7 @@ FLOORS = (
     ("errors", "compiled"),
     ("tiles", "window", "summary", "sums", "store", "progress"),
     ("kernel", "interpolation", "storage", "journal"),
-    ("transform", "output", "config"),
+    ("transform", "output", "config", "field"),
     ("pair", "report"),
     ("lazy",),
     ("engine", "inputs"),
@@ -21,7 +21,7 @@ FLOORS = (
 HOSTS = {
     "numba": {"compiled"},
     "dask": {"pair", "lazy", "engine"},
-    "zarr": {"storage", "output"},
+    "zarr": {"storage", "output", "field"},
     "yaozarrs": {"storage"},
     "google_crc32c": {"output"},
     "xxhash": {"journal"},

@@ -1,0 +1,125 @@
+"""Displacement fields in: NumPy files and Zarr, component i for array axis i."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from bigncc.errors import InputError
+from bigncc.storage import View, finest, in_one_line, local_path, open_node, place_of
+from bigncc.tiles import Roi, Shape
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bigncc.storage import Readable, Source
+
+
+@dataclass(frozen=True)
+class Reversed:
+    """A field whose file has x first, with its components the other way round."""
+
+    array: View
+
+    @property
+    def shape(self) -> Shape:
+        """Components, then nodes per axis."""
+        return self.array.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Native."""
+        return self.array.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes, that of the components included."""
+        return self.array.ndim
+
+    @property
+    def chunks(self) -> Shape:
+        """The unit of decoding."""
+        return self.array.chunks
+
+    def __getitem__(self, key: Roi) -> NDArray[Any]:
+        count = self.shape[0]
+        start, stop, _ = key[0].indices(count)
+        return np.ascontiguousarray(self.array[(slice(count - stop, count - start), *key[1:])][::-1])
+
+
+@dataclass(frozen=True)
+class _Npy:
+    """A ``.npy`` file, mapped anew at each access: a map that lives longer would be pickled with its contents."""
+
+    path: Path
+
+    def __getitem__(self, key: Roi) -> NDArray[Any]:
+        block: NDArray[Any] = np.load(self.path, mmap_mode="r", allow_pickle=False)[key]
+        return block
+
+
+def open_field(source: Source, *, components: Literal["forward", "reversed"] = "forward") -> Readable:
+    """Open a displacement field, of which component i belongs to array axis i.
+
+    Parameters
+    ----------
+    source : path or zarr object
+        A ``.npy`` file (mapped, never read whole), a ``.npz`` file (read whole) with one array or
+        one named ``field`` or ``displacement``, a Zarr array, or an OME-Zarr image (its finest level).
+    components : {'forward', 'reversed'}
+        'reversed' if the file has x first.
+
+    Returns
+    -------
+    Readable
+        Pixels, of shape ``(2, y, x)`` or ``(3, z, y, x)``.
+
+    Raises
+    ------
+    InputError
+        If it has another shape, or values that are not real numbers.
+    """
+    if components not in ("forward", "reversed"):
+        message = f"components is {components!r}: forward or reversed is accepted"
+        raise InputError(message)
+    array = _open(source)
+    shape, dtype = tuple(array.shape), array.dtype
+    if (len(shape), shape[:1]) not in ((3, (2,)), (4, (3,))) or 0 in shape or dtype.kind not in "iuf":
+        message = f"{array.place} has shape {list(shape)} and dtype {dtype}: "
+        message += "real numbers [2, y, x] or [3, z, y, x] are accepted"
+        raise InputError(message)
+    return Reversed(array) if components == "reversed" else array
+
+
+def _open(source: Source) -> View:
+    import zarr
+
+    if isinstance(source, (str, os.PathLike)) and local_path(source).suffix in (".npy", ".npz"):
+        path = local_path(source)
+        array = _from_numpy(path)
+        kept = _Npy(path) if isinstance(array, np.memmap) else array
+        return View(kept, str(path), array.shape, array.dtype.newbyteorder("="), array.shape)
+    node = open_node(source)
+    if not isinstance(node, zarr.Array):
+        node = finest(node)
+    return View(node, place_of(node), node.shape, node.dtype.newbyteorder("="), node.chunks)
+
+
+def _from_numpy(path: Path) -> NDArray[Any]:
+    try:
+        if path.suffix == ".npy":
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        with np.load(path, allow_pickle=False) as file:
+            names = [name for name in file.files if len(file.files) == 1 or name in ("field", "displacement")]
+            if len(names) == 1:
+                return file[names[0]]
+            there = ", ".join(file.files)
+    except Exception as error:  # zip and header faults have many classes
+        message = f"{path} cannot be read: a .npy or .npz file of plain numbers is accepted ({in_one_line(error)})"
+        raise InputError(message) from error
+    message = f"{path} holds {there or 'nothing'}: one array, or one named field or displacement, is accepted"
+    raise InputError(message)
