@@ -109,7 +109,7 @@ def _open(source: Source) -> View:
     return View(node, place_of(node), node.shape, node.dtype.newbyteorder("="), node.chunks)
 
 
-def _from_numpy(path: Path) -> NDArray[Any]:
+def _from_numpy(path: Path) -> Any:
     try:
         if path.suffix == ".npy":
             return np.load(path, mmap_mode="r", allow_pickle=False)

@@ -100,6 +100,7 @@ class View:
 
     @property
     def ndim(self) -> int:
+        """Number of axes."""
         return len(self.shape)
 
     def __getitem__(self, key: Roi) -> NDArray[Any]:
