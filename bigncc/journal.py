@@ -13,11 +13,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import xxhash
 
 from bigncc import store, summary
+from bigncc.errors import InputError
 from bigncc.summary import STATUS, Summary
 
 
@@ -87,21 +88,24 @@ def write_complete(url: str, document: dict[str, Any]) -> None:
 @contextmanager
 def writer(url: str, plan_id: str) -> Iterator["Writer"]:
     """Open a journal file of one's own for the time of the context."""
-    folder = directory(url) / "journal"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{uuid.uuid4().hex}.jsonl"
-    with path.open("xb") as file:
-        store.sync(folder)
-        yield Writer(file.fileno(), plan_id)
-    if not path.stat().st_size:
-        path.unlink()
+    path = directory(url) / "journal" / f"{uuid.uuid4().hex}.jsonl"
+    with store.explained(path, midway=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("xb")
+    try:
+        with file:
+            store.sync(path.parent)
+            yield Writer(file, plan_id)
+    finally:
+        if not path.stat().st_size:
+            path.unlink()
 
 
 @dataclass(frozen=True)
 class Writer:
     """An open journal file."""
 
-    descriptor: int
+    file: BinaryIO
     plan_id: str
 
     def append(self, row: Row) -> None:
@@ -109,8 +113,10 @@ class Writer:
         body = {"summary": row.summary.to_dict(), "sizes": row.sizes, "digests": row.digests}
         counts = ",".join(map(str, row.summary.counts))
         text = f"{self.plan_id[:16]} {row.tile} done {counts} {json.dumps(body, separators=(',', ':'))}"
-        os.write(self.descriptor, f"{_checksum(text.encode())} {text}\n".encode())
-        os.fsync(self.descriptor)
+        with store.explained(f"the journal of tile {row.tile}", midway=True):
+            self.file.write(f"{_checksum(text.encode())} {text}\n".encode())
+            self.file.flush()
+            os.fsync(self.file.fileno())
 
 
 def heads(url: str, plan_id: str) -> dict[int, tuple[int, ...]]:
@@ -152,4 +158,9 @@ def _checksum(text: bytes) -> str:
 
 def _read_document(path: Path) -> dict[str, Any] | None:
     data = store.get(path)
-    return None if data is None else json.loads(data)
+    try:
+        document = None if data is None else json.loads(data)
+    except ValueError as error:
+        message = f"{path} is damaged ({error}): a plan as bigncc wrote it is accepted"
+        raise InputError(message) from None
+    return document

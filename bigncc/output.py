@@ -6,12 +6,10 @@ block is written only to the objects that its caller owns.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -19,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bigncc.errors import DoesNotFitError, InputError, RefusedError
+from bigncc.errors import InputError, RefusedError
 from bigncc.storage import local_path, member, open_image, open_node, place_of, validated
+from bigncc.store import explained
 from bigncc.summary import STATUS
 from bigncc.tiles import Roi, Shape, roi_shape
 
@@ -41,8 +40,6 @@ COLOURS = (
     (64, 64, 64, 255),
     (213, 94, 0, 255),
 )
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG})
 _TORN = re.compile(r"zarr\.[0-9a-f]{32}\.partial")
 
 
@@ -116,7 +113,7 @@ def create_output(url: str | os.PathLike[str], layout: Layout, attributes: dict[
 
     path = local_path(url)
     documents = _documents(layout, attributes, str(path))
-    with _explained(str(path), _FULL, _FORBIDDEN):
+    with explained(str(path)):
         _refuse_foreign(path, str(attributes["plan_id"]))
         store = LocalStore(path)
         for key, document in documents.items():  # the group first: from then on the directory is ours
@@ -184,7 +181,7 @@ def write_image(url: str | os.PathLike[str], samples: NDArray[Any], axes: tuple[
     layout = Layout(samples.shape, chunks, axes, (1.0,) * n, (0.0,) * n, (None,) * n, name)
     image, _ = _metadata(layout)
     validated("Image", image, "0.5", str(path))
-    with _explained(str(path), _FULL, _FORBIDDEN):
+    with explained(str(path)):
         check_vacant(path)
         group = zarr.create_group(LocalStore(path), attributes={"ome": image})
         group.create_array("0", data=samples, chunks=chunks, dimension_names=axes)
@@ -265,7 +262,7 @@ def open_output(url: str | os.PathLike[str]) -> Output:
 def update_attributes(url: str | os.PathLike[str], attributes: dict[str, Any]) -> None:
     """Replace what bigncc keeps in the output at `url`, in one rename; other attributes stay."""
     group = _own_group(url, read_only=False)
-    with _explained(place_of(group), _FULL, _FORBIDDEN):
+    with explained(place_of(group)):
         group.attrs["bigncc"] = json.loads(json.dumps(attributes, sort_keys=True))
 
 
@@ -292,7 +289,7 @@ def write(array: AnyArray, roi: Roi, block: NDArray[Any]) -> None:
     if block.shape != roi_shape(roi) or block.dtype != array.dtype:
         message = f"a block {block.dtype} {block.shape} is not {array.dtype} {roi_shape(roi)}"
         raise ValueError(message)
-    with _explained(place_of(array), _FULL | {errno.EROFS}, frozenset()):
+    with explained(place_of(array), midway=True):
         array[roi] = block
 
 
@@ -341,17 +338,3 @@ def _object_indices(array: AnyArray, roi: Roi) -> Iterator[Shape]:
         message = f"{roi} is not made of whole objects {extent} of an array {array.shape}"
         raise ValueError(message)
     return product(*(range(s.start // e, -(-s.stop // e)) for s, e in zip(roi, extent, strict=True)))
-
-
-@contextmanager
-def _explained(place: str, full: frozenset[int], forbidden: frozenset[int]) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in full:
-            message = f"{place} cannot be written ({error.strerror}): run again when there is space"
-            raise DoesNotFitError(message) from error
-        if error.errno in forbidden:
-            message = f"{place} cannot be written ({error.strerror}): a path in a writable directory is accepted"
-            raise InputError(message) from error
-        raise

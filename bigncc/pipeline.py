@@ -27,6 +27,7 @@ from bigncc.inputs import Inputs, headline, open_inputs, pair_of, pivots, reques
 from bigncc.output import Layout, check_vacant, create_output, open_output, update_attributes
 from bigncc.pair import block_mean, from_storage, view, where_valid
 from bigncc.report import Panel
+from bigncc.store import explained
 from bigncc.summary import STATUS, Summary, from_dict, merge
 from bigncc.tiles import Plan, Shape
 
@@ -189,23 +190,25 @@ def run(config: Config | Mapping[str, Any], *, progress: Progress = _silent) -> 
     block = _block(inputs, job.plan, threads)
     rows = engine.done(job, output)
     missing = [index for index in range(len(job.plan)) if index not in rows]
-    there = sum(row.summary.pixels for row in rows.values())
-    with progress(len(missing), math.prod(job.plan.shape), there) as advance:
+    if missing:
+        there = sum(row.summary.pixels for row in rows.values())
         pair = pair_of(inputs)
-        computed = engine.run_tiles(job, pair, output, missing, block=block, threads=threads, advance=advance)
-        rows |= {row.tile: row for row in computed}
+        with progress(len(missing), math.prod(job.plan.shape), there) as advance:
+            computed = engine.run_tiles(job, pair, output, missing, block=block, threads=threads, advance=advance)
+            rows |= {row.tile: row for row in computed}
     return replace(finish(job, [rows[index] for index in sorted(rows)]), notes=inputs.notes)
 
 
 def finish(job: Job, rows: list[journal.Row]) -> Result:
-    """Record that every tile is done: in the output's attributes, then in COMPLETE.json."""
+    """Record that every tile is done: in the output's attributes, then in COMPLETE.json; once is enough."""
     summary = merge(row.summary for row in rows)
     standing = journal.read_plan(job.url)
     assert standing is not None  # prepare settled it
     root = journal.digest(journal.canonical([row.tile, row.digests]) for row in rows)
-    proof = {"summary": summary.to_dict(), "digest": root, "tiles": len(rows)}
-    update_attributes(job.url, {**_attributes(standing, "complete"), **proof})
-    journal.write_complete(job.url, {"plan_id": job.plan_id, **proof})
+    proof = {"plan_id": job.plan_id, "summary": summary.to_dict(), "digest": root, "tiles": len(rows)}
+    if journal.read_complete(job.url) != proof or open_output(job.url).attributes["state"] != "complete":
+        update_attributes(job.url, {**_attributes(standing, "complete"), **proof})
+        journal.write_complete(job.url, proof)
     return Result(job.url, complete=True, summary=summary)
 
 
@@ -265,6 +268,7 @@ def _decide(inputs: Inputs, request: dict[str, Any], samples: dict[str, NDArray[
         "request": request,
         "layout": asdict(layout),
         "config": journal.plain(settings),
+        "headline": headline(inputs.config),
         "versions": {name: version(name) for name in ("bigncc", "numpy", "numba", "zarr", "dask")},
     }
 
@@ -313,7 +317,7 @@ def _layout_of(standing: dict[str, Any]) -> Layout:
 
 
 def _attributes(standing: dict[str, Any], state: str) -> dict[str, Any]:
-    names = ("plan_id", "config", "pivots", "versions", "kernel")
+    names = ("plan_id", "config", "headline", "pivots", "versions", "kernel")
     decided = {name: standing[name] for name in names}
     return {"state": state, **decided, "registration": standing["request"]["registration"]}
 
@@ -380,11 +384,12 @@ def _bytes_per_pixel(inputs: Inputs) -> int:
 
 def _check_disk(layout: Layout, url: str) -> None:
     folder = Path(url).absolute()
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    with explained(folder):
+        while not folder.exists():
+            folder = folder.parent
+        free = shutil.disk_usage(folder).free
     if _disk(layout) > free:
-        message = f"{folder} has {free / 1e9:.1f} GB free and the output may take {_disk(layout) / 1e9:.1f} GB"
+        message = f"{folder} has {free / 1e6:.1f} MB free: {_disk(layout) / 1e6:.1f} MB, what the output may take, fit"
         raise DoesNotFitError(message)
 
 
@@ -446,4 +451,4 @@ def panel(url: str) -> Panel:
     except InputError:
         reference, moving = None, None
     summary = from_dict(output.attributes["summary"])
-    return Panel(headline(config), reference, moving, mean(where_valid(**maps)), summary, factor)
+    return Panel(output.attributes["headline"], reference, moving, mean(where_valid(**maps)), summary, factor)

@@ -1,5 +1,6 @@
 """The picture of a result: reference, registered moving image, confidence and histogram side by side."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bigncc import store
 from bigncc.errors import RefusedError
 from bigncc.summary import BINS, STATUS, Summary
 
@@ -60,7 +62,7 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    if path.exists() and MARK not in path.read_bytes()[:256]:
+    if path.exists() and (not path.is_file() or MARK not in path.read_bytes()[:256]):
         message = f"{path} exists and is no picture of bigncc: a path without it is accepted"
         raise RefusedError(message)
     height, width = panels[0].ncc.shape
@@ -75,7 +77,9 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
         _grey(axes[1], panel.moving, "moving, as pulled onto the reference")
         _confidence(axes[2], panel)
         _histogram(axes[3], panel.summary)
-    figure.savefig(path, dpi=110, metadata={"Software": "bigncc"})
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=110, metadata={"Software": "bigncc"})
+    store.put(path, picture.getvalue())
 
 
 def facts(summary: Summary) -> dict[str, str]:

@@ -1,35 +1,87 @@
-"""Small files on disk: complete or absent, never half."""
+"""Small files on disk: complete or absent, never half; and what a disk refuses, said in a sentence."""
 
+import errno
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from bigncc.errors import DoesNotFitError, InputError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FORBIDDEN = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EROFS,
+}
+
+
+@contextmanager
+def explained(place: str | Path, *, midway: bool = False) -> Iterator[None]:
+    """Turn what the disk refuses to write at `place` into a sentence; other faults stay what they are.
+
+    Parameters
+    ----------
+    place : path
+        For the sentence.
+    midway : bool
+        Whether it could be written before: then a disk that has become read-only is as good as full.
+
+    Raises
+    ------
+    DoesNotFitError
+        If the disk or the quota is full.
+    InputError
+        If the place is not one to write to.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL or (midway and error.errno == errno.EROFS):
+            message = f"{place} cannot be written ({error.strerror}): run again when there is space"
+            raise DoesNotFitError(message) from error
+        if error.errno in _FORBIDDEN:
+            message = f"{place} cannot be written ({error.strerror}): a path in a writable directory is accepted"
+            raise InputError(message) from error
+        raise
 
 
 def get(path: Path) -> bytes | None:
     """Return the bytes of a file, or None where there is none."""
     try:
         return path.read_bytes()
-    except FileNotFoundError:
-        return None
+    except OSError as error:
+        # where the path leads through a file, or is no path, there is nothing either
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return None
+        raise
 
 
 def put(path: Path, data: bytes) -> None:
     """Write a file that is either the old one or the new one at any moment."""
-    temporary = _temporary(path, data)
-    temporary.replace(path)
-    sync(path.parent)
+    with explained(path):
+        temporary = _temporary(path, data)
+        temporary.replace(path)
+        sync(path.parent)
 
 
 def put_if_absent(path: Path, data: bytes) -> bool:
     """Write a file unless there is one; return whether this call made it. Of several writers one wins."""
-    temporary = _temporary(path, data)
-    try:
-        path.hardlink_to(temporary)
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink()
-    sync(path.parent)
+    with explained(path):
+        temporary = _temporary(path, data)
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink()
+        sync(path.parent)
     return True
 
 
@@ -45,6 +97,10 @@ def sync(path: Path) -> None:
 def _temporary(path: Path, data: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-    temporary.write_bytes(data)
-    sync(temporary)
+    try:
+        temporary.write_bytes(data)
+        sync(temporary)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     return temporary
