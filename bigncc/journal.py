@@ -12,8 +12,9 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import xxhash
 
@@ -91,7 +92,7 @@ def writer(url: str, plan_id: str) -> Iterator["Writer"]:
     path = directory(url) / "journal" / f"{uuid.uuid4().hex}.jsonl"
     with store.explained(path, midway=True):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("xb")
+        file = path.open("xb", buffering=0)
     try:
         with file:
             store.sync(path.parent)
@@ -105,7 +106,7 @@ def writer(url: str, plan_id: str) -> Iterator["Writer"]:
 class Writer:
     """An open journal file."""
 
-    file: BinaryIO
+    file: FileIO
     plan_id: str
 
     def append(self, row: Row) -> None:
@@ -114,8 +115,9 @@ class Writer:
         counts = ",".join(map(str, row.summary.counts))
         text = f"{self.plan_id[:16]} {row.tile} done {counts} {json.dumps(body, separators=(',', ':'))}"
         with store.explained(f"the journal of tile {row.tile}", midway=True):
-            self.file.write(f"{_checksum(text.encode())} {text}\n".encode())
-            self.file.flush()
+            line = memoryview(f"{_checksum(text.encode())} {text}\n".encode())
+            while line:  # a disk that fills up takes a part of it
+                line = line[self.file.write(line) :]
             os.fsync(self.file.fileno())
 
 

@@ -126,8 +126,11 @@ def create_output(url: str | os.PathLike[str], layout: Layout, attributes: dict[
 
 def check_vacant(url: str | os.PathLike[str]) -> None:
     """Raise RefusedError unless `url` is a path that does not exist or an empty directory."""
-    if not _vacant(local_path(url)):
-        message = f"{local_path(url)} exists: a path that does not exist or an empty directory is accepted"
+    path = local_path(url)
+    with explained(path):
+        vacant = _vacant(path)
+    if not vacant:
+        message = f"{path} exists: a path that does not exist or an empty directory is accepted"
         raise RefusedError(message)
 
 

@@ -4,6 +4,7 @@
 calls ``finish``; ``plan`` and ``status`` only look.
 """
 
+import errno
 import hashlib
 import math
 import os
@@ -111,7 +112,9 @@ def plan(config: Config) -> Estimate:
     grid = _tiles(inputs, layout, threads)
     pixels = math.prod(layout.shape)
     block = _block(inputs, grid, threads)
-    _check_disk(layout, config.output.url)
+    if journal.read_plan(config.output.url) is None:
+        check_vacant(config.output.url)
+        _check_disk(layout, config.output.url)
     return Estimate(
         shape=layout.shape,
         tiles=len(grid),
@@ -387,6 +390,8 @@ def _check_disk(layout: Layout, url: str) -> None:
     with explained(folder):
         while not folder.exists():
             folder = folder.parent
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         free = shutil.disk_usage(folder).free
     if _disk(layout) > free:
         message = f"{folder} has {free / 1e6:.1f} MB free: {_disk(layout) / 1e6:.1f} MB, what the output may take, fit"
