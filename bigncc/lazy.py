@@ -6,7 +6,7 @@ neighbours inside and nothing at the image's edge, where the window's border act
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import dask
@@ -20,7 +20,7 @@ from bigncc import kernel
 from bigncc.errors import InputError
 from bigncc.kernel import Pivot
 from bigncc.pair import Chunks, Pair, on_grid, register, validity
-from bigncc.tiles import Roi, Shape, Tile, cut, roi_of, roi_shape, roi_shift, roi_within
+from bigncc.tiles import Shape, Tile, cut, roi_of, roi_shape, roi_shift, roi_within
 from bigncc.transform import Transform
 from bigncc.window import Window, as_window, check_shapes
 
@@ -209,34 +209,10 @@ def tile(
     return correlate(here, window, pivot, chunks, lead)
 
 
-def each(blocks: da.Array, function: Callable[[Any, Roi], Any], start: Shape) -> list[Any]:
-    """Call ``function(block, roi)`` on every block where and when it is computed; return the results in order.
-
-    `start` is where the first block begins.
-    """
-    rois = np.empty(blocks.numblocks, object)
-    starts = [np.cumsum([s, *c[:-1]]) for s, c in zip(start, blocks.chunks, strict=True)]
-    for cell in np.ndindex(rois.shape):
-        begin = tuple(int(s[i]) for s, i in zip(starts, cell, strict=True))
-        rois[cell] = roi_of(begin, tuple(c[i] for c, i in zip(blocks.chunks, cell, strict=True)))
-    one = np.empty((0,) * blocks.ndim, object)
-    results = da.map_blocks(
-        _call, blocks, da.from_array(rois, chunks=1), function=function, dtype=object, meta=one,
-        chunks=tuple((1,) * n for n in blocks.numblocks),
-    )  # fmt: skip
-    return np.asarray(results.compute()).ravel().tolist()
-
-
 def _block(*arrays: Any, names: Iterable[str], window: Window, pivot: Pivot) -> Any:
     *images, cell = arrays
     named = dict(zip(names, images, strict=True))
     return kernel.local(named.pop("reference"), named.pop("moving"), window, core=cell.item(), pivot=pivot, **named)
-
-
-def _call(block: Any, roi: Array, function: Callable[[Any, Roi], Any]) -> Array:
-    result = np.empty(roi.shape, object)
-    result[(0,) * roi.ndim] = function(block, roi.item())
-    return result
 
 
 def _field(blocks: da.Array, name: str, chunks: Chunks) -> da.Array:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Any
@@ -15,7 +14,7 @@ from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from bigncc.errors import InputError
-from bigncc.tiles import Roi, Shape, roi_shape
+from bigncc.tiles import Roi, Shape, roi_of, roi_shape
 from bigncc.transform import Transform, pull, source_roi, whole_pixels
 
 Array = NDArray[Any]
@@ -148,34 +147,49 @@ def where_valid(ncc: da.Array, status: da.Array) -> da.Array:
     return da.where(status == 1, ncc, np.float32(np.nan))
 
 
-def block_mean(image: da.Array, factors: Shape) -> Array:
-    """Return the mean of the finite samples of each block of `factors` pixels, streamed; NaN where there is none."""
-    padded = da.pad(
-        image.astype(np.float32),
-        [(0, -n % k) for n, k in zip(image.shape, factors, strict=True)],
-        constant_values=np.nan,
-    )
-    aligned = padded.rechunk(tuple(_whole(c, k) for c, k in zip(padded.chunks, factors, strict=True)))
-    return np.asarray(
-        da.map_blocks(
-            _mean_of_finite, aligned, factors=factors, dtype=np.float32, meta=np.empty((0,) * image.ndim, np.float32),
-            chunks=tuple(tuple(n // k for n in c) for c, k in zip(aligned.chunks, factors, strict=True)),
-        ).compute()
+def each(blocks: da.Array, function: Callable[[Any, Roi], Any], start: Shape) -> list[Any]:
+    """Call ``function(block, roi)`` on every block where and when it is computed; return the results in order.
+
+    `start` is where the first block begins.
+    """
+    rois = np.empty(blocks.numblocks, object)
+    starts = [np.cumsum([s, *c[:-1]]) for s, c in zip(start, blocks.chunks, strict=True)]
+    for cell in np.ndindex(rois.shape):
+        begin = tuple(int(s[i]) for s, i in zip(starts, cell, strict=True))
+        rois[cell] = roi_of(begin, tuple(c[i] for c, i in zip(blocks.chunks, cell, strict=True)))
+    one = np.empty((0,) * blocks.ndim, object)
+    results = da.map_blocks(
+        _call, blocks, da.from_array(rois, chunks=1), function=function, dtype=object, meta=one,
+        chunks=tuple((1,) * n for n in blocks.numblocks),
     )  # fmt: skip
+    return np.asarray(results.compute()).ravel().tolist()
 
 
-def _whole(sizes: tuple[int, ...], factor: int) -> tuple[int, ...]:
-    """Return block sizes near `sizes` that are multiples of `factor`."""
-    edges = sorted({round(edge / factor) * factor for edge in np.cumsum((0, *sizes))})
-    return tuple(int(b - a) for a, b in itertools.pairwise(edges))
-
-
-def _mean_of_finite(block: Array, factors: Shape) -> Array:
-    shape = tuple(part for n, k in zip(block.shape, factors, strict=True) for part in (n // k, k))
-    cells = block.reshape(shape)
-    axes = tuple(range(1, 2 * block.ndim, 2))
-    finite = np.isfinite(cells)
-    count = finite.sum(axis=axes)
-    total = np.where(finite, cells, np.float32(0)).sum(axis=axes, dtype=np.float64)
+def block_mean(image: da.Array, factors: Shape) -> Array:
+    """Return the mean of the finite samples in each cell of `factors` pixels, streamed; NaN where there is none."""
+    shape = tuple(-(-n // k) for n, k in zip(image.shape, factors, strict=True))
+    total, count = np.zeros(shape), np.zeros(shape, np.int64)
+    for cells, sums, counts in each(image, partial(_in_cells, factors=factors), (0,) * image.ndim):
+        total[cells] += sums
+        count[cells] += counts
     with np.errstate(invalid="ignore"):
         return (total / count).astype(np.float32)
+
+
+def _in_cells(block: Array, roi: Roi, factors: Shape) -> tuple[Roi, Array, Array]:
+    """Return which cells a block lies in, and the sums and numbers of its finite samples in each."""
+    finite = np.isfinite(block)
+    sums, counts = np.where(finite, block, 0).astype(np.float64), finite.astype(np.int64)
+    cells = []
+    for axis, (s, k) in enumerate(zip(roi, factors, strict=True)):
+        first, last = s.start // k, -(-s.stop // k)
+        edges = [max(0, i * k - s.start) for i in range(first, last)]
+        sums, counts = np.add.reduceat(sums, edges, axis), np.add.reduceat(counts, edges, axis)
+        cells.append(slice(first, last))
+    return tuple(cells), sums, counts
+
+
+def _call(block: Any, roi: Array, function: Callable[[Any, Roi], Any]) -> Array:
+    result = np.empty(roi.shape, object)
+    result[(0,) * roi.ndim] = function(block, roi.item())
+    return result

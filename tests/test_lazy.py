@@ -11,8 +11,8 @@ import bigncc
 from bigncc import Displacement, Translation, Window
 from bigncc.errors import InputError
 from bigncc.kernel import local
-from bigncc.lazy import each, merged, tile
-from bigncc.pair import Pair
+from bigncc.lazy import merged, tile
+from bigncc.pair import Pair, each
 from bigncc.tiles import Plan
 from tests import strategies
 
