@@ -146,7 +146,7 @@ def test_plan_says_what_a_run_takes_and_makes_nothing(pair):
     before = tree(folder)
     text = good(folder, "plan", *AS_IS[1:], "--window", "9")
     assert "130 x 170 pixels" in text
-    for word in ("tiles", "memory", "disk", "decoding", "time"):
+    for word in ("tiles", "memory", "disk", "reading", "time"):
         assert re.search(rf"^  {word} +\S", text, re.MULTILINE)
     assert tree(folder) == before
 
@@ -229,9 +229,11 @@ BAD = {
     ),
     "window text": ((*AS_IS, "--window", "big"), "--window is 'big': a whole number"),
     "window of 3 axes": ((*AS_IS, "--window", "3,3,3"), "has axes y, x: z, y, x at the end are accepted"),
+    "window word": ((*AS_IS, "window.size=5,7"), r"config key window\.size is '5,7'"),
     "radius text": ((*AS_IS, "--radius", "1.5"), "--radius is '1.5': a whole number"),
     "window and radius": ((*AS_IS, "--window", "7", "--radius", "3"), "--window 7 and --radius 3 are given: one of"),
     "region outside": ((*AS_IS, "--region", "0:131,0:9"), r"output.region is 0:131,0:9: 2 ranges inside of"),
+    "region list": ((*AS_IS, "output.region=[[0, 9], [9]]"), r"config key output\.region"),
     "region text": ((*AS_IS, "--region", "0-9"), "'0-9' is no region: y0:y1,x0:x1 is accepted"),
     "unknown verb": (("walk", "a.zarr", "b.zarr", "out"), "No such command 'walk'"),
     "unknown option": ((*AS_IS, "--windows", "7"), "No such option '?--windows"),
@@ -260,6 +262,8 @@ BAD = {
     "threads": ((*AS_IS, "engine.threads=0"), "config key engine.threads is 0"),
     "output in a file": (("run", "a.zarr", "b.zarr", "file/out", "--as-is"), "file.* cannot be written"),
     "output in a file deep": (("run", "a.zarr", "b.zarr", "file/more/out", "--as-is"), "file.* cannot be written"),
+    "output in an image": (("run", "a.zarr", "b.zarr", "a.zarr/map", "--as-is"), "a.zarr"),
+    "output in a level": (("run", "a.zarr", "b.zarr", "fine.ome.zarr/0/map", "--as-is"), "fine.ome.zarr"),
     "output of a long name": (("run", "a.zarr", "b.zarr", "o" * 300, "--as-is"), "cannot be written"),
     "plan of an even window": (("plan", *AS_IS[1:], "--window", "8"), r"window.size is \[8, 8\]: odd"),
     "plan of unequal shapes": (("plan", "a.zarr", "tall.zarr", "out", "--as-is"), "axis y has length 130"),
@@ -309,6 +313,44 @@ def test_no_bad_input_makes_or_changes_anything(answers):
 def test_bad_input_is_one_sentence_and_its_exit_code(answers, kind, case):
     said = sentence(answers[0][kind, case], CODES[kind])
     assert re.search(CASES[kind][case][1], said), said
+
+
+@pytest.mark.parametrize("fault", ["plan torn", "plan of nothing", "record empty", "pixels"])
+def test_a_result_that_was_damaged_is_one_sentence(store, tmp_path, fault):
+    for name in ("done", "done.bigncc"):
+        shutil.copytree(store / name, tmp_path / name)
+    if fault == "pixels":
+        path = next(p for p in sorted((tmp_path / "done" / "0" / "c").rglob("*")) if p.is_file())
+        path.write_bytes(b"x" + path.read_bytes()[1:])
+        words, place = ("report", "done"), "done/0"
+    else:
+        name = "COMPLETE.json" if fault == "record empty" else "plan.json"
+        path = tmp_path / "done.bigncc" / name
+        path.write_text({"plan torn": "{", "plan of nothing": "{}", "record empty": ""}[fault])
+        words, place = ("status", "done"), f"done.bigncc/{name}"
+    before = tree(tmp_path)
+    done = bigncc_cli(tmp_path, *words)
+    assert f"{tmp_path}/{place}" in sentence(done, done.returncode)
+    assert done.returncode in (2, REFUSED, BAD_INPUT)
+    assert tree(tmp_path) == before
+
+
+def test_a_result_whose_pixels_are_gone_is_not_complete(store, tmp_path):
+    shutil.copytree(store / "done.bigncc", tmp_path / "done.bigncc")
+    done = bigncc_cli(tmp_path, "status", "done", "--json")
+    assert done.returncode != 0 or json.loads(done.stdout)["state"] != "complete"
+
+
+def test_two_runs_at_once_make_one_result(tmp_path):
+    pairs.pair(tmp_path, (300, 300))
+    words = ("--as-is", "output.chunks=[32, 32]", "engine.threads=1")
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: bigncc_cli(tmp_path, "run", "a.zarr", "b.zarr", "out", *words), range(2)))
+    assert [done.returncode for done in both] == [0, 0], [done.stderr for done in both]
+    good(tmp_path, "run", "a.zarr", "b.zarr", "alone", *words)
+    pairs.same(pairs.maps(tmp_path / "out"), pairs.maps(tmp_path / "alone"))
+    records = [journal.read_complete(str(tmp_path / name)) for name in ("out", "alone")]
+    assert records[0]["digest"] == records[1]["digest"]
 
 
 def mount(*words):
@@ -367,7 +409,7 @@ def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_space(tmp_path, disk
         out = place / "out"
     else:  # the plan fits, not all rows do
         out = tmp_path / "out"
-        place = disk(tmp_path / "out.bigncc", "8k")
+        place = disk(tmp_path / "out.bigncc", "12k")
     said = sentence(bigncc_cli(tmp_path, *words, out, *PAGES), DOES_NOT_FIT)
     assert "cannot be written (No space left on device): run again when there is space" in said
     found = json.loads(good(tmp_path, "status", out, "--json"))
@@ -421,8 +463,8 @@ def test_a_disk_that_is_read_only_is_one_sentence(tmp_path, disk, words):
 def long_run(tmp_path_factory):
     """Write a pair and its map in `whole`; return the words of a run that takes seconds and many tiles."""
     folder = tmp_path_factory.mktemp("long")
-    pairs.pair(folder, (1500, 1500), chunks=(128, 128))
-    words = ("--as-is", "--window", "31", "output.chunks=[128, 128]", "engine.threads=1", "engine.memory=362MB")
+    pairs.pair(folder, (1500, 1500), chunks=(500, 500))
+    words = ("--as-is", "--window", "31", "output.chunks=[128, 128]", "engine.threads=1", "engine.memory=361.5MB")
     good(folder, "run", "a.zarr", "b.zarr", "whole", *words)
     return folder, words
 
