@@ -38,7 +38,7 @@ def _job_options(verb: Any) -> Any:
 @cli.command()
 @_job_options
 def run(words: tuple[str, ...], **options: Any) -> None:
-    """Correlate REF and MOV into OUT, or continue where a run was stopped."""
+    """Correlate REF and MOV into OUT, or continue a stopped run."""
     from bigncc import inputs, pipeline, progress, report
 
     config = _config(words, **options)
@@ -53,7 +53,10 @@ def run(words: tuple[str, ...], **options: Any) -> None:
 @cli.command()
 @_job_options
 def plan(words: tuple[str, ...], **options: Any) -> None:
-    """Say what a run would take (tiles, memory, disk, time); compute nothing."""
+    """Say what a run would take; compute nothing.
+
+    Tiles, memory, disk space, objects, decoding overhead and time.
+    """
     from bigncc import inputs, pipeline
 
     config = _config(words, **options)
@@ -65,7 +68,7 @@ def plan(words: tuple[str, ...], **options: Any) -> None:
 @click.argument("out")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def status(out: str, as_json: bool) -> None:
-    """Say how far OUT is; works while a run goes on."""
+    """Say how far OUT is, also while a run goes on."""
     from bigncc import pipeline
 
     found = pipeline.status(out)
@@ -83,7 +86,10 @@ def status(out: str, as_json: bool) -> None:
 @cli.command()
 @click.argument("outs", nargs=-1, required=True, metavar="OUT...")
 def report(outs: tuple[str, ...]) -> None:
-    """Draw OUT: reference, registered moving, confidence and histogram, as OUT.png beside it."""
+    """Draw OUT as a PNG beside it.
+
+    Reference, moving image as pulled, confidence and histogram with the main statistics.
+    """
     from bigncc import pipeline
 
     for out in outs:
@@ -93,7 +99,10 @@ def report(outs: tuple[str, ...]) -> None:
 @cli.command()
 @click.argument("folder", default="bigncc-demo", metavar="[DIR]")
 def demo(folder: str) -> None:
-    """Correlate a real stereo pair, as it is and warped by its measured disparity, in DIR."""
+    """Correlate a real stereo pair in DIR.
+
+    Once as it is and once with the right view pulled through the measured disparity; draws both.
+    """
     from bigncc import demo as room
 
     for line in room.run(folder):

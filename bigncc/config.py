@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
@@ -245,33 +245,30 @@ def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
 def _sentence(error: ValidationError) -> str:
     """Return the first complaint as a sentence: key, value, what would be accepted."""
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    path, beside = _known(first["loc"])
     reason = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        known = _keys_beside(first["loc"])
-        return f"config key {key} is unknown: {', '.join(known)} are accepted"
-    if first["type"] == "missing":
-        return f"config key {key} is missing: {_meaning(first['loc'])}"
-    if first["loc"] == ("registration",):
+        key = ".".join((*path, str(first["loc"][len(path)])))
+        return f"config key {key} is unknown: {', '.join(beside)} are accepted"
+    key = ".".join(path)
+    if first["type"] == "missing" and path == first["loc"]:
+        return f"config key {key} is missing: {beside[path[-1]].description}"
+    if path == ("registration",):
         return f"registration {reason}"
     return f"config key {key} is {first['input']!r}: {reason[0].lower()}{reason[1:]}"
 
 
-def _fields(location: tuple[int | str, ...]) -> dict[str, Any]:
+def _known(location: tuple[int | str, ...]) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return how far a location leads along keys of the config, and the keys beside the last one."""
     fields: dict[str, Any] = dict(Config.model_fields)
+    path: list[str] = []
+    beside = fields
     for part in location:
-        sections = [a for a in _options(fields[str(part)].annotation) if issubclass(a, BaseModel)]
+        if part not in fields:  # a place in a list, or pydantic's name for one of several types
+            return tuple(path), fields or beside
+        path.append(str(part))
+        beside = fields
+        annotation = fields[str(part)].annotation
+        sections = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
         fields = dict(sections[0].model_fields) if sections else {}
-    return fields
-
-
-def _options(annotation: Any) -> list[type[Any]]:
-    return [a for a in (annotation, *getattr(annotation, "__args__", ())) if isinstance(a, type)]
-
-
-def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
-    return list(_fields(location[:-1]))
-
-
-def _meaning(location: tuple[int | str, ...]) -> str:
-    return str(_fields(location[:-1])[str(location[-1])].description)
+    return tuple(path), beside

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from bigncc.errors import InputError
-from bigncc.storage import View, finest, in_one_line, local_path, open_node, place_of
+from bigncc.storage import View, finest, in_one_line, local_path, open_node, readable
 from bigncc.tiles import Roi, Shape
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _open(source: Source) -> View:
     node = open_node(source)
     if not isinstance(node, zarr.Array):
         node = finest(node)
-    return View(node, place_of(node), node.shape, node.dtype.newbyteorder("="), node.chunks)
+    return readable(node)
 
 
 def _from_numpy(path: Path) -> Any:

@@ -22,6 +22,9 @@ from bigncc import store, summary
 from bigncc.errors import InputError
 from bigncc.summary import STATUS, Summary
 
+PLAN = {"plan_id", "kernel", "pivots", "tiles", "request", "layout", "config", "headline", "versions"}
+"""What a plan says."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -62,8 +65,8 @@ def digest(parts: Iterable[bytes]) -> str:
 
 
 def read_plan(url: str) -> dict[str, Any] | None:
-    """Return the plan of the output at `url`, or None where none was made."""
-    return _read_document(directory(url) / "plan.json")
+    """Return the plan of the output at `url`, or None where none was made; InputError if it is damaged."""
+    return _read_document(directory(url) / "plan.json", PLAN)
 
 
 def settle_plan(url: str, document: dict[str, Any]) -> dict[str, Any]:
@@ -78,7 +81,7 @@ def settle_plan(url: str, document: dict[str, Any]) -> dict[str, Any]:
 
 def read_complete(url: str) -> dict[str, Any] | None:
     """Return what was recorded when the output at `url` was completed, or None."""
-    return _read_document(directory(url) / "COMPLETE.json")
+    return _read_document(directory(url) / "COMPLETE.json", {"plan_id"})
 
 
 def write_complete(url: str, document: dict[str, Any]) -> None:
@@ -158,11 +161,15 @@ def _checksum(text: bytes) -> str:
     return xxhash.xxh3_64(text).hexdigest()
 
 
-def _read_document(path: Path) -> dict[str, Any] | None:
+def _read_document(path: Path, keys: set[str]) -> dict[str, Any] | None:
     data = store.get(path)
+    if data is None:
+        return None
     try:
-        document = None if data is None else json.loads(data)
-    except ValueError as error:
-        message = f"{path} is damaged ({error}): a plan as bigncc wrote it is accepted"
-        raise InputError(message) from None
+        document = json.loads(data)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict) or not keys <= document.keys():
+        message = f"{path} is damaged: a file as bigncc wrote it is accepted"
+        raise InputError(message)
     return document

@@ -19,7 +19,7 @@ import numpy as np
 
 from bigncc.errors import InputError, RefusedError
 from bigncc.storage import local_path, member, open_image, open_node, place_of, validated
-from bigncc.store import explained
+from bigncc.store import explained, get
 from bigncc.summary import STATUS
 from bigncc.tiles import Roi, Shape, roi_shape
 
@@ -132,6 +132,17 @@ def check_vacant(url: str | os.PathLike[str]) -> None:
     if not vacant:
         message = f"{path} exists: a path that does not exist or an empty directory is accepted"
         raise RefusedError(message)
+    for parent in path.parents:
+        if _is_image(parent):
+            message = f"{path} lies inside of the image {parent}: a path outside of images is accepted"
+            raise InputError(message)
+
+
+def _is_image(path: Path) -> bool:
+    """Say whether `path` is a Zarr array or an OME-Zarr image, in whose files nothing of ours may lie."""
+    metadata = b"".join(get(path / name) or b"" for name in ("zarr.json", ".zarray", ".zattrs"))
+    # what only an array of v3, an array of v2, or an image says
+    return any(word in metadata for word in (b'"array"', b'"compressor"', b'"multiscales"'))
 
 
 def _vacant(path: Path) -> bool:

@@ -28,6 +28,7 @@ from bigncc.inputs import Inputs, headline, open_inputs, pair_of, pivots, reques
 from bigncc.output import Layout, check_vacant, create_output, open_output, update_attributes
 from bigncc.pair import block_mean, from_storage, view, where_valid
 from bigncc.report import Panel
+from bigncc.storage import readable
 from bigncc.store import explained
 from bigncc.summary import STATUS, Summary, from_dict, merge
 from bigncc.tiles import Plan, Shape
@@ -233,7 +234,9 @@ def status(url: str) -> dict[str, Any]:
     grid = Plan(**{name: tuple(value) for name, value in standing["tiles"].items()})
     heads = journal.heads(url, standing["plan_id"])
     complete = journal.read_complete(url)
-    state = "complete" if complete and complete["plan_id"] == standing["plan_id"] else "in-progress"
+    # a journal whose output is gone proves nothing
+    whole = complete is not None and complete["plan_id"] == standing["plan_id"] and Path(url).exists()
+    state = "complete" if whole else "in-progress"
     counts = journal.merged_counts(heads.values())
     return _status(url, state, standing["plan_id"], (len(heads), len(grid)), counts, math.prod(grid.shape))
 
@@ -448,7 +451,7 @@ def panel(url: str) -> Panel:
     def mean(array: Any) -> NDArray[Any]:
         return block_mean(array, factors).reshape(-(-shape[-2] // factor), -(-shape[-1] // factor))
 
-    maps = {name: from_storage(array)[plane] for name, array in output.maps.items()}
+    maps = {name: from_storage(readable(array))[plane] for name, array in output.maps.items()}
     try:
         inputs = open_inputs(config)
         seen = view(pair_of(inputs), tiles.roi_shift(plane, inputs.origin), inputs.transform, config.registration.order)

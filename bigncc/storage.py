@@ -266,6 +266,11 @@ def finest(group: Group) -> AnyArray:
     return _from_ome(group, 0).array
 
 
+def readable(array: AnyArray) -> View:
+    """Return an open array as a `Readable`: a chunk that cannot be read is named."""
+    return View(array, place_of(array), array.shape, array.dtype.newbyteorder("="), array.chunks)
+
+
 def _labels(omero: Any) -> tuple[str, ...]:
     # display hints, which many files write without what the specification demands
     channels = omero.get("channels") if isinstance(omero, dict) else None

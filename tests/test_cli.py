@@ -146,7 +146,7 @@ def test_plan_says_what_a_run_takes_and_makes_nothing(pair):
     before = tree(folder)
     text = good(folder, "plan", *AS_IS[1:], "--window", "9")
     assert "130 x 170 pixels" in text
-    for word in ("tiles", "memory", "disk", "reading", "time"):
+    for word in ("tiles", "memory", "disk", "decoding", "time"):
         assert re.search(rf"^  {word} +\S", text, re.MULTILINE)
     assert tree(folder) == before
 
@@ -409,7 +409,7 @@ def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_space(tmp_path, disk
         out = place / "out"
     else:  # the plan fits, not all rows do
         out = tmp_path / "out"
-        place = disk(tmp_path / "out.bigncc", "12k")
+        place = disk(tmp_path / "out.bigncc", "8k")
     said = sentence(bigncc_cli(tmp_path, *words, out, *PAGES), DOES_NOT_FIT)
     assert "cannot be written (No space left on device): run again when there is space" in said
     found = json.loads(good(tmp_path, "status", out, "--json"))
@@ -463,8 +463,8 @@ def test_a_disk_that_is_read_only_is_one_sentence(tmp_path, disk, words):
 def long_run(tmp_path_factory):
     """Write a pair and its map in `whole`; return the words of a run that takes seconds and many tiles."""
     folder = tmp_path_factory.mktemp("long")
-    pairs.pair(folder, (1500, 1500), chunks=(500, 500))
-    words = ("--as-is", "--window", "31", "output.chunks=[128, 128]", "engine.threads=1", "engine.memory=361.5MB")
+    pairs.pair(folder, (1500, 1500), chunks=(128, 128))
+    words = ("--as-is", "--window", "31", "output.chunks=[128, 128]", "engine.threads=1", "engine.memory=362MB")
     good(folder, "run", "a.zarr", "b.zarr", "whole", *words)
     return folder, words
 

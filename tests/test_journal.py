@@ -7,9 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigncc import journal
+from bigncc.errors import InputError
 from bigncc.journal import Row
 from tests.test_summary import of
 
+PLAN_ONE = dict.fromkeys(journal.PLAN, 1)
+PLAN_TWO = dict.fromkeys(journal.PLAN, 2)
 PLAN = "0123456789abcdef0123456789abcdef"
 
 
@@ -78,15 +81,24 @@ def test_damage_costs_the_damaged_lines_only(tmp_path_factory, data):
 
 def test_the_first_plan_holds(url):
     assert journal.read_plan(url) is None
-    assert journal.settle_plan(url, {"plan_id": "one"}) == {"plan_id": "one"}
-    assert journal.settle_plan(url, {"plan_id": "two"}) == {"plan_id": "one"}
-    assert journal.read_plan(url) == {"plan_id": "one"}
+    assert journal.settle_plan(url, PLAN_ONE) == PLAN_ONE
+    assert journal.settle_plan(url, PLAN_TWO) == PLAN_ONE
+    assert journal.read_plan(url) == PLAN_ONE
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"{}", b'{"plan_id": "x"}'])
+def test_a_damaged_plan_is_no_plan_and_no_absence_of_one(url, text):
+    path = journal.directory(url) / "plan.json"
+    path.parent.mkdir()
+    path.write_bytes(text)
+    with pytest.raises(InputError, match="plan.json is damaged"):
+        journal.read_plan(url)
 
 
 def test_complete_is_what_was_written_last(url):
     assert journal.read_complete(url) is None
-    journal.write_complete(url, {"tiles": 3})
-    assert journal.read_complete(url) == {"tiles": 3}
+    journal.write_complete(url, {"plan_id": "x", "tiles": 3})
+    assert journal.read_complete(url) == {"plan_id": "x", "tiles": 3}
 
 
 def test_digests_do_not_depend_on_how_the_bytes_are_cut():

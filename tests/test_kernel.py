@@ -141,10 +141,11 @@ def test_flat_is_judged_by_the_samples_that_count():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
-def test_one_bad_sample_spoils_no_other_window(bad):
+@pytest.mark.parametrize("image", [0, 1])
+def test_one_bad_sample_spoils_no_other_window(bad, image):
     f, g = (strategies.image(seed, (60, 70), "float32", "noise") for seed in (1, 2))
     clean = local(f, g, Window(7), pivot=(100.0, 100.0))
-    f[30, 33] = bad
+    (f, g)[image][30, 33] = bad
     dirty = local(f, g, Window(7), pivot=(100.0, 100.0))
     differ = bits(clean.ncc) != bits(dirty.ncc)
     expected = np.zeros_like(differ)
@@ -165,6 +166,16 @@ def test_far_from_the_pivot_there_are_no_digits():
     assert np.isnan(lost.ncc).all()
     np.testing.assert_allclose(kept.ncc, local(f, g, Window(5)).ncc, atol=1e-6)
     assert (local(f * 1e200, g, Window(5)).status == 8).all()
+
+
+def test_no_zero_is_negative():
+    f, g = np.zeros((3, 3)), np.full((3, 3), -0.0)
+    f[0], g[0] = (-1.0, 1.0, -0.0), (0.0, -0.0, 1.0)
+    f[1, 0], g[1, 0] = 0.0, -1.0
+    assert np.signbit(f * g).all()  # so the covariance is -0.0
+    value = local(f, g, Window(3)).ncc[1, 1]
+    assert value == 0
+    assert not np.signbit(value)
 
 
 def test_scales_do_not_matter_to_floats():

@@ -12,8 +12,9 @@ from bigncc import Displacement, Translation, Window
 from bigncc.errors import InputError
 from bigncc.kernel import local
 from bigncc.lazy import merged, tile
-from bigncc.pair import Pair, each
+from bigncc.pair import SPREAD, Pair, each
 from bigncc.tiles import Plan
+from bigncc.transform import pull
 from tests import strategies
 
 DTYPES = ("uint8", "int16", ">u2", "bool", "float32", "float64", "int32")
@@ -118,15 +119,23 @@ def test_tiles_cannot_be_seen(data):
     assert sum(s.pixels for s in summaries) == f.size
 
 
-def test_a_block_pulls_from_where_the_field_says_however_far():
+def test_a_block_pulls_from_where_the_field_says_however_far(monkeypatch):
     rng = np.random.default_rng(1)
     f, g = rng.integers(0, 255, (2, 60, 60), dtype=np.uint8)
     field = np.zeros((2, 60, 60))
     field[:, 13, 17] = 40  # one vector that would make a block read nearly the whole image
     transform = Displacement(field)
     whole = bigncc.local_maps(f, g, 5, transform=transform)
+    sizes = []
+
+    def record(transform, block, *rest):
+        sizes.append(block.size)
+        return pull(transform, block, *rest)
+
+    monkeypatch.setattr("bigncc.pair.pull", lambda *args, **frame: record(*args, *frame.values()))
     got = bigncc.local_maps(da.from_array(f, chunks=16), g, 5, transform=transform)
     same(whole, dict(zip(got, dask.compute(*got.values()), strict=True)))
+    assert max(sizes) <= SPREAD * (16 + 4) ** 2 < g.size / 2
 
 
 def test_the_kernel_is_what_is_computed():
