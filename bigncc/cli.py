@@ -4,6 +4,7 @@ What a verb needs is imported by the verb, so that ``bigncc --help`` answers at 
 """
 
 import json
+import logging
 import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -120,6 +121,8 @@ def config() -> None:
 def main() -> NoReturn:
     """Run the command line and exit with the code of `bigncc.errors`."""
     signal.signal(signal.SIGTERM, _stop)
+    # where one write fails, those beside it fail too, and the event loop would print each of them
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as done:
