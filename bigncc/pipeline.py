@@ -4,11 +4,8 @@
 calls ``finish``; ``plan`` and ``status`` only look.
 """
 
-import errno
 import hashlib
 import math
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -21,23 +18,20 @@ from numpy.typing import NDArray
 from bigncc import config as words
 from bigncc import engine, journal, kernel, tiles
 from bigncc import report as drawing
+from bigncc.budget import Estimate, block_of, check_disk, disk, held, layout_of, memory_of, threads_of, tiles_of
 from bigncc.config import Config
 from bigncc.engine import Job
-from bigncc.errors import DoesNotFitError, IncompleteError, InputError, RefusedError
+from bigncc.errors import IncompleteError, InputError, RefusedError
 from bigncc.inputs import Inputs, headline, open_inputs, pair_of, pivots, request_of, samples_of
 from bigncc.output import Layout, check_vacant, create_output, open_output, update_attributes
 from bigncc.pair import block_mean, from_storage, view, where_valid
 from bigncc.report import Panel
 from bigncc.storage import readable
-from bigncc.store import explained
 from bigncc.summary import STATUS, Summary, from_dict, merge
-from bigncc.tiles import Plan, Shape
+from bigncc.tiles import Plan
 
 NANOSECONDS = 90
 """Time per output pixel and thread on the machine of the README's figures, for `plan`'s estimate."""
-
-TILES = 16
-"""Tiles that a run has at least, if there are that many objects: a stop costs little, and progress can be seen."""
 
 PICTURE = 1000
 """Longest side of a report's picture, in pixels."""
@@ -59,46 +53,6 @@ class Result:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """What a run would take; nothing was computed."""
-
-    shape: Shape
-    tiles: int
-    tile: Shape
-    memory: int
-    memory_limit: int
-    threads: int
-    disk: int
-    objects: int
-    decode_overhead: float
-    tasks: int
-    seconds: float
-    notes: tuple[str, ...]
-
-    def facts(self) -> dict[str, str]:
-        """Return the numbers as words."""
-        found = {
-            "output": f"{' x '.join(map(str, self.shape))} pixels",
-            "tiles": f"{self.tiles} of {' x '.join(map(str, self.tile))} pixels, {self.tasks} blocks each",
-            "memory": f"{self.memory / 1e6:.0f} MB of {self.memory_limit / 1e6:.0f} MB, {self.threads} threads",
-            "disk": f"{self.disk / 1e9:.3g} GB at most, in {self.objects} objects",
-            "decoding": f"{self.decode_overhead:.2f} pixels of the reference for each pixel of the output",
-            "time": f"about {self.seconds:.0f} s",
-        }
-        return found | {f"note {i}": note for i, note in enumerate(self.notes, 1)}
-
-
-def machine_memory() -> int:
-    """Return half of the bytes that this machine and its cgroup allow."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        path = Path(name)
-        if path.is_file() and (text := path.read_text().strip()).isdigit():
-            limits.append(int(text))
-    return min(limits) // 2
-
-
 def plan(config: Config) -> Estimate:
     """Say what a run would take, without computing anything.
 
@@ -108,22 +62,22 @@ def plan(config: Config) -> Estimate:
         As `run` would.
     """
     inputs = open_inputs(config)
-    threads = _threads(config)
-    layout = _layout(inputs)
-    grid = _tiles(inputs, layout, threads)
+    threads = threads_of(config)
+    layout = layout_of(inputs)
+    grid = tiles_of(inputs, layout, threads)
     pixels = math.prod(layout.shape)
-    block = _block(inputs, grid, threads)
+    block = block_of(inputs, grid, threads)
     if journal.read_plan(config.output.url) is None:
         check_vacant(config.output.url)
-        _check_disk(layout, config.output.url)
+        check_disk(layout, config.output.url)
     return Estimate(
         shape=layout.shape,
         tiles=len(grid),
         tile=grid.tile,
-        memory=_held(inputs, grid) + threads * math.prod(block) * engine.SCRATCH,
-        memory_limit=_memory(config),
+        memory=held(inputs, grid) + threads * math.prod(block) * engine.SCRATCH,
+        memory_limit=memory_of(config),
         threads=threads,
-        disk=_disk(layout),
+        disk=disk(layout),
         objects=2 * math.prod(-(-n // c) for n, c in zip(layout.shape, layout.chunks, strict=True)),
         decode_overhead=grid.decoded(inputs.reference.array.chunks) / pixels,
         tasks=math.prod(-(-n // b) for n, b in zip(grid.tile, block, strict=True)),
@@ -152,7 +106,7 @@ def prepare(config: Config) -> tuple[Job, Inputs]:
         standing = journal.settle_plan(url, _decide(inputs, request, samples))
     _check_request(url, standing, request)
     grid = Plan(**{name: tuple(value) for name, value in standing["tiles"].items()})
-    create_output(url, _layout_of(standing), _attributes(standing, "in-progress"))
+    create_output(url, _stored_layout(standing), _attributes(standing, "in-progress"))
     job = Job(
         url,
         standing["plan_id"],
@@ -189,9 +143,9 @@ def run(config: Config | Mapping[str, Any], *, progress: Progress = _silent) -> 
     config = config if isinstance(config, Config) else words.load([config])
     job, inputs = prepare(config)
     output = open_output(job.url)
-    threads = _threads(config)
+    threads = threads_of(config)
     # the plan's tiles stay; a smaller memory limit than the plan was made for may not hold them
-    block = _block(inputs, job.plan, threads)
+    block = block_of(inputs, job.plan, threads)
     rows = engine.done(job, output)
     missing = [index for index in range(len(job.plan)) if index not in rows]
     if missing:
@@ -256,9 +210,9 @@ def _status(
 
 def _decide(inputs: Inputs, request: dict[str, Any], samples: dict[str, NDArray[Any]]) -> dict[str, Any]:
     """Return the plan of a new run: what plan.json will say."""
-    layout = _layout(inputs)
-    grid = _tiles(inputs, layout, _threads(inputs.config))
-    _check_disk(layout, inputs.config.output.url)
+    layout = layout_of(inputs)
+    grid = tiles_of(inputs, layout, threads_of(inputs.config))
+    check_disk(layout, inputs.config.output.url)
     settings = inputs.config.model_dump(mode="json", exclude={"engine"})
     for section in (settings["reference"], settings["moving"], settings["output"]):
         section["url"] = str(Path(section["url"]).absolute())
@@ -302,21 +256,7 @@ def _flat(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{key}", value
 
 
-def _layout(inputs: Inputs) -> Layout:
-    reference, ndim = inputs.reference, inputs.config.window.window().ndim
-    default = (1024, 1024) if ndim == 2 else (32, 256, 256)
-    wanted = inputs.config.output.chunks or default
-    if len(wanted) != ndim:
-        message = f"output.chunks is {list(wanted)}: {ndim} numbers are accepted, as many as window.size has"
-        raise InputError(message)
-    batch = len(inputs.shape) - ndim
-    chunks = (1,) * batch + tuple(min(n, c) for n, c in zip(inputs.shape[batch:], wanted, strict=True))
-    shift = [o * s for o, s in zip(inputs.origin, reference.scale, strict=True)]
-    translation = tuple(t + d for t, d in zip(reference.translation, shift, strict=True))
-    return Layout(inputs.shape, chunks, reference.axes, reference.scale, translation, reference.units, "ncc")
-
-
-def _layout_of(standing: dict[str, Any]) -> Layout:
+def _stored_layout(standing: dict[str, Any]) -> Layout:
     values: dict[str, Any] = standing["layout"]
     lists = {name: tuple(value) for name, value in values.items() if name != "name"}
     return Layout(**lists, name=values["name"])
@@ -326,92 +266,6 @@ def _attributes(standing: dict[str, Any], state: str) -> dict[str, Any]:
     names = ("plan_id", "config", "headline", "pivots", "versions", "kernel")
     decided = {name: standing[name] for name in names}
     return {"state": state, **decided, "registration": standing["request"]["registration"]}
-
-
-def _tiles(inputs: Inputs, layout: Layout, threads: int) -> Plan:
-    window = inputs.config.window.window()
-    margin = (0,) * (len(layout.shape) - window.ndim) + window.radius
-    samples = engine.largest_samples(
-        _memory(inputs.config), _bytes_per_pixel(inputs), threads, math.prod(layout.chunks)
-    )
-    axis = inputs.channel_axis
-    # a tile has one time and one channel, as the pivot belongs to the channel
-    fixed = 0 if axis is None else axis + 1
-    tile = tiles.largest_tile(
-        layout.shape,
-        layout.chunks,
-        margin,
-        _grain(inputs),
-        samples=samples,
-        pixels=engine.LARGEST,
-        tiles=TILES,
-        fixed=fixed,
-    )
-    return Plan(layout.shape, layout.chunks, tile, margin, inputs.origin, inputs.reference.array.shape)
-
-
-def _grain(inputs: Inputs) -> Shape:
-    """Return the larger chunk of both images along each axis."""
-    return tuple(map(max, zip(inputs.reference.array.chunks, inputs.moving.array.chunks, strict=True)))
-
-
-def _held(inputs: Inputs, grid: Plan) -> int:
-    """Return the bytes of the process with a tile's inputs, before the first block is computed."""
-    decoded = math.prod(tiles.aligned(grid.tile, grid.margin, _grain(inputs), grid.extent))
-    return engine.RESERVED + decoded * _bytes_per_pixel(inputs)
-
-
-def _block(inputs: Inputs, grid: Plan, threads: int) -> Shape:
-    """Return the extent of the blocks inside a tile, as the memory allows.
-
-    Raises
-    ------
-    DoesNotFitError
-        If blocks of one object each do not fit.
-    """
-    memory, held = _memory(inputs.config), _held(inputs, grid)
-    pixels = (memory - held) // (threads * engine.SCRATCH)
-    if pixels < (least := math.prod(grid.objects)):
-        needed = held + threads * least * engine.SCRATCH
-        message = (
-            f"engine.memory is {memory / 1e6:.0f} MB and the tiles of this run need {needed / 1e6:.0f} MB: "
-            "that much, or fewer engine.threads, is accepted"
-        )
-        raise DoesNotFitError(message)
-    return engine.inner_block(grid.tile, grid.objects, threads, min(pixels, engine.INNER))
-
-
-def _bytes_per_pixel(inputs: Inputs) -> int:
-    sections = (inputs.config.reference, inputs.config.moving)
-    masked = any(section.mask is not None or section.nodata is not None for section in sections)
-    dtypes = inputs.reference.array.dtype, inputs.moving.array.dtype
-    return engine.bytes_per_pixel(*dtypes, pulled=inputs.transform is not None, masked=masked)
-
-
-def _check_disk(layout: Layout, url: str) -> None:
-    folder = Path(url).absolute()
-    with explained(folder):
-        while not folder.exists():
-            folder = folder.parent
-        if not folder.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        free = shutil.disk_usage(folder).free
-    if _disk(layout) > free:
-        message = f"{folder} has {free / 1e6:.1f} MB free: {_disk(layout) / 1e6:.1f} MB, what the output may take, fit"
-        raise DoesNotFitError(message)
-
-
-def _disk(layout: Layout) -> int:
-    """Return the most bytes that the output can take: float32 and uint8 that do not compress."""
-    return 5 * math.prod(layout.shape)
-
-
-def _memory(config: Config) -> int:
-    return config.engine.memory or machine_memory()
-
-
-def _threads(config: Config) -> int:
-    return config.engine.threads or len(os.sched_getaffinity(0))
 
 
 def report(url: str) -> Path:

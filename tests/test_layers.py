@@ -14,6 +14,7 @@ FLOORS = (
     ("pair", "report"),
     ("lazy",),
     ("engine", "inputs"),
+    ("budget",),
     ("pipeline",),
     ("demo",),
     ("cli",),

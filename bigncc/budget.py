@@ -1,0 +1,164 @@
+"""What a run takes: tiles, blocks, memory, disk; and the refusal, with its numbers, of what does not fit."""
+
+import errno
+import math
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from bigncc import engine, tiles
+from bigncc.config import Config
+from bigncc.errors import DoesNotFitError, InputError
+from bigncc.inputs import Inputs
+from bigncc.output import Layout
+from bigncc.store import explained
+from bigncc.tiles import Plan, Shape
+
+TILES = 16
+"""Tiles that a run has at least, if there are that many objects: a stop costs little, and progress can be seen."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would take; nothing was computed."""
+
+    shape: Shape
+    tiles: int
+    tile: Shape
+    memory: int
+    memory_limit: int
+    threads: int
+    disk: int
+    objects: int
+    decode_overhead: float
+    tasks: int
+    seconds: float
+    notes: tuple[str, ...]
+
+    def facts(self) -> dict[str, str]:
+        """Return the numbers as words."""
+        found = {
+            "output": f"{' x '.join(map(str, self.shape))} pixels",
+            "tiles": f"{self.tiles} of {' x '.join(map(str, self.tile))} pixels, {self.tasks} blocks each",
+            "memory": f"{self.memory / 1e6:.0f} MB of {self.memory_limit / 1e6:.0f} MB, {self.threads} threads",
+            "disk": f"{self.disk / 1e9:.3g} GB at most, in {self.objects} objects",
+            "decoding": f"{self.decode_overhead:.2f} pixels of the reference for each pixel of the output",
+            "time": f"about {self.seconds:.0f} s",
+        }
+        return found | {f"note {i}": note for i, note in enumerate(self.notes, 1)}
+
+
+def threads_of(config: Config) -> int:
+    """Return the threads that a config asks for, or one for each processor."""
+    return config.engine.threads or len(os.sched_getaffinity(0))
+
+
+def memory_of(config: Config) -> int:
+    """Return the bytes that a config allows, or a share of the machine's."""
+    return config.engine.memory or machine_memory()
+
+
+def machine_memory() -> int:
+    """Return half of the bytes that this machine and its cgroup allow."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        path = Path(name)
+        if path.is_file() and (text := path.read_text().strip()).isdigit():
+            limits.append(int(text))
+    return min(limits) // 2
+
+
+def layout_of(inputs: Inputs) -> Layout:
+    """Return what the output looks like on disk."""
+    reference, ndim = inputs.reference, inputs.config.window.window().ndim
+    default = (1024, 1024) if ndim == 2 else (32, 256, 256)
+    wanted = inputs.config.output.chunks or default
+    if len(wanted) != ndim:
+        message = f"output.chunks is {list(wanted)}: {ndim} numbers are accepted, as many as window.size has"
+        raise InputError(message)
+    batch = len(inputs.shape) - ndim
+    chunks = (1,) * batch + tuple(min(n, c) for n, c in zip(inputs.shape[batch:], wanted, strict=True))
+    shift = [o * s for o, s in zip(inputs.origin, reference.scale, strict=True)]
+    translation = tuple(t + d for t, d in zip(reference.translation, shift, strict=True))
+    return Layout(inputs.shape, chunks, reference.axes, reference.scale, translation, reference.units, "ncc")
+
+
+def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
+    """Return the tiles of a new run; DoesNotFitError if a single object does not fit the memory."""
+    window = inputs.config.window.window()
+    margin = (0,) * (len(layout.shape) - window.ndim) + window.radius
+    samples = engine.largest_samples(
+        memory_of(inputs.config), _bytes_per_pixel(inputs), threads, math.prod(layout.chunks)
+    )
+    axis = inputs.channel_axis
+    # a tile has one time and one channel, as the pivot belongs to the channel
+    fixed = 0 if axis is None else axis + 1
+    tile = tiles.largest_tile(
+        layout.shape,
+        layout.chunks,
+        margin,
+        _grain(inputs),
+        samples=samples,
+        pixels=engine.LARGEST,
+        tiles=TILES,
+        fixed=fixed,
+    )
+    return Plan(layout.shape, layout.chunks, tile, margin, inputs.origin, inputs.reference.array.shape)
+
+
+def block_of(inputs: Inputs, grid: Plan, threads: int) -> Shape:
+    """Return the extent of the blocks inside a tile, as the memory allows.
+
+    Raises
+    ------
+    DoesNotFitError
+        If blocks of one object each do not fit.
+    """
+    memory, inputs_held = memory_of(inputs.config), held(inputs, grid)
+    pixels = (memory - inputs_held) // (threads * engine.SCRATCH)
+    if pixels < (least := math.prod(grid.objects)):
+        needed = inputs_held + threads * least * engine.SCRATCH
+        message = (
+            f"engine.memory is {memory / 1e6:.0f} MB and the tiles of this run need {needed / 1e6:.0f} MB: "
+            "that much, or fewer engine.threads, is accepted"
+        )
+        raise DoesNotFitError(message)
+    return engine.inner_block(grid.tile, grid.objects, threads, min(pixels, engine.INNER))
+
+
+def held(inputs: Inputs, grid: Plan) -> int:
+    """Return the bytes of the process with a tile's inputs, before the first block is computed."""
+    decoded = math.prod(tiles.aligned(grid.tile, grid.margin, _grain(inputs), grid.extent))
+    return engine.RESERVED + decoded * _bytes_per_pixel(inputs)
+
+
+def _grain(inputs: Inputs) -> Shape:
+    """Return the larger chunk of both images along each axis."""
+    return tuple(map(max, zip(inputs.reference.array.chunks, inputs.moving.array.chunks, strict=True)))
+
+
+def _bytes_per_pixel(inputs: Inputs) -> int:
+    sections = (inputs.config.reference, inputs.config.moving)
+    masked = any(section.mask is not None or section.nodata is not None for section in sections)
+    dtypes = inputs.reference.array.dtype, inputs.moving.array.dtype
+    return engine.bytes_per_pixel(*dtypes, pulled=inputs.transform is not None, masked=masked)
+
+
+def check_disk(layout: Layout, url: str) -> None:
+    """Raise DoesNotFitError if the disk of `url` has less space than the output may take."""
+    folder = Path(url).absolute()
+    with explained(folder):
+        while not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        free = shutil.disk_usage(folder).free
+    if disk(layout) > free:
+        message = f"{folder} has {free / 1e6:.1f} MB free: {disk(layout) / 1e6:.1f} MB, what the output may take, fit"
+        raise DoesNotFitError(message)
+
+
+def disk(layout: Layout) -> int:
+    """Return the most bytes that the output can take: float32 and uint8 that do not compress."""
+    return 5 * math.prod(layout.shape)
