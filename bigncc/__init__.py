@@ -7,23 +7,39 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bigncc.lazy import local_maps, ncc
+    from bigncc.arrays import local_maps, ncc, register
     from bigncc.pipeline import run
+    from bigncc.registration import Registration
     from bigncc.storage import open_image
     from bigncc.transform import Displacement, Translation
     from bigncc.window import Window
+    from bigncc.xarray import open_result
 
 _ROOMS = {
     "Displacement": "transform",
+    "Registration": "registration",
     "Translation": "transform",
     "Window": "window",
-    "local_maps": "lazy",
-    "ncc": "lazy",
+    "local_maps": "arrays",
+    "ncc": "arrays",
     "open_image": "storage",
+    "open_result": "xarray",
+    "register": "arrays",
     "run": "pipeline",
 }
 
-__all__ = ["Displacement", "Translation", "Window", "local_maps", "ncc", "open_image", "run"]
+__all__ = [
+    "Displacement",
+    "Registration",
+    "Translation",
+    "Window",
+    "local_maps",
+    "ncc",
+    "open_image",
+    "open_result",
+    "register",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -35,6 +35,7 @@ class Estimate:
     tasks: int
     seconds: float
     notes: tuple[str, ...]
+    headline: str
 
     def facts(self) -> dict[str, str]:
         """Return the numbers as words."""
@@ -142,7 +143,7 @@ def _bytes_per_pixel(inputs: Inputs) -> int:
     sections = (inputs.config.reference, inputs.config.moving)
     masked = any(section.mask is not None or section.nodata is not None for section in sections)
     dtypes = inputs.reference.array.dtype, inputs.moving.array.dtype
-    return engine.bytes_per_pixel(*dtypes, pulled=inputs.transform is not None, masked=masked)
+    return engine.bytes_per_pixel(*dtypes, pulled=inputs.pulled, masked=masked)
 
 
 def check_disk(layout: Layout, url: str) -> None:

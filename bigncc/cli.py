@@ -7,6 +7,7 @@ import json
 import logging
 import signal
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -28,7 +29,7 @@ def _job_options(verb: Any) -> Any:
         click.argument("words", nargs=-1, required=True, metavar="REF MOV OUT | CONFIG.yaml... [key.sub=value...]"),
         click.option("--window", metavar="N[,N[,N]]", help="Odd window size: one for (y, x), or y,x or z,y,x."),
         click.option("--radius", metavar="R[,R[,R]]", help="Half window size: 2 R + 1 pixels."),
-        click.option("--as-is", is_flag=True, help="Correlate the images as they are stored, unregistered."),
+        click.option("--as-is", is_flag=True, help="Correlate the images as they are stored, unshifted."),
         click.option("--region", metavar="Y0:Y1,X0:X1", help="Only this part of the reference, for a trial."),
     )
     for option in reversed(options):
@@ -40,11 +41,11 @@ def _job_options(verb: Any) -> Any:
 @_job_options
 def run(words: tuple[str, ...], **options: Any) -> None:
     """Correlate REF and MOV into OUT, or continue a stopped run."""
-    from bigncc import inputs, pipeline, progress, report
+    from bigncc import pipeline, progress, report
 
-    config = _config(words, **options)
-    click.echo(inputs.headline(config))
-    result = pipeline.run(config, progress=progress.tiles)
+    prepared = pipeline.prepare(_config(words, **options))
+    click.echo(prepared.headline)
+    result = pipeline.complete(prepared, progress=progress.tiles)
     for note in result.notes:
         click.echo(f"note: {note}")
     click.echo(_facts(report.facts(result.summary)))
@@ -58,11 +59,28 @@ def plan(words: tuple[str, ...], **options: Any) -> None:
 
     Tiles, memory, disk space, objects, decoding overhead and time.
     """
-    from bigncc import inputs, pipeline
+    from bigncc import pipeline
 
-    config = _config(words, **options)
-    click.echo(inputs.headline(config))
-    click.echo(_facts(pipeline.plan(config).facts()))
+    found = pipeline.plan(_config(words, **options))
+    click.echo(found.headline)
+    click.echo(_facts(found.facts()))
+
+
+@cli.command()
+@click.argument("words", nargs=-1, required=True, metavar="REF MOV | CONFIG.yaml... [key.sub=value...]")
+@click.option("-o", "--output", metavar="FILE", help="Write the transform, for registration.transform=FILE.")
+def register(words: tuple[str, ...], output: str | None) -> None:
+    """Estimate by how much MOV is shifted against REF.
+
+    Transform, residuals at the sites and quality; nothing is correlated.
+    """
+    from bigncc import pipeline
+    from bigncc.config import load
+
+    # no map is made here, and a job that names one may be given all the same
+    found = pipeline.register(load([{"output": {"url": ""}}, *_given(words, ("reference", "moving"))]), output)
+    click.echo(f"moving image {found}")
+    click.echo(_facts(found.facts()))
 
 
 @cli.command()
@@ -99,14 +117,15 @@ def report(outs: tuple[str, ...]) -> None:
 
 @cli.command()
 @click.argument("folder", default="bigncc-demo", metavar="[DIR]")
-def demo(folder: str) -> None:
+@click.option("--images", nargs=2, metavar="A B", help="Two pictures (PNG, JPEG, TIFF) instead of the stereo pair.")
+def demo(folder: str, images: tuple[str, str] | None) -> None:
     """Correlate a real stereo pair in DIR.
 
     Once as it is and once with the right view pulled through the measured disparity; draws both.
     """
     from bigncc import demo as room
 
-    for line in room.run(folder):
+    for line in room.run(folder) if images is None else room.run_photos(folder, *images):
         click.echo(line)
 
 
@@ -151,14 +170,7 @@ def _config(
     """Return the checked config that words and options mean."""
     from bigncc.config import is_assignment, load
 
-    paths = [word for word in words if not is_assignment(word)]
-    files = [path for path in paths if path.endswith((".yaml", ".yml"))]
-    given: list[Any] = files
-    if len(files) < len(paths):
-        if files or len(paths) != 3:
-            message = f"{' '.join(paths)!r} is neither REF MOV OUT nor CONFIG.yaml...: one of these is accepted"
-            raise InputError(message)
-        given = [{name: {"url": url} for name, url in zip(("reference", "moving", "output"), paths, strict=True)}]
+    given = _given([word for word in words if not is_assignment(word)], ("reference", "moving", "output"))
     if window is not None and radius is not None:
         message = f"--window {window} and --radius {radius} are given: one of them is accepted"
         raise InputError(message)
@@ -172,6 +184,22 @@ def _config(
     if region is not None:
         given.append({"output": {"region": region}})
     return load([*given, *(word for word in words if is_assignment(word))])
+
+
+def _given(words: Iterable[str], names: tuple[str, ...]) -> list[Any]:
+    """Return what is to be loaded for one path per name, or for config files."""
+    from bigncc.config import is_assignment
+
+    paths = [word for word in words if not is_assignment(word)]
+    files = [path for path in paths if path.endswith((".yaml", ".yml"))]
+    given: list[Any] = list(files)
+    if len(files) < len(paths):
+        if files or len(paths) != len(names):
+            wanted = " ".join({"reference": "REF", "moving": "MOV", "output": "OUT"}[name] for name in names)
+            message = f"{' '.join(paths)!r} is neither {wanted} nor CONFIG.yaml...: one of these is accepted"
+            raise InputError(message)
+        given = [{name: {"url": url} for name, url in zip(names, paths, strict=True)}]
+    return [*given, *(word for word in words if is_assignment(word))]
 
 
 def _numbers(option: str, text: str) -> int | list[int]:

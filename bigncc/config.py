@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, field_validator
 
 from bigncc.errors import InputError
 from bigncc.window import Border, Window
@@ -38,6 +38,19 @@ def region_of(text: Any) -> Any:
     return tuple((int(part[1]), int(part[2])) for part in parts if part)
 
 
+def source_of(value: Any) -> Any:
+    """Return a path as text and a zarr object as it is; what only YAML can mean is neither."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if value is None or isinstance(value, (bool, int, float, bytes, list, tuple, dict)):
+        message = "a path is accepted, and from Python a zarr Array, Group or Store"
+        raise ValueError(message)
+    return value
+
+
+Source = Annotated[Any, BeforeValidator(source_of), PlainSerializer(str)]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,7 +58,7 @@ class _Section(BaseModel):
 class MaskConfig(_Section):
     """Which samples count."""
 
-    url: str = Field(description="Zarr array of the image's shape or of its windowed axes' shape")
+    url: Source = Field(description="Zarr array of the image's shape or of its windowed axes' shape")
     valid: tuple[int, ...] | None = Field(None, description="values that mean valid; default: anything but 0")
     invalid: tuple[int, ...] | None = Field(None, description="values that mean invalid, instead of `valid`")
 
@@ -53,7 +66,7 @@ class MaskConfig(_Section):
 class ImageConfig(_Section):
     """One of the two images."""
 
-    url: str = Field(description="path of an OME-Zarr image or a Zarr array")
+    url: Source = Field(description="path of an OME-Zarr image or a Zarr array")
     level: int = Field(0, ge=0, description="resolution level of an OME-Zarr image, 0 is the finest")
     channel: int | str | None = Field(
         None, description="channel by number or name, `grey` for RGB; null: each channel is a batch"
@@ -65,7 +78,9 @@ class ImageConfig(_Section):
 class OutputConfig(_Section):
     """Where the result goes."""
 
-    url: str = Field(description="path of the OME-Zarr group to make; the journal goes to the same path + .bigncc")
+    url: Annotated[str, BeforeValidator(source_of)] = Field(
+        description="path of the OME-Zarr group to make; the journal goes to the same path + .bigncc"
+    )
     chunks: tuple[Annotated[int, Field(gt=0)], ...] | None = Field(
         None, description="size of a stored chunk along the windowed axes; null: about a megapixel"
     )
@@ -109,8 +124,14 @@ class DisplacementConfig(_Section):
 class RegistrationConfig(_Section):
     """How the moving image is brought onto the reference's grid."""
 
-    model: Literal["none"] | None = Field(
-        None, description="none: the images are correlated as they are stored (--as-is)"
+    model: Literal["translation", "none"] | None = Field(
+        None, description="translation: estimated; none: the images are correlated as they are stored (--as-is)"
+    )
+    initial: Literal["metadata"] | None = Field(
+        None, description="metadata: search from the images' scale and translation on; null: everywhere"
+    )
+    upsample_factor: int = Field(
+        100, ge=1, le=1000, description="a translation is measured to one part in this of a pixel"
     )
     transform: str | None = Field(None, description="JSON file of a transform, reference pixel -> moving pixel")
     displacement: DisplacementConfig | None = Field(
@@ -136,7 +157,7 @@ class Config(_Section):
     output: OutputConfig = Field(description="where the result goes")
     window: WindowConfig = Field(WindowConfig(), description="which samples are correlated for each pixel")
     registration: RegistrationConfig = Field(
-        RegistrationConfig(), validate_default=True, description="exactly one of model, transform and displacement"
+        RegistrationConfig(), validate_default=True, description="one of model, transform and displacement"
     )
     engine: EngineConfig = Field(EngineConfig(), description="the machine; nothing here changes the result")
 
@@ -144,12 +165,18 @@ class Config(_Section):
     @classmethod
     def _one_way(cls, value: RegistrationConfig) -> RegistrationConfig:
         ways = [name for name in ("model", "transform", "displacement") if getattr(value, name) is not None]
-        if len(ways) != 1:
-            said = f"says {' and '.join(ways)}" if ways else "says nothing of how the images are registered"
+        if len(ways) > 1:
             message = (
-                f"{said}: --as-is (registration.model=none), registration.transform=FILE or "
-                "registration.displacement.url=FILE is accepted, one of them"
+                f"says {' and '.join(ways)}: registration.model=translation (the default), --as-is "
+                "(registration.model=none), registration.transform=FILE or registration.displacement.url=FILE is "
+                "accepted, one of them"
             )
+            raise ValueError(message)
+        if not ways:
+            value = value.model_copy(update={"model": "translation"})
+        if value.initial is not None and value.model != "translation":
+            message = "says where to search (initial) and what no search is for: registration.model=translation"
+            message += ", or registration.initial=null, is accepted"
             raise ValueError(message)
         return value
 
@@ -195,7 +222,7 @@ def default_yaml() -> str:
         for key, item in section.model_fields.items():
             value = examples[name] if item.is_required() else item.default
             if (name, key) == ("registration", "model"):
-                value = "none"
+                value = "translation"
             lines.append(f"  {key}: {_scalar(value)}  # {item.description}")
         lines.append("")
     return "\n".join(lines[:-1]) + "\n"

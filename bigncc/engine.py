@@ -6,13 +6,12 @@ from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
 
-import dask
 import numpy as np
 
 from bigncc import journal, lazy
 from bigncc.kernel import Block, Pivot
 from bigncc.output import Output, StorageFault, stored, write
-from bigncc.pair import Pair, each
+from bigncc.pair import Pair, each, on_threads
 from bigncc.summary import Summary, merge
 from bigncc.tiles import Plan, Roi, Shape, Tile
 from bigncc.transform import Transform
@@ -133,7 +132,7 @@ def compute(job: Job, pair: Pair, output: Output, tile: Tile, block: Shape, thre
     """Compute a tile, store it, read it back."""
     blocks = lazy.tile(pair, job.window, job.pivot(tile), tile, job.plan.origin, block, job.transform, job.order)
     start = tuple(s.start for s in tile.write)
-    with dask.config.set(scheduler="threads", num_workers=threads):
+    with on_threads(threads):
         parts = each(blocks, partial(_commit, output=output), start)
     found = {name: [e for _, evidence in parts for e in evidence[name]] for name in output.maps}
     return _row(tile, merge(summary for summary, _ in parts), found)

@@ -28,6 +28,17 @@ class InputError(BignccError, ValueError):
     exit_code = 4
 
 
+class RegistrationError(InputError):
+    """No transform can be estimated from the images, for a `reason`; the message says what to do instead."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"{reason}: --as-is (registration.model=none), a transform (registration.transform=FILE) or a "
+            "displacement field (registration.displacement.url=FILE) is accepted"
+        )
+
+
 class DoesNotFitError(BignccError):
     """Memory or disk does not suffice."""
 

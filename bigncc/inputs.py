@@ -3,21 +3,23 @@
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bigncc import kernel, storage, transform
 from bigncc.config import Config, MaskConfig
-from bigncc.errors import InputError
+from bigncc.errors import InputError, RegistrationError
 from bigncc.field import open_field
 from bigncc.journal import digest, plain
 from bigncc.kernel import Pivot
-from bigncc.pair import Pair, among, from_storage, validity
+from bigncc.pair import Pair, among, from_storage, on_threads, seen, validity
+from bigncc.registration import Registration, residual, shift_in_words, translation
 from bigncc.storage import SPATIAL, Image
 from bigncc.tiles import Shape
 from bigncc.transform import Displacement, Transform
@@ -26,19 +28,54 @@ from bigncc.window import check_shapes
 
 @dataclass(frozen=True)
 class Inputs:
-    """Both images, opened and checked, and how they are to be correlated."""
+    """Both images, opened and checked, and how they are to be correlated.
+
+    Parameters
+    ----------
+    config : Config
+        What was asked.
+    reference, moving : Image
+        The pair.
+    given : Transform or None
+        A transform that the config names.
+    notes : tuple of str
+        What a person should know of the pair.
+    registration : Registration or None
+        The estimate, once there is one; with ``model=none`` it is reported and not applied.
+    unknown : str
+        Why there is no estimate, with ``model=none``.
+    """
 
     config: Config
     reference: Image
     moving: Image
-    transform: Transform | None
+    given: Transform | None
     notes: tuple[str, ...]
+    registration: Registration | None = None
+    unknown: str = ""
+
+    @property
+    def ndim(self) -> int:
+        """Number of windowed axes, which is that of the transform."""
+        return self.config.window.window().ndim
+
+    @property
+    def pulled(self) -> bool:
+        """Whether the moving image is pulled through a transform, known by now or not."""
+        return self.config.registration.model != "none"
+
+    @property
+    def transform(self) -> Transform | None:
+        """From reference pixel to moving pixel; None where the images are correlated as they are stored."""
+        if self.given is None and self.pulled and self.registration is not None:
+            return self.registration.transform
+        return self.given
 
     @property
     def origin(self) -> Shape:
         """Where the output begins on the reference's grid."""
         region = self.config.output.region
-        batch = len(self.reference.axes) - self.config.window.window().ndim
+        batch = len(self.reference.axes) - self.ndim
         return (0,) * batch + tuple(a for a, _ in region) if region else (0,) * len(self.reference.axes)
 
     @property
@@ -65,7 +102,10 @@ def open_inputs(config: Config) -> Inputs:
     reference = storage.open_image(config.reference.url, level=config.reference.level, channel=config.reference.channel)
     moving = storage.open_image(config.moving.url, level=config.moving.level, channel=config.moving.channel)
     given = given_transform(config)
-    notes = check_pair(reference, moving, same_grid=given is None)
+    same_grid = config.registration.model == "none"
+    notes = check_pair(reference, moving, same_grid=same_grid)
+    if config.registration.model == "translation":
+        notes += _check_scales(reference, moving)
     for image in (reference, moving):
         spatial = image.axes[-window.ndim :]
         if not set(spatial) <= {"z", "y", "x"} or len(spatial) < window.ndim:
@@ -75,7 +115,7 @@ def open_inputs(config: Config) -> Inputs:
                 f"{accepted} at the end are accepted with window.size={list(window.shape)}"
             )
             raise InputError(message)
-    check_shapes(reference.array.shape, moving.array.shape, window, same_shape=given is None, named=True)
+    check_shapes(reference.array.shape, moving.array.shape, window, same_shape=same_grid, named=True)
     kernel.common_dtype(reference.array.dtype, moving.array.dtype)
     if given is not None and given.ndim != window.ndim:
         message = f"the transform has {given.ndim} axes: {window.ndim} are accepted, as many as window.size has"
@@ -115,7 +155,7 @@ def check_pair(reference: Image, moving: Image, *, same_grid: bool) -> list[str]
     lengths = zip(reference.axes, reference.array.shape, moving.array.shape, strict=True)
     for axis, n, m in lengths:
         if n != m and (same_grid or axis not in SPATIAL):
-            hint = ", or a transform (registration.transform)" if axis in SPATIAL else ""
+            hint = ", or a registration (other than --as-is)" if axis in SPATIAL else ""
             message = f"axis {axis} has length {n} in reference and {m} in moving: equal lengths{hint} are accepted"
             raise InputError(message)
     return notes + (_check_grids(reference, moving) if same_grid else [])
@@ -127,13 +167,7 @@ def _check_grids(reference: Image, moving: Image) -> list[str]:
         one = reference.calibrated or moving.calibrated
         return [f"{silent} gives no pixel size: both are taken to lie on the same grid"] if one else []
     notes = []
-    for i, axis in enumerate(reference.axes):
-        if axis not in SPATIAL:
-            continue
-        units = reference.units[i], moving.units[i]
-        if None not in units and units[0] != units[1]:
-            message = f"axis {axis} is in {units[0]} in reference and in {units[1]} in moving: one unit is accepted"
-            raise InputError(message)
+    for i, axis in _spatial(reference, moving):
         first = (reference.translation[i] - moving.translation[i]) / moving.scale[i]
         growth = reference.scale[i] / moving.scale[i] - 1
         # linear in the index, hence largest at one of the ends
@@ -143,26 +177,109 @@ def _check_grids(reference: Image, moving: Image) -> list[str]:
             f"and {moving.scale[i]:.9g}, {moving.translation[i]:.9g} in moving, which differ by up to {off:.3g} px"
         )
         if not off < 0.1:
-            message = f"{grids}: less than 0.1 px, or a transform (registration.transform) is accepted"
+            message = f"{grids}: less than 0.1 px, or a registration (other than --as-is) is accepted"
             raise InputError(message)
         if off > 0:
             notes.append(f"{grids}: ignored")
     return notes
 
 
-def headline(config: Config) -> str:
+def _check_scales(reference: Image, moving: Image) -> list[str]:
+    """Refuse pixel sizes that no translation brings together; note those that it does not quite."""
+    if not (reference.calibrated and moving.calibrated):
+        return []
+    notes = []
+    for i, axis in _spatial(reference, moving):
+        growth = reference.scale[i] / moving.scale[i] - 1
+        sizes = f"axis {axis} has scale {reference.scale[i]:.9g} in reference and {moving.scale[i]:.9g} in moving"
+        if abs(growth) > 0.01:
+            message = f"{sizes}, which no translation brings together: scales within 1 %, or a transform "
+            message += "(registration.transform), are accepted"
+            raise InputError(message)
+        if (off := abs(growth) * reference.array.shape[i]) >= 0.1:
+            notes.append(f"{sizes}, by which pixels may be off by {off:.3g} px at the far end")
+    return notes
+
+
+def _spatial(reference: Image, moving: Image) -> Iterator[tuple[int, str]]:
+    """Yield index and name of the axes in space, which must be in one unit."""
+    for i, axis in enumerate(reference.axes):
+        if axis not in SPATIAL:
+            continue
+        units = reference.units[i], moving.units[i]
+        if None not in units and units[0] != units[1]:
+            message = f"axis {axis} is in {units[0]} in reference and in {units[1]} in moving: one unit is accepted"
+            raise InputError(message)
+        yield i, axis
+
+
+def registered(inputs: Inputs, threads: int) -> Inputs:
+    """Return the inputs with what is to be estimated: the translation, or with ``model=none`` the residual shift.
+
+    Of several times and channels the first, and of a stack of planes the middle one is registered.
+
+    Raises
+    ------
+    RegistrationError
+        If the images agree on no translation, but for ``model=none``, where the reason is kept.
+    """
+    chosen = inputs.config.registration
+    if chosen.model is None:
+        return inputs
+    pair = pair_of(inputs)
+    reference = _plane(seen(pair.reference, pair.reference_validity), inputs.reference, inputs.ndim)
+    moving = _plane(seen(pair.moving, pair.moving_validity), inputs.moving, inputs.ndim)
+    coarser = _coarser(inputs, "reference"), _coarser(inputs, "moving")
+    with on_threads(threads):
+        if chosen.model == "translation":
+            start = _start(inputs) if chosen.initial == "metadata" else None
+            found = translation(reference, moving, coarser=coarser, start=start, upsample_factor=chosen.upsample_factor)
+            return replace(inputs, registration=found)
+        try:
+            found = residual(reference, moving, coarser=coarser[0], upsample_factor=chosen.upsample_factor)
+        except RegistrationError as error:
+            return replace(inputs, unknown=error.reason)
+    return replace(inputs, registration=found)
+
+
+def _plane(array: Any, image: Image, ndim: int) -> Any:
+    """Return the axes that are registered, of one batch item."""
+    return array[tuple(n // 2 if name == "z" else 0 for name, n in zip(image.axes[:-ndim], array.shape, strict=False))]
+
+
+def _coarser(inputs: Inputs, which: Literal["reference", "moving"]) -> list[Any]:
+    """Return the coarser levels; none where samples are left out, of which those know nothing."""
+    image, section = getattr(inputs, which), getattr(inputs.config, which)
+    if section.mask is not None or section.nodata is not None:
+        return []
+    return [_plane(from_storage(level), image, inputs.ndim) for level in image.coarser]
+
+
+def _start(inputs: Inputs) -> tuple[float, ...]:
+    """Return the offset that scale and translation of both images mean, along the registered axes."""
+    reference, moving = inputs.reference, inputs.moving
+    if not (reference.calibrated and moving.calibrated):
+        silent = "moving" if reference.calibrated else "reference"
+        message = f"registration.initial is metadata and {silent} has neither scale nor translation: null is accepted"
+        raise InputError(message)
+    axes = zip(reference.translation, moving.translation, moving.scale, strict=True)
+    return tuple((a - b) / s for a, b, s in axes)[-inputs.ndim :]
+
+
+def headline(inputs: Inputs) -> str:
     """Say in one line what is done with the moving image."""
-    chosen = config.registration
+    chosen, found, given = inputs.config.registration, inputs.registration, inputs.given
     if chosen.displacement is not None:
         return f"moving image pulled through the displacement field {Path(chosen.displacement.url).name}"
-    given = given_transform(config)
-    if given is None:
-        return "moving image correlated as it is stored, unregistered"
     if isinstance(given, Displacement):
         return f"moving image pulled through the displacement field in {Path(chosen.transform or '').name}"
-    names = ("z", "y", "x")[-given.ndim :]
-    shift = ", ".join(f"{name} {value:+g}" for name, value in zip(names, given.offset, strict=True))
-    return f"moving image shifted by {shift} pixels"
+    if given is not None:
+        return f"moving image shifted by {shift_in_words(given.offset)} pixels"
+    if inputs.pulled:
+        return f"moving image {found or 'to be shifted by a translation that is not estimated yet'}"
+    if found is not None:
+        return f"moving image correlated as it is stored; residual shift {found.measured} ({found.votes})"
+    return f"moving image correlated as it is stored; residual shift unknown: {inputs.unknown or 'not measured yet'}"
 
 
 def samples_of(image: Image) -> NDArray[Any]:
@@ -197,13 +314,14 @@ def request_of(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> dict[str, An
     chosen = config.registration
     how: Any = chosen.model
     if chosen.displacement is not None:
-        assert isinstance(inputs.transform, Displacement)
-        how = {"field": _digest(inputs.transform.field), "grid": inputs.transform.grid}
-    elif inputs.transform is not None:
-        how = transform.to_dict(inputs.transform)
+        assert isinstance(inputs.given, Displacement)
+        how = {"field": _digest(inputs.given.field), "grid": inputs.given.grid}
+    elif inputs.given is not None:
+        how = transform.to_dict(inputs.given)
+    search = [chosen.initial, chosen.upsample_factor] if chosen.model == "translation" else None
     request = {
         "window": asdict(config.window.window()),
-        "registration": {"transform": how, "order": chosen.order if inputs.transform is not None else None},
+        "registration": {"transform": how, "order": chosen.order if inputs.pulled else None, "search": search},
         "output": {"chunks": config.output.chunks, "region": config.output.region},
     }
     for name, image, section in (
@@ -232,7 +350,7 @@ def pair_of(inputs: Inputs) -> Pair:
 
 
 def given_transform(config: Config) -> Transform | None:
-    """Return the transform that a config names, or None where the images are correlated as they are stored."""
+    """Return the transform that a config names, or None where it names none."""
     chosen = config.registration
     if chosen.transform is not None:
         try:

@@ -22,7 +22,7 @@ from bigncc import store, summary
 from bigncc.errors import InputError
 from bigncc.summary import STATUS, Summary
 
-PLAN = {"plan_id", "kernel", "pivots", "tiles", "request", "layout", "config", "headline", "versions"}
+PLAN = {"plan_id", "kernel", "pivots", "tiles", "request", "layout", "config", "headline", "registration", "versions"}
 """What a plan says."""
 
 

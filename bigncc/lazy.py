@@ -20,13 +20,57 @@ from bigncc import kernel
 from bigncc.errors import InputError
 from bigncc.kernel import Pivot
 from bigncc.pair import Chunks, Pair, on_grid, register, validity
+from bigncc.registration import Registration
 from bigncc.tiles import Shape, Tile, cut, roi_of, roi_shape, roi_shift, roi_within
 from bigncc.transform import Transform
 from bigncc.window import Window, as_window, check_shapes
 
 Array = NDArray[Any]
 
+Levels = float | tuple[float, ...] | None
+Nodata = Levels | tuple[Levels, Levels]
+
 MAPS = ("ncc", "status")
+
+
+def paired(
+    reference: Any,
+    moving: Any,
+    window: Window,
+    *,
+    reference_mask: Any = None,
+    moving_mask: Any = None,
+    nodata: Nodata = None,
+    same_shape: bool,
+    named: bool = False,
+) -> Pair:
+    """Return two arrays as a checked pair; arguments and errors as for `bigncc.local_maps`.
+
+    Parameters
+    ----------
+    same_shape : bool
+        Whether their spatial shapes must be equal.
+    named : bool
+        Whether it is known that the last axes are those of the window, so that three columns are no colours.
+    """
+    first, second = _as_dask(reference, window), _as_dask(moving, window)
+    check_shapes(first.shape, second.shape, window, same_shape=same_shape, named=named)
+    kernel.common_dtype(first.dtype, second.dtype)
+    levels = nodata if isinstance(nodata, tuple) else (nodata, nodata)
+    if len(levels) != 2:
+        message = f"nodata is {nodata!r}: one grey level, or a pair of them (reference, moving), is accepted"
+        raise InputError(message)
+    return Pair(
+        first,
+        second,
+        validity(first, reference_mask, levels[0], window.ndim),
+        validity(second, moving_mask, levels[1], window.ndim),
+    )
+
+
+def applied(transform: Transform | Registration | None) -> Transform | None:
+    """Return the transform of a registration; anything else as it is."""
+    return transform.transform if isinstance(transform, Registration) else transform
 
 
 def local_maps(
@@ -35,62 +79,19 @@ def local_maps(
     window: int | tuple[int, ...] | Window = 7,
     maps: Sequence[str] = MAPS,
     *,
-    transform: Transform | None = None,
+    transform: Transform | Registration | None = None,
     order: int = 1,
-    reference_mask: Any = None,
-    moving_mask: Any = None,
-    nodata: float | tuple[float | None, float | None] | None = None,
     pivot: Pivot | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
-    """Correlate two images around each pixel and say why where there is no value.
-
-    Parameters
-    ----------
-    reference, moving : ndarray or dask.array.Array, ``[..., [z,] y, x]``
-        Real images; axes in front of the window's are batches. Without `transform` of the same shape, with it of the
-        same batch shape.
-    window : int, tuple of int or Window
-        Size of the window in pixels and its rules; an int means ``(y, x)``.
-    maps : sequence of str
-        Which of ``"ncc"`` and ``"status"``.
-    transform : Transform, optional
-        From reference pixels to moving pixels; the moving image is pulled through it.
-    order : {0, 1, 3}
-        Interpolation: nearest, linear, or cubic convolution.
-    reference_mask, moving_mask : array of bool, optional
-        True where a sample is valid; of the image's shape or of its windowed axes' shape.
-    nodata : float or tuple of (float or None), optional
-        Grey level that means "no sample", for both images or for each.
-    pivot : tuple of float, optional
-        Constant to subtract from reference and moving where they are correlated as floats; by default the median of
-        a lattice of five points per axis.
-
-    Returns
-    -------
-    dict
-        ``"ncc"`` float32 in [-1, 1] or NaN, ``"status"`` uint8; each of the reference's shape, dask arrays for dask
-        input and numpy arrays otherwise.
-
-    Raises
-    ------
-    InputError
-        If shapes, dtypes or parameters do not fit.
-    """
+    """Do what `bigncc.local_maps` does, for numpy and dask arrays; `options` as for `paired`."""
     if unknown := [name for name in maps if name not in MAPS]:
         message = f"maps has {unknown[0]!r}: {', '.join(MAPS)} are accepted"
         raise InputError(message)
     is_lazy = any(isinstance(image, da.Array) for image in (reference, moving))
-    window = as_window(window)
-    first, second = _as_dask(reference, window), _as_dask(moving, window)
-    check_shapes(first.shape, second.shape, window, same_shape=transform is None)
-    kernel.common_dtype(first.dtype, second.dtype)
-    levels = nodata if isinstance(nodata, tuple) else (nodata, nodata)
-    pair = Pair(
-        first,
-        second,
-        validity(first, reference_mask, levels[0], window.ndim),
-        validity(second, moving_mask, levels[1], window.ndim),
-    )
+    window, transform = as_window(window), applied(transform)
+    pair = paired(reference, moving, window, same_shape=transform is None, **options)
+    first, second = pair.reference, pair.moving
     constants = pivot if pivot is not None else (_pivot(first), _pivot(second))
     chunks = _block_grid(first.chunks, window)
     if transform is not None:
@@ -101,24 +102,6 @@ def local_maps(
         return arrays
     scheduler = dask.config.get("scheduler", None) or "threads"
     return dict(zip(maps, compute(*arrays.values(), scheduler=scheduler), strict=True))
-
-
-def ncc(reference: Any, moving: Any, window: int | tuple[int, ...] | Window = 7, **options: Any) -> Any:
-    """Normalised cross-correlation (Pearson's r) of the windows around each pixel.
-
-    Parameters
-    ----------
-    reference, moving, window
-        As for `local_maps`.
-    **options
-        As for `local_maps`, but for ``maps``.
-
-    Returns
-    -------
-    ndarray or dask.array.Array, float32, ``[..., [z,] y, x]``
-        In [-1, 1]; `Window.flat` where there is no contrast, NaN where there are too few valid samples.
-    """
-    return local_maps(reference, moving, window, ("ncc",), **options)["ncc"]
 
 
 def correlate(pair: Pair, window: Window, pivot: Any, chunks: Chunks, lead: Shape) -> da.Array:

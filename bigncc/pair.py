@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial, reduce
-from typing import Any
+from typing import Any, TypeVar
 
+import dask
 import dask.array as da
 import numpy as np
+from dask.base import compute
 from dask.delayed import delayed
 from numpy.typing import NDArray
 
@@ -19,6 +22,7 @@ from bigncc.transform import Transform, pull, source_roi, whole_pixels
 
 Array = NDArray[Any]
 Chunks = tuple[tuple[int, ...], ...]
+Result = TypeVar("Result")
 
 SPREAD = 4
 """A block is split where the region that it pulls has more than this many times its own samples."""
@@ -44,8 +48,8 @@ def from_storage(array: Any) -> da.Array:
     return da.from_array(array, chunks=array.chunks, name=False, meta=np.empty((0,) * array.ndim, array.dtype))
 
 
-def validity(image: da.Array, mask: Any, nodata: float | None, ndim: int) -> da.Array | None:
-    """Return 1 where `mask` is True and the sample is not `nodata`, else 0; None if neither is given."""
+def validity(image: da.Array, mask: Any, nodata: float | tuple[float, ...] | None, ndim: int) -> da.Array | None:
+    """Return 1 where `mask` is True and the sample is not (one of) `nodata`, else 0; None if neither is given."""
     parts: list[da.Array] = []
     if mask is not None:
         if tuple(mask.shape) not in (image.shape, image.shape[-ndim:]) or mask.dtype.kind != "b":
@@ -56,8 +60,8 @@ def validity(image: da.Array, mask: Any, nodata: float | None, ndim: int) -> da.
             raise InputError(message)
         given = mask if isinstance(mask, da.Array) else da.from_array(mask, chunks="auto", name=False)
         parts.append(da.broadcast_to(given, image.shape).rechunk(image.chunks))
-    if nodata is not None and not math.isnan(nodata):
-        parts.append(image != nodata)
+    levels = () if nodata is None else nodata if isinstance(nodata, tuple) else (nodata,)
+    parts += [image != level for level in levels if not math.isnan(level)]
     return reduce(da.logical_and, parts).astype(np.uint8) if parts else None
 
 
@@ -135,11 +139,28 @@ def _pull(transform: Transform, block: Array, valid: Array | None, **frame: Any)
 def view(pair: Pair, region: Roi, transform: Transform | None, order: int) -> tuple[da.Array, da.Array]:
     """Return both images on `region` of the reference, NaN where there is no valid sample."""
     here = on_grid(pair, region, pair.reference[region].chunks, transform, order)
-    images = ((here.reference, here.reference_validity), (here.moving, here.moving_validity))
-    first, second = (
-        image if valid is None else da.where(valid == 1, image, np.float32(np.nan)) for image, valid in images
-    )
-    return first, second
+    return seen(here.reference, here.reference_validity), seen(here.moving, here.moving_validity)
+
+
+def seen(image: da.Array, valid: da.Array | None) -> da.Array:
+    """Return an image with NaN where there is no valid sample."""
+    return image if valid is None else da.where(valid == 1, image, np.float32(np.nan))
+
+
+def both_at(
+    reference: da.Array,
+    moving: da.Array,
+    places: Sequence[tuple[Roi, Roi]],
+    function: Callable[[Array, Array], Result],
+) -> list[Result]:
+    """Call ``function(reference[a], moving[b])`` for each ``(a, b)`` of `places`; return the results in order."""
+    calls = [delayed(function, pure=False)(reference[a], moving[b]) for a, b in places]
+    return list(compute(*calls))
+
+
+def on_threads(count: int) -> AbstractContextManager[Any]:
+    """Compute on `count` threads of this process within the context."""
+    return dask.config.set(scheduler="threads", num_workers=count)
 
 
 def where_valid(ncc: da.Array, status: da.Array) -> da.Array:
@@ -173,20 +194,30 @@ def block_mean(image: da.Array, factors: Shape) -> Array:
         total[cells] += sums
         count[cells] += counts
     with np.errstate(invalid="ignore"):
-        return (total / count).astype(np.float32)
+        mean: Array = total / count
+        return mean
 
 
 def _in_cells(block: Array, roi: Roi, factors: Shape) -> tuple[Roi, Array, Array]:
     """Return which cells a block lies in, and the sums and numbers of its finite samples in each."""
-    finite = np.isfinite(block)
-    sums, counts = np.where(finite, block, 0).astype(np.float64), finite.astype(np.int64)
-    cells = []
-    for axis, (s, k) in enumerate(zip(roi, factors, strict=True)):
-        first, last = s.start // k, -(-s.stop // k)
-        edges = [max(0, i * k - s.start) for i in range(first, last)]
-        sums, counts = np.add.reduceat(sums, edges, axis), np.add.reduceat(counts, edges, axis)
-        cells.append(slice(first, last))
-    return tuple(cells), sums, counts
+    cells = tuple(slice(s.start // k, -(-s.stop // k)) for s, k in zip(roi, factors, strict=True))
+    edges = [
+        [max(0, i * k - s.start) for i in range(c.start, c.stop)] for c, s, k in zip(cells, roi, factors, strict=True)
+    ]
+    finite = np.isfinite(block) if block.dtype.kind == "f" else None
+    if finite is None or finite.all():
+        widths = (np.diff([*starts, n]) for starts, n in zip(edges, block.shape, strict=True))
+        counts: Array = reduce(np.multiply, np.ix_(*widths))
+        return cells, _sums(block, edges), counts
+    return cells, _sums(np.where(finite, block, 0), edges), _sums(finite, edges)
+
+
+def _sums(block: Array, edges: list[list[int]]) -> Array:
+    total, exact = block, block.dtype.kind != "f" and block.dtype.itemsize < 8
+    # the last axis first: its samples lie side by side, and after it there are few
+    for axis in reversed(range(block.ndim)):
+        total = np.add.reduceat(total, edges[axis], axis, dtype=np.int64 if exact else np.float64)
+    return total
 
 
 def _call(block: Any, roi: Array, function: Callable[[Any, Roi], Any]) -> Array:

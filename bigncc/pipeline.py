@@ -5,6 +5,7 @@ calls ``finish``; ``plan`` and ``status`` only look.
 """
 
 import hashlib
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -16,15 +17,16 @@ from typing import Any
 from numpy.typing import NDArray
 
 from bigncc import config as words
-from bigncc import engine, journal, kernel, tiles
+from bigncc import engine, journal, kernel, store, tiles
 from bigncc import report as drawing
 from bigncc.budget import Estimate, block_of, check_disk, disk, held, layout_of, memory_of, threads_of, tiles_of
 from bigncc.config import Config
 from bigncc.engine import Job
 from bigncc.errors import IncompleteError, InputError, RefusedError
-from bigncc.inputs import Inputs, headline, open_inputs, pair_of, pivots, request_of, samples_of
+from bigncc.inputs import Inputs, headline, open_inputs, pair_of, pivots, registered, request_of, samples_of
 from bigncc.output import Layout, check_vacant, create_output, open_output, update_attributes
 from bigncc.pair import block_mean, from_storage, view, where_valid
+from bigncc.registration import Registration, registration_from_dict
 from bigncc.report import Panel
 from bigncc.storage import readable
 from bigncc.summary import STATUS, Summary, from_dict, merge
@@ -44,12 +46,22 @@ def _silent(_tiles: int, _pixels: int, _done: int) -> AbstractContextManager[Non
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """A run of which everything is decided and nothing needs to be computed yet."""
+
+    job: Job
+    inputs: Inputs
+    headline: str
+
+
+@dataclass(frozen=True)
 class Result:
-    """A finished run."""
+    """A finished run: where its map is, the statistics of all pixels, and what was done with the moving image."""
 
     url: str
     complete: bool
     summary: Summary
+    headline: str
     notes: tuple[str, ...] = ()
 
 
@@ -83,11 +95,40 @@ def plan(config: Config) -> Estimate:
         tasks=math.prod(-(-n // b) for n, b in zip(grid.tile, block, strict=True)),
         seconds=pixels * NANOSECONDS * 1e-9 / threads,
         notes=inputs.notes,
+        headline=headline(inputs),
     )
 
 
-def prepare(config: Config) -> tuple[Job, Inputs]:
+def register(config: Config, output: str | None = None) -> Registration:
+    """Estimate the translation of a config's pair, and write it to `output` as JSON if that is given.
+
+    Raises
+    ------
+    InputError
+        If the images cannot be registered, or the config says how they are.
+    RefusedError
+        If `output` exists.
+    """
+    if config.registration.model != "translation":
+        message = "registration says how the images are registered: registration.model=translation is accepted"
+        raise InputError(message)
+    if output is not None and Path(output).exists():
+        message = f"{output} exists: a path that does not is accepted"
+        raise RefusedError(message)
+    found = registered(open_inputs(config), threads_of(config)).registration
+    assert found is not None  # or it would have raised
+    if output is not None:
+        text = json.dumps(found.to_dict()["transform"], indent=1)
+        if not store.put_if_absent(Path(output), f"{text}\n".encode()):
+            message = f"{output} was made meanwhile: a path that does not exist is accepted"
+            raise RefusedError(message)
+    return found
+
+
+def prepare(config: Config) -> Prepared:
     """Decide everything about a run once: the plan that is there already holds, or this call makes it.
+
+    The shift of the moving image is estimated by the call that makes the plan and never again.
 
     Raises
     ------
@@ -105,6 +146,7 @@ def prepare(config: Config) -> tuple[Job, Inputs]:
         check_vacant(url)
         standing = journal.settle_plan(url, _decide(inputs, request, samples))
     _check_request(url, standing, request)
+    inputs = _recalled(inputs, standing["registration"])
     grid = Plan(**{name: tuple(value) for name, value in standing["tiles"].items()})
     create_output(url, _stored_layout(standing), _attributes(standing, "in-progress"))
     job = Job(
@@ -117,7 +159,7 @@ def prepare(config: Config) -> tuple[Job, Inputs]:
         tuple((a, b) for a, b in standing["pivots"]),
         inputs.channel_axis,
     )
-    return job, inputs
+    return Prepared(job, inputs, standing["headline"])
 
 
 def run(config: Config | Mapping[str, Any], *, progress: Progress = _silent) -> Result:
@@ -141,9 +183,14 @@ def run(config: Config | Mapping[str, Any], *, progress: Progress = _silent) -> 
         One sentence; its ``exit_code`` is that of the command line.
     """
     config = config if isinstance(config, Config) else words.load([config])
-    job, inputs = prepare(config)
+    return complete(prepare(config), progress=progress)
+
+
+def complete(prepared: Prepared, *, progress: Progress = _silent) -> Result:
+    """Compute what is missing of a prepared run; arguments and errors as `run`."""
+    job, inputs = prepared.job, prepared.inputs
     output = open_output(job.url)
-    threads = threads_of(config)
+    threads = threads_of(inputs.config)
     # the plan's tiles stay; a smaller memory limit than the plan was made for may not hold them
     block = block_of(inputs, job.plan, threads)
     rows = engine.done(job, output)
@@ -167,7 +214,7 @@ def finish(job: Job, rows: list[journal.Row]) -> Result:
     if journal.read_complete(job.url) != proof or open_output(job.url).attributes["state"] != "complete":
         update_attributes(job.url, {**_attributes(standing, "complete"), **proof})
         journal.write_complete(job.url, proof)
-    return Result(job.url, complete=True, summary=summary)
+    return Result(job.url, complete=True, summary=summary, headline=standing["headline"])
 
 
 def status(url: str) -> dict[str, Any]:
@@ -213,9 +260,12 @@ def _decide(inputs: Inputs, request: dict[str, Any], samples: dict[str, NDArray[
     layout = layout_of(inputs)
     grid = tiles_of(inputs, layout, threads_of(inputs.config))
     check_disk(layout, inputs.config.output.url)
+    inputs = registered(inputs, threads_of(inputs.config))
     settings = inputs.config.model_dump(mode="json", exclude={"engine"})
-    for section in (settings["reference"], settings["moving"], settings["output"]):
-        section["url"] = str(Path(section["url"]).absolute())
+    settings["output"]["url"] = str(Path(settings["output"]["url"]).absolute())
+    for name, image in (("reference", inputs.reference), ("moving", inputs.moving)):
+        settings[name]["url"] = image.url or settings[name]["url"]
+    applied = _applied(inputs, request)
     decided = {
         "request_id": hashlib.sha256(journal.canonical(request)).hexdigest(),
         "kernel": kernel.VERSION,
@@ -223,12 +273,18 @@ def _decide(inputs: Inputs, request: dict[str, Any], samples: dict[str, NDArray[
         "tiles": asdict(grid),
     }
     return {
-        "plan_id": hashlib.sha256(journal.canonical(decided)).hexdigest()[:32],
+        "plan_id": hashlib.sha256(journal.canonical({**decided, "transform": applied})).hexdigest()[:32],
         **decided,
         "request": request,
         "layout": asdict(layout),
         "config": journal.plain(settings),
-        "headline": headline(inputs.config),
+        "headline": headline(inputs),
+        "registration": {
+            "transform": applied,
+            "order": request["registration"]["order"],
+            "estimate": None if inputs.registration is None else inputs.registration.to_dict(),
+            "unknown": inputs.unknown,
+        },
         "versions": {name: version(name) for name in ("bigncc", "numpy", "numba", "zarr", "dask")},
     }
 
@@ -263,9 +319,23 @@ def _stored_layout(standing: dict[str, Any]) -> Layout:
 
 
 def _attributes(standing: dict[str, Any], state: str) -> dict[str, Any]:
-    names = ("plan_id", "config", "headline", "pivots", "versions", "kernel")
-    decided = {name: standing[name] for name in names}
-    return {"state": state, **decided, "registration": standing["request"]["registration"]}
+    names = ("plan_id", "config", "headline", "registration", "pivots", "versions", "kernel")
+    return {"state": state, **{name: standing[name] for name in names}}
+
+
+def _applied(inputs: Inputs, request: dict[str, Any]) -> Any:
+    """Return the transform that is applied, as JSON has it: a given one is in the request."""
+    if inputs.config.registration.model != "translation":
+        return request["registration"]["transform"]
+    assert inputs.registration is not None  # or it would have raised
+    return inputs.registration.to_dict()["transform"]
+
+
+def _recalled(inputs: Inputs, registration: dict[str, Any]) -> Inputs:
+    """Return the inputs with what was estimated when the plan was made."""
+    found = registration["estimate"]
+    recalled = None if found is None else registration_from_dict(found)
+    return replace(inputs, registration=recalled, unknown=registration["unknown"])
 
 
 def report(url: str) -> Path:
@@ -307,7 +377,7 @@ def panel(url: str) -> Panel:
 
     maps = {name: from_storage(readable(array))[plane] for name, array in output.maps.items()}
     try:
-        inputs = open_inputs(config)
+        inputs = _recalled(open_inputs(config), output.attributes["registration"])
         seen = view(pair_of(inputs), tiles.roi_shift(plane, inputs.origin), inputs.transform, config.registration.order)
         reference, moving = (mean(image) for image in seen)
     except InputError:

@@ -1,6 +1,7 @@
 """The picture of a result: reference, registered moving image, confidence and histogram side by side."""
 
 import io
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ UNDEFINED = "#9a9a9a"
 """The grey of pixels without a value; it is no colour of the map."""
 
 COLOURS = "RdYlBu"
+
+TITLE = 140
+"""Characters in a line of a title."""
 
 MARK = b"Software\x00bigncc"
 """What a PNG of ours begins with, after its size."""
@@ -71,7 +75,7 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
     FigureCanvasAgg(figure)
     rows = figure.subfigures(len(panels), 1, squeeze=False, hspace=0.04)[:, 0]
     for row, panel in zip(rows, panels, strict=True):
-        row.suptitle(panel.title, x=0.005, ha="left", fontsize=13, fontweight="bold")
+        row.suptitle(textwrap.fill(panel.title, TITLE), x=0.005, ha="left", fontsize=13, fontweight="bold")
         axes = row.subplots(1, 4, width_ratios=(1, 1, 1.12, 0.85))
         _grey(axes[0], panel.reference, "reference")
         _grey(axes[1], panel.moving, "moving, as pulled onto the reference")

@@ -28,6 +28,7 @@ SPATIAL = ("z", "y", "x")
 GREY = "grey"
 # what an array without names is taken for, and what it is if its last axis is said to be colours
 DEFAULT_AXES = {2: ("y", "x"), 3: SPATIAL, 4: ("c", *SPATIAL), 5: ("t", "c", *SPATIAL)}
+TIFF = {"T": "t", "C": "c", "S": "c", "Z": "z", "Y": "y", "X": "x"}
 COLOUR_AXES = {3: ("y", "x", "c"), 4: (*SPATIAL, "c"), 5: ("t", *SPATIAL, "c")}
 
 
@@ -63,6 +64,8 @@ class Image:
         Per axis.
     levels : tuple of tuple of int
         Shapes of all levels of the pyramid.
+    coarser : tuple of Readable
+        What follows this level in the pyramid, with the same choice of a channel.
     url : str
         Absolute path, or "" for what is not on disk.
     level : int
@@ -80,6 +83,7 @@ class Image:
     translation: tuple[float, ...]
     units: tuple[str | None, ...]
     levels: tuple[Shape, ...]
+    coarser: tuple[Readable, ...]
     url: str
     level: int
     digest: str
@@ -116,31 +120,30 @@ class View:
             message = f"{self.place} cannot be read at [{region}]: {in_one_line(error)}"
             raise InputError(message) from error
         if self.channel == GREY and self.axis is not None:
-            block = _grey(np.moveaxis(block, self.axis, 0))
+            block = grey(np.moveaxis(block, self.axis, 0))
         return np.ascontiguousarray(block, dtype=self.dtype)
 
 
 class _Found(NamedTuple):
-    """An array and what its metadata says, before the choice of a channel."""
+    """The arrays of a pyramid and what its metadata says of a level, before the choice of a channel."""
 
-    array: AnyArray
+    arrays: tuple[AnyArray, ...]
     axes: tuple[str, ...]
     named: bool
     scale: tuple[float, ...]
     translation: tuple[float, ...]
     units: tuple[str | None, ...]
-    levels: tuple[Shape, ...]
     labels: tuple[str, ...]
     calibrated: bool
 
 
 def open_image(source: Source, *, level: int = 0, channel: int | str | None = None) -> Image:
-    """Open a Zarr array (v2, v3) or an OME-Zarr image (0.4, 0.5).
+    """Open a Zarr array (v2, v3), an OME-Zarr image (0.4, 0.5), or a pyramid that says no more than its levels.
 
     Parameters
     ----------
     source : path, zarr.Array, zarr.Group or zarr Store
-        A local path or a zarr object.
+        A local path or a zarr object, such as what ``tifffile.imread(path, aszarr=True)`` returns.
     level : int
         Level of the pyramid, 0 being the finest.
     channel : int or str, optional
@@ -160,7 +163,7 @@ def open_image(source: Source, *, level: int = 0, channel: int | str | None = No
     import zarr
 
     node = open_node(source)
-    found = _from_ome(node, level) if isinstance(node, zarr.Group) else _from_array(node, level, channel)
+    found = _from_group(node, level, channel) if isinstance(node, zarr.Group) else _from_array(node, level, channel)
     return _selected(found, place_of(node), level, channel)
 
 
@@ -169,12 +172,17 @@ def in_one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
-def _grey(rgb: NDArray[Any]) -> NDArray[Any]:
-    # 256 * 255 + 128 still fits 16 bits
-    wide = np.uint16 if rgb.dtype.itemsize == 1 else np.uint32
-    red, green, blue = (band.astype(wide) for band in rgb)
-    grey: NDArray[Any] = (77 * red + 150 * green + 29 * blue + 128) >> 8
-    return grey
+def grey(rgb: NDArray[Any]) -> NDArray[Any]:
+    """Return ``(77 R + 150 G + 29 B + 128) >> 8`` of three bands in the dtype of integers, and its like of floats."""
+    mixed: NDArray[Any]
+    if rgb.dtype.kind == "f":
+        mixed = np.tensordot(np.array((77, 150, 29), rgb.dtype) / 256, rgb, 1)
+    else:
+        # 256 * 255 + 128 still fits 16 bits
+        wide = np.uint16 if rgb.dtype.itemsize == 1 else np.uint32
+        red, green, blue = (band.astype(wide) for band in rgb)
+        mixed = ((77 * red + 150 * green + 29 * blue + 128) >> 8).astype(rgb.dtype)
+    return mixed
 
 
 def place_of(node: AnyArray | Group) -> str:
@@ -225,8 +233,8 @@ def open_node(source: Source, *, read_only: bool = True) -> AnyArray | Group:
         raise InputError(message) from error
 
 
-def _from_ome(group: Group, level: int) -> _Found:
-    place, attributes = place_of(group), group.attrs.asdict()
+def _from_group(group: Group, level: int, channel: int | str | None) -> _Found:
+    attributes = group.attrs.asdict()
     ome = attributes.get("ome", attributes)
     ome = ome if isinstance(ome, dict) else {}
     try:
@@ -234,17 +242,44 @@ def _from_ome(group: Group, level: int) -> _Found:
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise InputError(_what_is_there(group, ome)) from error
     version = str(ome.get("version") or document.get("version") or ("0.5" if "ome" in attributes else "0.4"))
+    if version in ("0.1", "0.2") and "axes" not in document:
+        return _from_levels(group, document, level, channel)
+    return _from_ome(group, ome, document, version, level)
+
+
+def _from_levels(group: Group, document: dict[str, Any], level: int, channel: int | str | None) -> _Found:
+    """Return a pyramid of the first versions of the format, which say nothing of axes; tifffile makes them."""
+    datasets = document.get("datasets")
+    paths = [str(dataset.get("path")) for dataset in datasets if isinstance(dataset, dict)] if datasets else []
+    place = place_of(group)
+    if not paths:
+        message = f"{place} names no levels: a multiscale image with datasets is accepted"
+        raise InputError(message)
+    _check_level(place, level, paths)
+    ndim = getattr(group.get(paths[0]), "ndim", 0)
+    arrays = tuple(member(group, path, ndim) for path in paths)
+    finest = _from_array(arrays[0], 0, channel)
+    # an axis of another length may have another name there, but the order is that of the finest
+    return finest._replace(arrays=arrays)
+
+
+def _check_level(place: str, level: int, paths: list[str]) -> None:
+    if not 0 <= level < len(paths):
+        there = ", ".join(f"{i} ({path})" for i, path in enumerate(paths))
+        message = f"{place} has no level {level}: {there} is accepted"
+        raise InputError(message)
+
+
+def _from_ome(group: Group, ome: dict[str, Any], document: dict[str, Any], version: str, level: int) -> _Found:
+    place = place_of(group)
     multiscale = validated("Multiscale", document, version, place)
     datasets, axes = multiscale.datasets, multiscale.axes
     names = tuple({"time": "t", "channel": "c"}.get(axis.type, axis.name) for axis in axes)
     if not set(names) <= {"t", "c", *SPATIAL}:
         message = f"{place} has axes ({', '.join(names)}): axes out of t, c, z, y, x are accepted"
         raise InputError(message)
-    if not 0 <= level < len(datasets):
-        there = ", ".join(f"{i} ({dataset.path})" for i, dataset in enumerate(datasets))
-        message = f"{place} has no level {level}: {there} is accepted"
-        raise InputError(message)
-    arrays = [member(group, dataset.path, len(names)) for dataset in datasets]
+    _check_level(place, level, [dataset.path for dataset in datasets])
+    arrays = tuple(member(group, dataset.path, len(names)) for dataset in datasets)
     scale, translation = [1.0] * len(names), [0.0] * len(names)
     # those of the level come first, then those that all levels share
     for step in (*datasets[level].coordinateTransformations, *(multiscale.coordinateTransformations or ())):
@@ -257,13 +292,13 @@ def _from_ome(group: Group, level: int) -> _Found:
         message = f"{place} has scale {scale} and translation {translation}: positive and finite numbers are accepted"
         raise InputError(message)
     labels = _labels(ome.get("omero"))
-    units, shapes = tuple(axis.unit for axis in axes), tuple(array.shape for array in arrays)
-    return _Found(arrays[level], names, True, tuple(scale), tuple(translation), units, shapes, labels, True)
+    units = tuple(axis.unit for axis in axes)
+    return _Found(arrays, names, True, tuple(scale), tuple(translation), units, labels, True)
 
 
 def finest(group: Group) -> AnyArray:
     """Return the array of the finest level of an OME-Zarr image; InputError if it is none."""
-    return _from_ome(group, 0).array
+    return _from_group(group, 0, None).arrays[0]
 
 
 def readable(array: AnyArray) -> View:
@@ -335,7 +370,8 @@ def _from_array(array: AnyArray, level: int, channel: int | str | None) -> _Foun
         message = f"{place} is an array and has no level {level}: 0 is accepted"
         raise InputError(message)
     given = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS") or ()
-    axes = tuple(str(name) for name in given) if isinstance(given, (list, tuple)) else ()
+    # TIFF calls the colours of a pixel its samples
+    axes = tuple(TIFF.get(str(name), str(name)) for name in given) if isinstance(given, (list, tuple)) else ()
     named = len(axes) == len(shape) == len(set(axes)) and set(axes) <= {"t", "c", *SPATIAL}
     colour = not named and len(shape) in COLOUR_AXES and shape[-1] in (3, 4)
     if colour and channel is None:
@@ -350,35 +386,43 @@ def _from_array(array: AnyArray, level: int, channel: int | str | None) -> _Foun
         message = f"{place} has {len(shape)} axes: 2 to 5 are accepted"
         raise InputError(message)
     n = len(shape)
-    return _Found(array, axes, named, (1.0,) * n, (0.0,) * n, (None,) * n, (shape,), (), False)
+    return _Found((array,), axes, named, (1.0,) * n, (0.0,) * n, (None,) * n, (), False)
 
 
 def _selected(found: _Found, url: str, level: int, channel: int | str | None) -> Image:
-    array, axes, place = found.array, found.axes, place_of(found.array)
+    array, axes = found.arrays[level], found.axes
+    place = place_of(array)
     dtype = np.dtype(np.uint8) if array.dtype.kind == "b" else array.dtype.newbyteorder("=")
     if dtype.kind not in "iuf":
         message = f"{place} has dtype {array.dtype}: integers, floats and bool are accepted"
         raise InputError(message)
     axis, pick = None, None
     if channel is not None:
-        axis, pick = axes.index("c") if "c" in axes else None, _channel(found, channel)
+        axis, pick = axes.index("c") if "c" in axes else None, _channel(found, array, channel)
 
     def left(values: Any) -> Any:
         return tuple(value for i, value in enumerate(values) if i != axis)
 
-    view = View(array, place, left(array.shape), dtype, left(array.chunks), axis, pick)
+    def view(of: AnyArray) -> View:
+        return View(of, place_of(of), left(of.shape), dtype, left(of.chunks), axis, pick)
+
     kept = left(axes)
     if len(kept) < 2 or not set(kept[-2:]) <= set(SPATIAL):
-        message = f"{place} has axes ({', '.join(kept)}): at least two, the last of them in space, are accepted"
+        hint = ", or a choice of the channel (a number, or grey for RGB)" if "c" in kept else ""
+        message = f"{place} has axes ({', '.join(kept)}): at least two, the last of them in space{hint}, are accepted"
         raise InputError(message)
     if 0 in array.shape:
         message = f"{place} has shape {list(array.shape)}: at least one sample per axis is accepted"
         raise InputError(message)
-    scale, translation, levels = left(found.scale), left(found.translation), tuple(left(s) for s in found.levels)
+    scale, translation = left(found.scale), left(found.translation)
+    levels, coarser = tuple(left(of.shape) for of in found.arrays), tuple(map(view, found.arrays[level + 1 :]))
     chosen = {"axes": kept, "scale": scale, "translation": translation, "level": level, "channel": pick}
     digest, units = _digest(array, chosen), left(found.units)
     where = url if str(array.store_path).startswith("file://") else ""
-    return Image(view, kept, found.named, scale, translation, units, levels, where, level, digest, found.calibrated)
+    return Image(
+        view(array), kept, found.named, scale, translation, units, levels, coarser, where, level, digest,
+        found.calibrated,
+    )  # fmt: skip
 
 
 def _digest(array: AnyArray, chosen: dict[str, Any]) -> str:
@@ -390,17 +434,17 @@ def _digest(array: AnyArray, chosen: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps({**chosen, "array": document}, sort_keys=True).encode()).hexdigest()
 
 
-def _channel(found: _Found, channel: int | str) -> int | str:
-    place, labels = place_of(found.array), found.labels
+def _channel(found: _Found, array: AnyArray, channel: int | str) -> int | str:
+    place, labels = place_of(array), found.labels
     if "c" not in found.axes:
         there = f"{place} has axes ({', '.join(found.axes)}) and so no channel {channel!r}"
         message = f"{there}: an image with an axis c is accepted"
         raise InputError(message)
-    count = found.array.shape[found.axes.index("c")]
+    count = array.shape[found.axes.index("c")]
     if channel == GREY:
-        if count in (3, 4) and found.array.dtype.kind == "u" and found.array.dtype.itemsize <= 2:
+        if count in (3, 4) and array.dtype.kind == "u" and array.dtype.itemsize <= 2:
             return GREY
-        there = f"{place} has {count} channels of {found.array.dtype}"
+        there = f"{place} has {count} channels of {array.dtype}"
         message = f"{there}: for channel=grey, 3 or 4 of uint8 or uint16 are accepted"
         raise InputError(message)
     index = labels.index(channel) if isinstance(channel, str) and labels.count(channel) == 1 else channel

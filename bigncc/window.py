@@ -122,7 +122,10 @@ def check_shapes(
             message = f"the {name} image has shape {list(shape)}: at least {ndim} axes are accepted with this window"
             raise InputError(message)
         if len(shape) > 2 and shape[-1] in (3, 4) and not named:
-            message = f"the {name} image has shape {list(shape)}, a colour image: one channel of it is accepted"
+            message = (
+                f"the {name} image has shape {list(shape)}, which looks like a colour image taken for a stack: "
+                "channel_axis=-1, or one channel of it, is accepted"
+            )
             raise InputError(message)
     differ = reference != moving if same_shape else reference[:-ndim] != moving[:-ndim]
     if differ or len(reference) != len(moving):

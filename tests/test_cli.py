@@ -72,7 +72,7 @@ def test_help_lists_the_verbs(tmp_path):
     text = good(tmp_path, "--help")
     assert good(tmp_path, "-h") == text
     listed = re.findall(r"^  (\w+) ", text.partition("Commands:\n")[2], re.MULTILINE)
-    assert sorted(listed) == ["config", "demo", "plan", "report", "run", "status"]
+    assert sorted(listed) == ["config", "demo", "plan", "register", "report", "run", "status"]
     for verb in listed:
         assert good(tmp_path, verb, "--help").startswith(f"Usage: bigncc {verb} ")
     assert not tree(tmp_path)
@@ -85,7 +85,7 @@ def test_config_prints_the_default_file(tmp_path):
 def test_a_pair_is_correlated_by_three_words(pair):
     folder, f, g = pair
     text = good(folder, *AS_IS)
-    assert text.startswith("moving image correlated as it is stored, unregistered\n")
+    assert text.startswith("moving image correlated as it is stored; residual shift measured y ")
     assert text.endswith(f"complete: {folder}/out\n")
     wanted = bigncc.local_maps(f, g, 7)
     pairs.same(pairs.maps(folder / "out"), wanted)
@@ -189,6 +189,8 @@ def store(tmp_path_factory):
         pairs.store(folder / f"{names}.zarr", f[:64].reshape(2, 32, 170), names=tuple(names))
     for name, scale in (("fine", 1.0), ("coarse", 1.5)):
         zarrs.ome(folder / f"{name}.ome.zarr", [f], "yx", steps=[[{"type": "scale", "scale": [scale, scale]}]])
+    pairs.store(folder / "other.zarr", strategies.image(9, f.shape, "uint16", "noise"))
+    pairs.store(folder / "flat.zarr", np.full(f.shape, 7, "uint16"))
     (folder / "object.zarr").mkdir()
     document = {"zarr_format": 2, "shape": [9, 9], "chunks": [9, 9], "dtype": "|O", "compressor": None}
     document |= {"fill_value": 0, "order": "C", "filters": [{"id": "pickle", "protocol": 5}]}
@@ -250,7 +252,24 @@ BAD = {
     "status in a file": (("status", "file/out"), "file/out"),
     "report of nothing": (("report", "nothing"), "nothing does not exist"),
     "report of an image": (("report", "fine.ome.zarr"), "fine.ome.zarr is no output of bigncc"),
-    "no registration": (AS_IS[:-1], "registration says nothing of how the images are registered: --as-is"),
+    "unrelated": (
+        ("run", "a.zarr", "other.zarr", "out"),
+        r"agree on no translation \(of \d+ sites \d+ agree .* are needed\): --as-is .* is accepted",
+    ),
+    "unrelated to register": (("register", "a.zarr", "other.zarr", "-o", "out"), "agree on no translation .*: --as-is"),
+    "no texture": (("run", "flat.zarr", "a.zarr", "out"), "reference has no texture .*: --as-is"),
+    "other scales to register": (
+        ("run", "fine.ome.zarr", "coarse.ome.zarr", "out"),
+        "scale 1 in reference and 1.5 in moving, which no translation brings together: scales within 1 %",
+    ),
+    "no metadata": ((*AS_IS[:-1], "registration.initial=metadata"), "has neither scale nor translation: null is"),
+    "initial as is": ((*AS_IS, "registration.initial=metadata"), "says where to search .initial. and what no search"),
+    "register as is": (("register", "a.zarr", "b.zarr", "registration.model=none"), "model=translation is accepted"),
+    "register three": (("register", "a.zarr", "b.zarr", "c.zarr"), "neither REF MOV nor CONFIG.yaml"),
+    "register to nowhere": (("register", "a.zarr", "a.zarr", "-o", "file/t.json"), "file/t.json cannot be written"),
+    "pictures of nothing": (("demo", "out", "--images", "no.png", "no.png"), "no.png does not exist: a PNG, JPEG"),
+    "pictures of text": (("demo", "out", "--images", "t.json", "t.json"), "t.json cannot be read .*: a PNG, JPEG"),
+    "pictures of a folder": (("demo", "out", "--images", "folder", "folder"), "folder is no file: a PNG, JPEG"),
     "two registrations": ((*AS_IS, "registration.transform=t.json"), "registration says model and transform: "),
     "bad transform": ((*AS_IS, "registration={model: null, transform: t.json}"), "rotation"),
     "broken yaml": (("run", "broken.yaml"), "'broken.yaml' is no YAML"),
@@ -267,7 +286,6 @@ BAD = {
     "output of a long name": (("run", "a.zarr", "b.zarr", "o" * 300, "--as-is"), "cannot be written"),
     "plan of an even window": (("plan", *AS_IS[1:], "--window", "8"), r"window.size is \[8, 8\]: odd"),
     "plan of unequal shapes": (("plan", "a.zarr", "tall.zarr", "out", "--as-is"), "axis y has length 130"),
-    "plan without registration": (("plan", *AS_IS[1:-1]), "registration says nothing"),
     "plan in a file": (("plan", "a.zarr", "b.zarr", "file/out", "--as-is"), "file.* cannot be written"),
     "demo in a file": (("demo", "file"), "file cannot be made"),
 }
@@ -277,6 +295,7 @@ UNFIT = {
 }
 REFUSALS = {
     "a file": (("run", "a.zarr", "b.zarr", "file", "--as-is"), "file exists: a path that does not exist"),
+    "a file to register": (("register", "a.zarr", "a.zarr", "-o", "file"), "file exists: a path that does not"),
     "a folder": (("run", "a.zarr", "b.zarr", "folder", "--as-is"), "folder exists: a path that does not exist"),
     "an image": (("run", "a.zarr", "b.zarr", "fine.ome.zarr", "--as-is"), "fine.ome.zarr exists: a path that does"),
     "an input": (("run", "a.zarr", "b.zarr", "b.zarr", "--as-is"), "b.zarr exists: a path that does not exist"),
@@ -409,7 +428,7 @@ def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_space(tmp_path, disk
         out = place / "out"
     else:  # the plan fits, not all rows do
         out = tmp_path / "out"
-        place = disk(tmp_path / "out.bigncc", "8k")
+        place = disk(tmp_path / "out.bigncc", "12k")
     said = sentence(bigncc_cli(tmp_path, *words, out, *PAGES), DOES_NOT_FIT)
     assert "cannot be written (No space left on device): run again when there is space" in said
     found = json.loads(good(tmp_path, "status", out, "--json"))

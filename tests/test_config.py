@@ -62,7 +62,11 @@ def test_words_with_an_equals_sign_are_assignments_only_of_known_keys():
         ((AS_IS, "output.chunks=[0, 4]"), "config key output.chunks"),
         ((AS_IS, "reference.level=-1"), "config key reference.level is -1"),
         ((AS_IS, "window=[1"), "is no YAML"),
-        ((), "registration says nothing of how the images are registered: --as-is"),
+        ((AS_IS, "registration.initial=metadata"), r"registration says where to search \(initial\) and what no search"),
+        (("registration.model=affine",), "config key registration.model is 'affine'"),
+        (("registration.upsample_factor=0",), "config key registration.upsample_factor is 0"),
+        (("reference.url=7",), "config key reference.url is 7: a path is accepted, and from Python a zarr Array"),
+        (("output.url=null",), "config key output.url is None: a path is accepted"),
         ((AS_IS, "registration.transform=t.json"), "registration says model and transform: .* one of them"),
         ((AS_IS, "registration.order=2"), "config key registration.order is 2"),
     ],
@@ -100,3 +104,24 @@ def test_files_that_are_no_config(tmp_path, text, sentence):
 def test_even_windows_are_refused_by_the_window():
     with pytest.raises(InputError, match=r"window.size is \[4, 4\]"):
         load([URLS, AS_IS, "window.size=4"]).window.window()
+
+
+@pytest.mark.parametrize(
+    ("words", "model"),
+    [
+        ((), "translation"),
+        ((AS_IS,), "none"),
+        (("registration.transform=t.json",), None),
+        (("registration.displacement.url=t.npy",), None),
+    ],
+)
+def test_a_translation_is_estimated_unless_something_else_is_said(words, model):
+    assert load([URLS, *words]).registration.model == model
+
+
+def test_paths_and_objects_name_images():
+    array = object()
+    config = load([{**URLS, "reference": {"url": Path("x") / "a"}, "moving": {"url": array}}])
+    assert config.reference.url == "x/a"
+    assert config.moving.url is array
+    assert config.model_dump(mode="json")["moving"]["url"] == str(array)

@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from skimage import data
+from skimage.io import imsave
 
 from bigncc import config, demo, engine, pipeline
-from bigncc.errors import RefusedError
+from bigncc.errors import InputError, RefusedError
 from bigncc.output import open_output
 from bigncc.report import UNDEFINED
 from tests import pairs
@@ -122,7 +124,7 @@ def test_an_image_of_the_demo_that_was_changed_is_refused(tmp_path):
 
 def test_the_config_of_the_demo_is_the_one_among_the_configs():
     path = Path(__file__).parent.parent / "configs" / "demo.yaml"
-    assert path.read_text() == demo.job("registered", "bigncc-demo")
+    assert path.read_text() == demo.stereo_job("registered", "bigncc-demo")
 
 
 def test_the_results_carry_where_they_came_from(place):
@@ -130,3 +132,69 @@ def test_the_results_carry_where_they_came_from(place):
     attributes = open_output(folder / "registered.ome.zarr").attributes
     assert attributes["config"]["registration"]["displacement"]["url"] == f"{folder}/displacement.npy"
     assert attributes["config"]["window"]["size"] == demo.WINDOW
+
+
+# --- photographs -----------------------------------------------------------------------------------------------------
+
+
+def photo(path, image):
+    """Write a picture as a camera or an editor would."""
+    imsave(path, image, check_contrast=False)
+    return str(path)
+
+
+def test_two_views_of_a_scene_are_registered_by_optical_flow(tmp_path):
+    left, right, _ = data.stereo_motorcycle()
+    folder = tmp_path / "two views"
+    said = list(demo.run_photos(str(folder), photo(tmp_path / "l.png", left), photo(tmp_path / "r.png", right)))
+    assert said[0].endswith("l.png and " + f"{tmp_path}/r.png in grey: 500 x 741 pixels; window 9 x 9")
+    assert "agree on no translation" in said[1]
+    assert said[1].endswith(": the optical flow of scikit-image instead")
+    assert abs(mean(folder, "as-is") - 0.06) < 0.02
+    assert mean(folder, "registered") > 0.7
+    flow = np.load(folder / "displacement.npy")
+    assert flow.shape == (2, 500, 741)
+    # along the rows, as the cameras stood side by side
+    assert np.abs(flow[1]).mean() > 5 * np.abs(flow[0]).mean()
+    swapped = f"registration.displacement.url={tmp_path}/swapped.npy"
+    np.save(tmp_path / "swapped.npy", -flow)
+    pipeline.run(config.load([str(folder / "registered.yaml"), swapped, f"output.url={folder}/swapped.ome.zarr"]))
+    assert mean(folder, "swapped") < 0.3
+    assert imread(folder / "demo.png").shape[1] > 1500
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "jpg"])
+def test_two_photographs_that_are_shifted_are_cropped_and_shifted_back(tmp_path, suffix):
+    image = data.astronaut()
+    if suffix == "tif":
+        image = image.astype(np.uint16) * 200
+    paths = photo(tmp_path / f"a.{suffix}", image[:500, :480]), photo(tmp_path / f"b.{suffix}", image[7:, 12:])
+    said = list(demo.run_photos(str(tmp_path / "out"), *paths))
+    assert "of 500 x 480 and 505 x 500 pixels, cropped to their common size: 500 x 480 pixels" in said[0]
+    assert any("registered: mean NCC" in line and "moving image shifted by y -7, x -12 pixels" in line for line in said)
+    assert mean(tmp_path / "out", "registered") > (0.99 if suffix != "jpg" else 0.8)
+    assert list(demo.run_photos(str(tmp_path / "out"), *paths)) == said
+
+
+@pytest.mark.parametrize(
+    ("image", "grey"),
+    [
+        (np.full((40, 50, 4), (10, 20, 30, 255), np.uint8), (77 * 10 + 150 * 20 + 29 * 30 + 128) >> 8),
+        (np.full((40, 50), 300, np.uint16), 300),
+        (np.full((40, 50), 0.25, np.float32), 0.25),
+        (np.full((40, 50, 3), (0.5, 0.25, 1.0), np.float32), (77 * 0.5 + 150 * 0.25 + 29) / 256),
+    ],
+)
+def test_pictures_become_grey(tmp_path, image, grey):
+    path = photo(tmp_path / ("a.tif" if image.dtype.kind == "f" else "a.png"), image)
+    found = demo._grey(path)
+    assert found.shape == (40, 50)
+    np.testing.assert_allclose(found, grey)
+
+
+@pytest.mark.parametrize(("shape", "sentence"), [((5, 40), "have 5 x 40 pixels in common"), ((5, 40, 50), "has shape")])
+def test_pictures_that_are_none_are_refused_in_a_sentence(tmp_path, shape, sentence):
+    path = photo(tmp_path / "a.tif", np.zeros(shape, np.uint8))
+    with pytest.raises(InputError, match=sentence):
+        list(demo.run_photos(str(tmp_path / "out"), path, path))
+    assert not (tmp_path / "out").exists()

@@ -101,7 +101,7 @@ def finished(tmp_path):
     reference, moving, *_ = pairs.pair(tmp_path)
     config = pairs.job(reference, moving, tmp_path / "out")
     pipeline.run(config)
-    here, _ = pipeline.prepare(config)
+    here = pipeline.prepare(config).job
     return here, open_output(here.url), journal.rows(here.url, here.plan_id)
 
 
@@ -190,7 +190,7 @@ def test_progress_counts_each_missing_tile_once(tmp_path):
     reference, moving, *_ = pairs.pair(tmp_path)
     config = pairs.job(reference, moving, tmp_path / "out")
     pipeline.run(config)
-    here, _ = pipeline.prepare(config)
+    here = pipeline.prepare(config).job
     victim = tmp_path / "out" / "0" / "c" / "0" / "0"
     victim.unlink()
     calls, steps = [], []

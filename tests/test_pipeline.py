@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import replace
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +10,10 @@ import pytest
 import zarr
 
 import bigncc
-from bigncc import Displacement, Translation, Window, engine, journal, pipeline
-from bigncc.errors import DoesNotFitError, IncompleteError, InputError, RefusedError
-from bigncc.inputs import headline
-from bigncc.output import write_image
-from tests import pairs, strategies
+from bigncc import Displacement, Translation, Window, engine, inputs, journal, pipeline, registration
+from bigncc.errors import DoesNotFitError, IncompleteError, InputError, RefusedError, RegistrationError
+from bigncc.output import open_output, write_image
+from tests import pairs, scenes, strategies, zarrs
 
 
 def run(folder, reference, moving, *words, out="out.ome.zarr"):
@@ -379,9 +378,9 @@ def test_status_works_at_every_stage(tmp_path):
 
 def test_two_starts_share_one_plan(tmp_path):
     reference, moving, *_ = pairs.pair(tmp_path)
-    first, _ = pipeline.prepare(pairs.job(reference, moving, tmp_path / "out"))
-    second, _ = pipeline.prepare(pairs.job(reference, moving, tmp_path / "out", "engine.memory=900MB"))
-    assert first == replace(second)
+    first = pipeline.prepare(pairs.job(reference, moving, tmp_path / "out"))
+    second = pipeline.prepare(pairs.job(reference, moving, tmp_path / "out", "engine.memory=900MB"))
+    assert (first.job, first.headline) == (second.job, second.headline)
 
 
 def test_the_headline_says_what_is_done_with_the_moving_image(tmp_path):
@@ -389,9 +388,16 @@ def test_the_headline_says_what_is_done_with_the_moving_image(tmp_path):
     path = tmp_path / "t.json"
     path.write_text(json.dumps({"kind": "translation", "offset": [1.5, -2]}))
     given = {"registration": {"model": None, "transform": str(path)}}
-    assert "as it is stored" in headline(pairs.job(reference, moving, "o"))
-    shifted = headline(pairs.job(reference, moving, "o", given))
-    assert shifted == "moving image shifted by y +1.5, x -2 pixels"
+    np.save(tmp_path / "field.npy", np.zeros((2, 3, 3)))
+    field = {"registration": {"model": None, "displacement": {"url": str(tmp_path / "field.npy"), "step": 80}}}
+    out = tmp_path / "o"
+    for words, wanted in (
+        ((), "moving image correlated as it is stored; residual shift unknown: not measured yet"),
+        ((given,), "moving image shifted by y +1.5, x -2 pixels"),
+        ((field,), "moving image pulled through the displacement field field.npy"),
+        (("registration.model=translation",), "moving image to be shifted by a translation that is not estimated yet"),
+    ):
+        assert pipeline.plan(pairs.job(reference, moving, out, *words)).headline == wanted
 
 
 def test_a_picture_of_an_unfinished_result_is_refused(tmp_path):
@@ -399,3 +405,202 @@ def test_a_picture_of_an_unfinished_result_is_refused(tmp_path):
     pipeline.prepare(pairs.job(reference, moving, tmp_path / "out"))
     with pytest.raises(IncompleteError, match=r"has 0 of \d+ tiles: run the same command again"):
         pipeline.report(str(tmp_path / "out"))
+
+
+# --- what is estimated ------------------------------------------------------------------------------------------------
+
+ESTIMATED = "registration.model=translation"
+
+
+def shifted(folder, offset=(6.4, -3.7), shape=(230, 250), **options):
+    """Write a pair of which one is shifted; return paths and arrays."""
+    f, g = scenes.pair(1, shape, 1.0, offset, **options)
+    return pairs.store(folder / "a.zarr", f), pairs.store(folder / "b.zarr", g), f, g
+
+
+def test_the_moving_image_is_registered_by_default_and_it_is_the_registered_image_that_is_correlated(tmp_path):
+    reference, moving, f, g = shifted(tmp_path)
+    result = bigncc.run(
+        {"reference": {"url": reference}, "moving": {"url": moving}, "output": {"url": tmp_path / "out"}}
+    )
+    plan = journal.read_plan(result.url)
+    found = bigncc.register(f, g).transform
+    assert np.abs(np.subtract(found.offset, (6.4, -3.7))).max() < 0.06
+    assert plan["registration"]["transform"] == {"kind": "translation", "offset": list(found.offset)}
+    wanted = bigncc.local_maps(f, g, 7, transform=found, pivot=tuple(plan["pivots"][0]))
+    pairs.same(pairs.maps(tmp_path / "out"), wanted)
+    assert result.summary.mean > 0.8
+    assert result.headline.startswith("moving image shifted by y +6.")
+    assert re.search(
+        r"measured y \+6\.\d+, x -3\.\d+, uncertain by 0\.0\d+ px; (\d+) of \1 sites agree", result.headline
+    )
+
+
+def test_a_transform_is_estimated_once_and_kept_in_plan_and_output(tmp_path, monkeypatch):
+    reference, moving, *_ = shifted(tmp_path)
+    config = pairs.job(reference, moving, tmp_path / "out", ESTIMATED)
+    first = pipeline.prepare(config)
+    monkeypatch.setattr(inputs, "translation", lambda *_, **__: pytest.fail("estimated again"))
+    again = pipeline.prepare(config)
+    assert again.job == first.job
+    assert str(again.inputs.registration) == str(first.inputs.registration)
+    pipeline.run(config)
+    kept = open_output(tmp_path / "out").attributes["registration"]
+    assert kept == journal.read_plan(str(tmp_path / "out"))["registration"]
+    assert kept["estimate"]["transform"] == {"kind": "translation", "offset": list(first.job.transform.offset)}
+    pipeline.report(str(tmp_path / "out"))
+    # how it is estimated is part of the request
+    for word in ("registration.upsample_factor=20", "registration.model=none", "registration.order=3"):
+        with pytest.raises(RefusedError, match=r"registration\.(search|transform|order) is"):
+            pipeline.run(pairs.job(reference, moving, tmp_path / "out", ESTIMATED, word))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_aligned_pair_is_not_shifted_and_its_map_is_that_of_as_is(tmp_path, seed):
+    f, g = scenes.pair(seed, (230, 250), 1.0, (0, 0))
+    paths = pairs.store(tmp_path / "a", f), pairs.store(tmp_path / "b", g)
+    prepared = pipeline.prepare(pairs.job(*paths, tmp_path / "registered", ESTIMATED))
+    assert prepared.job.transform.offset == (0, 0)
+    assert prepared.headline.startswith("moving image not shifted: measured y ")
+    pairs.same(run(tmp_path, *paths, ESTIMATED, out="registered"), run(tmp_path, *paths, out="as-is"))
+    said = pipeline.prepare(pairs.job(*paths, tmp_path / "as-is")).headline
+    assert said.startswith("moving image correlated as it is stored; residual shift measured y ")
+
+
+def test_a_residual_is_reported_and_not_applied(tmp_path):
+    reference, moving, f, g = shifted(tmp_path)
+    result = pipeline.run(pairs.job(reference, moving, tmp_path / "out"))
+    assert re.search(r"as it is stored; residual shift measured y \+6\.\d+, x -3\.\d+, uncertain", result.headline)
+    pairs.same(pairs.maps(tmp_path / "out"), bigncc.local_maps(f, g, 7))
+    kept = open_output(tmp_path / "out").attributes["registration"]
+    assert kept["transform"] == "none"
+    assert kept["estimate"]["offset"][0] == pytest.approx(6.4, abs=0.06)
+
+
+def test_a_residual_that_cannot_be_measured_costs_no_map(tmp_path):
+    f, g = strategies.image(1, (130, 170), "uint16", "noise"), np.full((130, 170), 7, np.uint16)
+    paths = pairs.store(tmp_path / "a", f), pairs.store(tmp_path / "b", g)
+    result = pipeline.run(pairs.job(*paths, tmp_path / "out"))
+    assert result.headline == (
+        "moving image correlated as it is stored; residual shift unknown: "
+        "none of 12 sites has texture and samples in both images to be registered by"
+    )
+    pairs.same(pairs.maps(tmp_path / "out"), bigncc.local_maps(f, g, 7))
+    pipeline.report(result.url)
+    with pytest.raises(RegistrationError, match="moving has no texture"):
+        pipeline.run(pairs.job(*paths, tmp_path / "other", ESTIMATED))
+    assert not (tmp_path / "other").exists()
+    assert not (tmp_path / "other.bigncc").exists()
+
+
+def test_a_region_is_shifted_as_the_whole_is(tmp_path):
+    reference, moving, *_ = shifted(tmp_path)
+    whole = run(tmp_path, reference, moving, ESTIMATED, out="whole")
+    part = run(tmp_path, reference, moving, ESTIMATED, "output.region=10:60,100:190", out="part")
+    pairs.same(part, {name: array[10:60, 100:190] for name, array in whole.items()})
+
+
+def test_masks_extents_and_stacks_are_registered(tmp_path):
+    f, g = scenes.pair(3, (230, 250), 1.0, (4.25, 2.5))
+    f[40:120, 60:200] = 65535
+    stack = np.stack([np.zeros_like(f), f, f]), np.stack([np.zeros_like(g), g, g])[:, :200, :240]
+    paths = pairs.store(tmp_path / "a", stack[0]), pairs.store(tmp_path / "b", stack[1])
+    prepared = pipeline.prepare(
+        pairs.job(*paths, tmp_path / "out", ESTIMATED, {"reference": {"url": paths[0], "nodata": 65535}})
+    )
+    assert np.abs(np.subtract(prepared.job.transform.offset, (4.25, 2.5))).max() < 0.1
+    assert prepared.inputs.registration.quality > 0.9
+
+
+def test_a_volume_is_registered_along_three_axes(tmp_path):
+    f, g = scenes.pair(4, (30, 80, 90), 0.8, (1.5, 2.0, -3.25))
+    paths = pairs.store(tmp_path / "a", f), pairs.store(tmp_path / "b", g)
+    words = (ESTIMATED, {"window": {"size": [3, 5, 5]}, "output": {"chunks": [8, 32, 32]}})
+    result = pipeline.run(pairs.job(*paths, tmp_path / "out", *words))
+    assert result.headline.startswith("moving image shifted by z +1.")
+    assert result.summary.mean > 0.7
+
+
+def test_a_pyramid_spares_the_coarse_search_the_pixels(tmp_path, monkeypatch):
+    offset = (37.25, -20.5)
+    for name, image in zip("ab", scenes.pair(5, (1200, 1300), 1.5, offset), strict=True):
+        half = image.reshape(600, 2, 650, 2).mean((1, 3)).astype(image.dtype)
+        zarrs.ome(tmp_path / name, [image, half], "yx", chunks=(200, 200))
+    sizes = []
+    mean = registration.block_mean
+    monkeypatch.setattr(
+        registration, "block_mean", lambda image, factors: sizes.append(image.shape) or mean(image, factors)
+    )
+    prepared = pipeline.prepare(pairs.job(str(tmp_path / "a"), str(tmp_path / "b"), tmp_path / "out", ESTIMATED))
+    assert sizes == [(600, 650), (600, 650)]
+    assert np.abs(np.subtract(prepared.job.transform.offset, offset)).max() < 0.06
+
+
+def test_neighbouring_tiles_are_registered_by_their_metadata(tmp_path):
+    whole, other = scenes.pair(6, (300, 900), 1.5, (0.4, 3.75))
+    for name, image, start in (("a", whole[:, :500], 7.0), ("b", other[:, 400:], 7.0 + 0.5 * 397)):
+        steps = [[{"type": "scale", "scale": [0.5, 0.5]}, {"type": "translation", "translation": [3.0, start]}]]
+        zarrs.ome(tmp_path / name, [image], "yx", steps=steps, units="micrometer", chunks=(64, 64))
+    words = (ESTIMATED, "registration.initial=metadata")
+    prepared = pipeline.prepare(pairs.job(str(tmp_path / "a"), str(tmp_path / "b"), tmp_path / "out", *words))
+    assert np.abs(np.subtract(prepared.job.transform.offset, (0.4, 3.75 - 400))).max() < 0.1
+
+
+def test_pixel_sizes_that_differ_are_noted_or_refused(tmp_path):
+    for name, image, scale in zip("ab", scenes.pair(7, (230, 250), 1.0, (2.5, 0)), (1.0, 1.001), strict=True):
+        zarrs.ome(tmp_path / name, [image], "yx", steps=[[{"type": "scale", "scale": [scale, scale]}]], chunks=(64, 64))
+    notes = pipeline.prepare(
+        pairs.job(str(tmp_path / "a"), str(tmp_path / "b"), tmp_path / "out", ESTIMATED)
+    ).inputs.notes
+    assert any(
+        "axis y has scale 1 in reference and 1.001 in moving, by which pixels may be off by 0.23 px" in n for n in notes
+    )
+
+
+@pytest.mark.parametrize("kind", ["array", "group", "store"])
+def test_images_can_be_zarr_objects(tmp_path, kind):
+    reference, _, f, g = shifted(tmp_path)
+    memory = zarr.storage.MemoryStore()
+    if kind == "group":
+        made = zarr.create_group(memory)
+        other = zarrs.ome(tmp_path / "g", [g], "yx", chunks=(64, 64))
+        made.create_array("0", data=g, chunks=(64, 64))
+        made.attrs.update(other.attrs.asdict())
+    else:
+        made = zarr.create_array(memory, data=g, chunks=(64, 64))
+    given = {
+        "array": zarr.open_array(reference, mode="r"),
+        "group": reference,
+        "store": zarr.storage.LocalStore(reference),
+    }
+    sections = {
+        "reference": {"url": given[kind]},
+        "moving": {"url": memory if kind == "store" else made},
+        "output": {"url": tmp_path / "out", "chunks": [64, 64]},
+    }
+    result = bigncc.run(sections)
+    plan = journal.read_plan(result.url)
+    transform = bigncc.Translation(plan["registration"]["transform"]["offset"])
+    pairs.same(
+        pairs.maps(tmp_path / "out"), bigncc.local_maps(f, g, 7, transform=transform, pivot=tuple(plan["pivots"][0]))
+    )
+    assert plan["config"]["reference"]["url"] == reference
+    # the same content is the same request, wherever it is
+    assert bigncc.run({**sections, "reference": {"url": reference}}).summary == result.summary
+    # what is in memory cannot be seen any more, the rest can
+    assert pipeline.report(result.url).is_file()
+
+
+def test_a_transform_is_written_and_can_be_given(tmp_path):
+    reference, moving, *_ = shifted(tmp_path)
+    config = pairs.job(reference, moving, tmp_path / "out", ESTIMATED)
+    found = pipeline.register(config, str(tmp_path / "t.json"))
+    assert not (tmp_path / "out").exists()
+    given = {"registration": {"model": None, "transform": str(tmp_path / "t.json")}}
+    pairs.same(run(tmp_path, reference, moving, given, out="given"), run(tmp_path, reference, moving, ESTIMATED))
+    assert json.loads((tmp_path / "t.json").read_text()) == {
+        "kind": "translation",
+        "offset": list(found.transform.offset),
+    }
+    with pytest.raises(RefusedError, match="t.json exists"):
+        pipeline.register(config, str(tmp_path / "t.json"))
