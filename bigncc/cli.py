@@ -43,7 +43,7 @@ def run(words: tuple[str, ...], **options: Any) -> None:
     """Correlate REF and MOV into OUT, or continue a stopped run."""
     from bigncc import pipeline, progress, report
 
-    prepared = pipeline.prepare(_config(words, **options))
+    prepared = pipeline.prepare(_config(words, **options), waiting=progress.waiting)
     click.echo(prepared.headline)
     result = pipeline.complete(prepared, progress=progress.tiles)
     for note in result.notes:
@@ -74,11 +74,12 @@ def register(words: tuple[str, ...], output: str | None) -> None:
 
     Transform, residuals at the sites and quality; nothing is correlated.
     """
-    from bigncc import pipeline
+    from bigncc import pipeline, progress
     from bigncc.config import load
 
     # no map is made here, and a job that names one may be given all the same
-    found = pipeline.register(load([{"output": {"url": ""}}, *_given(words, ("reference", "moving"))]), output)
+    config = load([{"output": {"url": ""}}, *_given(words, ("reference", "moving"))])
+    found = pipeline.register(config, output, waiting=progress.waiting)
     click.echo(f"moving image {found}")
     click.echo(_facts(found.facts()))
 

@@ -19,10 +19,10 @@ from bigncc.field import open_field
 from bigncc.journal import digest, plain
 from bigncc.kernel import Pivot
 from bigncc.pair import Pair, among, from_storage, on_threads, seen, validity
-from bigncc.registration import Registration, residual, shift_in_words, translation
+from bigncc.registration import Registration, residual, translation
 from bigncc.storage import SPATIAL, Image
 from bigncc.tiles import Shape
-from bigncc.transform import Displacement, Transform
+from bigncc.transform import Displacement, Transform, shift_in_words
 from bigncc.window import check_shapes
 
 

@@ -35,10 +35,19 @@ from bigncc.tiles import Plan
 NANOSECONDS = 90
 """Time per output pixel and thread on the machine of the README's figures, for `plan`'s estimate."""
 
+_SHIFT = "measuring the shift of the moving image"
+
 PICTURE = 1000
 """Longest side of a report's picture, in pixels."""
 
 Progress = Callable[[int, int, int], AbstractContextManager[Callable[[int], None] | None]]
+
+
+Waiting = Callable[[str], AbstractContextManager[None]]
+
+
+def _unsaid(_what: str) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 def _silent(_tiles: int, _pixels: int, _done: int) -> AbstractContextManager[None]:
@@ -99,8 +108,17 @@ def plan(config: Config) -> Estimate:
     )
 
 
-def register(config: Config, output: str | None = None) -> Registration:
+def register(config: Config, output: str | None = None, *, waiting: Waiting = _unsaid) -> Registration:
     """Estimate the translation of a config's pair, and write it to `output` as JSON if that is given.
+
+    Parameters
+    ----------
+    config : Config
+        Its ``registration.model`` is translation.
+    output : path, optional
+        A file that does not exist.
+    waiting : callable, optional
+        Called with what is going on; returns a context for its time.
 
     Raises
     ------
@@ -115,7 +133,9 @@ def register(config: Config, output: str | None = None) -> Registration:
     if output is not None and Path(output).exists():
         message = f"{output} exists: a path that does not is accepted"
         raise RefusedError(message)
-    found = registered(open_inputs(config), threads_of(config)).registration
+    inputs = open_inputs(config)
+    with waiting(_SHIFT):
+        found = registered(inputs, threads_of(config)).registration
     assert found is not None  # or it would have raised
     if output is not None:
         text = json.dumps(found.to_dict()["transform"], indent=1)
@@ -125,10 +145,11 @@ def register(config: Config, output: str | None = None) -> Registration:
     return found
 
 
-def prepare(config: Config) -> Prepared:
+def prepare(config: Config, *, waiting: Waiting = _unsaid) -> Prepared:
     """Decide everything about a run once: the plan that is there already holds, or this call makes it.
 
-    The shift of the moving image is estimated by the call that makes the plan and never again.
+    The shift of the moving image is estimated by the call that makes the plan and never again; `waiting` as for
+    `register`.
 
     Raises
     ------
@@ -144,7 +165,7 @@ def prepare(config: Config) -> Prepared:
     standing = journal.read_plan(url)
     if standing is None:
         check_vacant(url)
-        standing = journal.settle_plan(url, _decide(inputs, request, samples))
+        standing = journal.settle_plan(url, _decide(inputs, request, samples, waiting))
     _check_request(url, standing, request)
     inputs = _recalled(inputs, standing["registration"])
     grid = Plan(**{name: tuple(value) for name, value in standing["tiles"].items()})
@@ -255,12 +276,15 @@ def _status(
     }
 
 
-def _decide(inputs: Inputs, request: dict[str, Any], samples: dict[str, NDArray[Any]]) -> dict[str, Any]:
+def _decide(
+    inputs: Inputs, request: dict[str, Any], samples: dict[str, NDArray[Any]], waiting: Waiting
+) -> dict[str, Any]:
     """Return the plan of a new run: what plan.json will say."""
     layout = layout_of(inputs)
     grid = tiles_of(inputs, layout, threads_of(inputs.config))
     check_disk(layout, inputs.config.output.url)
-    inputs = registered(inputs, threads_of(inputs.config))
+    with waiting(_SHIFT):
+        inputs = registered(inputs, threads_of(inputs.config))
     settings = inputs.config.model_dump(mode="json", exclude={"engine"})
     settings["output"]["url"] = str(Path(settings["output"]["url"]).absolute())
     for name, image in (("reference", inputs.reference), ("moving", inputs.moving)):

@@ -13,6 +13,19 @@ PAUSE = 10.0
 
 
 @contextmanager
+def waiting(what: str, *, stream: TextIO | None = None) -> Iterator[None]:
+    """Say on a terminal `what` is going on for the time of the context; say nothing elsewhere."""
+    out = sys.stderr if stream is None else stream
+    if not out.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(file=out).status(what):
+        yield
+
+
+@contextmanager
 def tiles(total: int, pixels: int, done: int, *, stream: TextIO | None = None) -> Iterator[Advance]:
     """Show the progress of a run; the context's function is called with the pixels of each finished tile.
 

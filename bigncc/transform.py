@@ -127,6 +127,14 @@ class Displacement:
 Transform = Translation | Displacement
 
 
+def shift_in_words(offset: tuple[float, ...]) -> str:
+    """Return a shift as ``y +1.25, x -3``, to a thousandth."""
+    names = ("z", "y", "x")[-len(offset) :]
+    # + 0.0 makes a zero of a negative zero
+    numbers = (f"{round(value, 3) + 0.0:+.3f}".rstrip("0").removesuffix(".") for value in offset)
+    return ", ".join(f"{name} {number}" for name, number in zip(names, numbers, strict=True))
+
+
 def source_roi(transform: Transform, roi: Roi, shape: Shape, order: int) -> Roi:
     """Return the part of the moving image that `pull` can touch for `roi`.
 

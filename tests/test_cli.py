@@ -17,7 +17,7 @@ import zarr
 
 import bigncc
 from bigncc import journal
-from tests import pairs, strategies, zarrs
+from tests import pairs, scenes, strategies, zarrs
 
 SCRIPT = Path(sys.executable).with_name("bigncc")
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -120,6 +120,48 @@ def test_a_region_and_a_volume(tmp_path):
     wanted = bigncc.local_maps(f, g, (3, 5, 5))
     good(tmp_path, *AS_IS, "--radius", "1,2,2", "--region", "1:3,10:30,7:50")
     pairs.same(pairs.maps(tmp_path / "out"), {name: array[1:3, 10:30, 7:50] for name, array in wanted.items()})
+
+
+@pytest.fixture
+def shifted(tmp_path):
+    """Write a pair of which one is shifted by y +6.4, x -3.75."""
+    for name, image in zip("ab", scenes.pair(1, (230, 250), 1.0, (6.4, -3.75)), strict=True):
+        pairs.store(tmp_path / f"{name}.zarr", image)
+    return tmp_path
+
+
+def test_run_says_first_by_how_much_the_moving_image_was_shifted(shifted):
+    text = good(shifted, *AS_IS[:-1])
+    assert re.match(
+        r"moving image shifted by y \+6\.\d+, x -3\.\d+ pixels \(measured .*; \d+ of \d+ sites agree\)\n", text
+    )
+    assert float(re.search(r"mean NCC +([\d.]+)", text)[1]) > 0.8
+    # what is there is told again and not estimated again
+    assert good(shifted, *AS_IS[:-1]).splitlines()[0] == text.splitlines()[0]
+    said = sentence(bigncc_cli(shifted, *AS_IS), REFUSED)
+    assert "registration.transform is 'translation' there, 'none' asked" in said
+
+
+def test_register_estimates_and_writes_a_transform(shifted):
+    text = good(shifted, "register", "a.zarr", "b.zarr", "-o", "t.json")
+    lines = text.splitlines()
+    assert lines[0].startswith("moving image shifted by y +6.")
+    assert [line.split()[0] for line in lines[1:]] == ["offset", "measured", "quality", "residuals", "peaks"]
+    assert sorted(p.name for p in shifted.iterdir()) == ["a.zarr", "b.zarr", "t.json"]
+    given = good(shifted, "run", "a.zarr", "b.zarr", "given", "registration.transform=t.json")
+    assert given.startswith("moving image shifted by y +6.")
+    good(shifted, *AS_IS[:-1])
+    pairs.same(pairs.maps(shifted / "given"), pairs.maps(shifted / "out"))
+    before = tree(shifted)
+    said = sentence(bigncc_cli(shifted, "register", "a.zarr", "b.zarr", "-o", "t.json"), REFUSED)
+    assert "t.json exists: a path that does not is accepted" in said
+    assert tree(shifted) == before
+    # a job that says where its map goes is a job still
+    (shifted / "job.yaml").write_text("reference: {url: a.zarr}\nmoving: {url: b.zarr}\noutput: {url: nowhere}\n")
+    assert good(shifted, "register", "job.yaml", "registration.upsample_factor=20").startswith(
+        "moving image shifted by"
+    )
+    assert tree(shifted).keys() - before.keys() == {"job.yaml"}
 
 
 def test_what_and_where_are_files_and_later_words_win(pair):

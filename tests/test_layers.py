@@ -12,6 +12,7 @@ FLOORS = (
     ("kernel", "interpolation", "storage", "journal"),
     ("transform", "output", "config", "field"),
     ("pair", "report"),
+    ("sites",),
     ("registration",),
     ("lazy",),
     ("engine", "inputs", "xarray"),
@@ -22,7 +23,7 @@ FLOORS = (
 )
 HOSTS = {
     "numba": {"compiled"},
-    "dask": {"pair", "lazy", "registration"},
+    "dask": {"pair", "lazy", "registration", "sites"},
     "zarr": {"storage", "output", "field"},
     "yaozarrs": {"storage"},
     "google_crc32c": {"output"},
@@ -31,8 +32,8 @@ HOSTS = {
     "yaml": {"config"},
     "rich": {"progress"},
     "matplotlib": {"report"},
-    "skimage": {"registration", "demo"},
-    "scipy": {"registration"},
+    "skimage": {"registration", "sites", "demo"},
+    "scipy": {"registration", "sites"},
     "xarray": {"xarray"},
     "click": {"cli"},
     "numpy": None,

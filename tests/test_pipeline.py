@@ -461,7 +461,7 @@ def test_an_aligned_pair_is_not_shifted_and_its_map_is_that_of_as_is(tmp_path, s
     paths = pairs.store(tmp_path / "a", f), pairs.store(tmp_path / "b", g)
     prepared = pipeline.prepare(pairs.job(*paths, tmp_path / "registered", ESTIMATED))
     assert prepared.job.transform.offset == (0, 0)
-    assert prepared.headline.startswith("moving image not shifted: measured y ")
+    assert prepared.headline.startswith("moving image not shifted: the measured y ")
     pairs.same(run(tmp_path, *paths, ESTIMATED, out="registered"), run(tmp_path, *paths, out="as-is"))
     said = pipeline.prepare(pairs.job(*paths, tmp_path / "as-is")).headline
     assert said.startswith("moving image correlated as it is stored; residual shift measured y ")

@@ -43,3 +43,10 @@ def test_what_was_done_before_counts_as_pixels_not_as_speed(monkeypatch):
     with progress.tiles(1, 4000, 3000, stream=stream) as advance:
         advance(1000)
     assert stream.getvalue().startswith("tile 1/1, 100 %")
+
+
+def test_what_takes_time_is_said_on_a_terminal_only():
+    for stream, said in ((Terminal(), True), (io.StringIO(), False)):
+        with progress.waiting("measuring", stream=stream):
+            pass
+        assert ("measuring" in stream.getvalue()) == said

@@ -9,7 +9,8 @@ from scipy.ndimage import gaussian_filter, zoom
 from skimage import data
 
 from bigncc.errors import RegistrationError
-from bigncc.registration import SITE, registration_from_dict, residual, translation
+from bigncc.registration import registration_from_dict, residual, translation
+from bigncc.sites import SITE
 from tests import scenes
 
 NEEDED = "3 sites, 50 % and 12 are needed"
@@ -54,8 +55,8 @@ def test_what_differs_from_whole_pixels_by_no_more_than_its_uncertainty_is_whole
     assert found.is_identity == (offset == (0, 0))
     said = str(found)
     if found.is_identity:
-        assert said.startswith("not shifted: measured ")
-        assert "is within the uncertainty" in said
+        assert said.startswith("not shifted: the measured y ")
+        assert "is no more than its uncertainty of 0.02" in said
     else:
         assert said.startswith("shifted by y +17, x -40 pixels" if all(whole) else "shifted by y +0, x +5.5")
     assert f"{found.sites.agree.sum()} of {len(found.sites.agree)} sites agree" in said

@@ -1,0 +1,283 @@
+"""What places of some hundred pixels, seen at full resolution, say about the shift of an image; and whether they agree.
+
+A site speaks only for itself: it has a peak, by chance or not. What makes a shift true is that many of them say it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bigncc.errors import RegistrationError
+from bigncc.pair import both_at
+from bigncc.tiles import Roi, Shape, roi_of, roi_shape, roi_shift
+from bigncc.transform import shift_in_words
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+Offset = tuple[float, ...]
+
+SITE = {2: 256, 3: 64}
+"""Longest side of a site in pixels."""
+
+LATTICE = {2: 6, 3: 4}
+"""Most sites along an axis."""
+
+BAND = (1.0, 8.0)
+"""Standard deviations in pixels of the two Gaussians whose difference is correlated: without noise and shading."""
+
+TAPER = 0.5
+"""Share of a site's length along which it fades out, half of it at each end."""
+
+TOLERANCE = 2.0
+"""Pixels within which sites agree."""
+
+LEAST = 3
+"""Sites that must agree, at least."""
+
+SHARE = 0.5
+"""Share of all evidence, the sum of the squared peaks, that the sites that agree must hold."""
+
+PEAK = 12.0
+"""Least height of their common peak: the sum of their peaks over the root of their number. Of 1000 unrelated pairs of
+photographs and noise, from 64 x 64 pixels on, none reached 10; noisy pairs of 3000 x 3000 pixels reach 200."""
+
+UNSURE = 0.5
+"""Largest uncertainty in pixels of an estimate that is worth having."""
+
+FLOOR = 0.02
+"""Uncertainty in pixels that is left however many sites there are: peak grid, tapering, sampling."""
+
+SMALLEST = 32
+"""Common pixels along y and x below which nothing is estimated."""
+
+
+@dataclass(frozen=True, eq=False)
+class Texture:
+    """How much there is to see around each coarse pixel, where the first one begins, and how large it is."""
+
+    energy: Array
+    corner: Shape
+    factors: Shape
+
+
+def overlap(reference: Shape, moving: Shape, shift: Shape) -> Roi:
+    """Return the part of the reference that the moving image covers when it is off by `shift`."""
+    starts = [max(0, -d) for d in shift]
+    stops = [min(n, m - d) for n, m, d in zip(reference, moving, shift, strict=True)]
+    extent = [max(0, b - a) for a, b in zip(starts, stops, strict=True)]
+    if min(extent) == 0 or min(extent[-2:]) < SMALLEST:
+        common = " x ".join(map(str, extent))
+        message = (
+            f"images of {list(reference)} and {list(moving)} pixels, the moving one off by "
+            f"{shift_in_words(shift)}, have {common} pixels in common and {SMALLEST} x {SMALLEST} are needed to "
+            f"estimate a translation"
+        )
+        raise RegistrationError(message)
+    return tuple(slice(a, b) for a, b in zip(starts, stops, strict=True))
+
+
+def band(image: Array) -> Array:
+    """Return the image less noise and shading, of magnitude 1; 0 where there is no sample, and everywhere if flat."""
+    from scipy.ndimage import gaussian_filter
+
+    valid = np.isfinite(image)
+    if not valid.any() or image[valid].min() == image[valid].max():
+        return np.zeros(image.shape, np.float32)
+    # about one of the samples and of magnitude 1, so that float32 keeps the digits that vary, at any scale
+    samples = np.where(valid, image, image[valid][0]).astype(np.float64) - np.float64(image[valid][0])
+    samples /= np.abs(samples).max()
+    samples = np.where(valid, samples - samples.mean(where=valid), 0.0).astype(np.float32)
+    fine, broad = (gaussian_filter(samples, sigma) for sigma in BAND)
+    if valid.all():
+        return fine - broad  # type: ignore[no-any-return]
+    weights = [gaussian_filter(valid.astype(np.float32), sigma) for sigma in BAND]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        difference = fine / weights[0] - broad / weights[1]
+    return np.where(valid, difference, np.float32(0))
+
+
+def ask(
+    reference: da.Array, moving: da.Array, shift: Shape, texture: Texture | None, upsample_factor: int
+) -> tuple[Floats, Floats, Floats]:
+    """Measure the shift at sites, the moving image being off by about `shift`.
+
+    Parameters
+    ----------
+    reference, moving : dask.array.Array, ``[[z,] y, x]``
+        NaN where there is no sample.
+    shift : tuple of int
+        Pixels; what is off by more than half a site besides is not found.
+    texture : Texture or None
+        Where there is something to see, if that is known.
+    upsample_factor : int
+        A peak is found to one part in this of a pixel.
+
+    Returns
+    -------
+    positions, offsets : ndarray, ``[site, axis]``
+        Centres on the reference's grid and measured shifts there, pixels.
+    peaks : ndarray, ``[site]``
+        Heights of the peaks in standard deviations of what chance correlates.
+
+    Raises
+    ------
+    RegistrationError
+        If there is no overlap, or no site has texture.
+    """
+    places = list(_places(reference.shape, moving.shape, shift, texture))
+    locate = functools.partial(_locate, upsample_factor=upsample_factor)
+    found = both_at(reference, moving, [(roi, roi_shift(roi, shift)) for roi in places], locate)
+    kept = [(roi, *site) for roi, site in zip(places, found, strict=True) if site is not None]
+    if not kept:
+        message = f"none of {len(places)} sites has texture and samples in both images to be registered by"
+        raise RegistrationError(message)
+    positions = np.array([[(s.start + s.stop - 1) / 2 for s in roi] for roi, _, _ in kept])
+    offsets = np.array([np.add(shift, off) for _, off, _ in kept])
+    return positions, offsets, np.array([peak for _, _, peak in kept])
+
+
+def _places(reference: Shape, moving: Shape, shift: Shape, texture: Texture | None) -> Iterator[Roi]:
+    """Yield sites on a lattice over the overlap, each moved within its cell to where there is most to see."""
+    common = overlap(reference, moving, shift)
+    ndim = len(common)
+    size = tuple(_side(n, SITE[ndim], axis < ndim - 2) for axis, n in enumerate(roi_shape(common)))
+    ranges = []
+    for s, n in zip(common, size, strict=True):
+        span = s.stop - s.start - n
+        count = min(LATTICE[ndim], 1 + 2 * span // n)
+        ranges.append([(s.start + k * span // count, s.start + (k + 1) * span // count) for k in range(count)])
+    energy = None if texture is None else Texture(_box_mean(texture, size), texture.corner, texture.factors)
+    for cell in product(*ranges):
+        yield roi_of(_best(cell, size, energy), size)
+
+
+def _side(extent: int, longest: int, deep: bool) -> int:
+    """Return the extent of a site along an axis: a power of two with room for two, or all of a shallow stack."""
+    if deep and extent < 24:
+        return extent
+    return min(longest, 1 << (extent // 2).bit_length() - 1)
+
+
+def _box_mean(texture: Texture, size: Shape) -> Array:
+    from scipy.ndimage import uniform_filter
+
+    near: Array = uniform_filter(texture.energy, [max(1, n // f) for n, f in zip(size, texture.factors, strict=True)])
+    return near
+
+
+def _best(cell: Sequence[tuple[int, int]], size: Shape, texture: Texture | None) -> Shape:
+    """Return where in a cell of starts the site has most texture; its middle where nothing is known."""
+    if texture is None:
+        return tuple((low + high) // 2 for low, high in cell)
+    parts = []
+    for (low, high), n, corner, factor, m in zip(
+        cell, size, texture.corner, texture.factors, texture.energy.shape, strict=True
+    ):
+        first = min(max((low + n // 2 - corner) // factor, 0), m - 1)
+        parts.append(slice(first, min(max((high + n // 2 - corner) // factor, first), m - 1) + 1))
+    within = texture.energy[tuple(parts)]
+    index = np.unravel_index(int(within.argmax()), within.shape)
+    centres = [
+        (s.start + int(i)) * f + f // 2 + c
+        for s, i, f, c in zip(parts, index, texture.factors, texture.corner, strict=True)
+    ]
+    return tuple(min(max(c - n // 2, low), high) for c, n, (low, high) in zip(centres, size, cell, strict=True))
+
+
+def _locate(first: Array, second: Array, upsample_factor: int) -> tuple[Offset, float] | None:
+    """Return the shift of `second` against `first` and the height of the peak; None without texture or samples."""
+    from scipy import fft
+    from skimage.registration import phase_cross_correlation
+
+    if min(np.isfinite(block).mean() for block in (first, second)) < 0.5:
+        return None
+    bands = [band(block) for block in (first, second)]
+    if not all(part.any() for part in bands):
+        return None
+    taper = _taper(first.shape)
+    spectra = [fft.fftn(part * taper) for part in bands]
+    found, error, _ = phase_cross_correlation(
+        *spectra, space="fourier", normalization=None, upsample_factor=upsample_factor
+    )
+    power = [np.abs(spectrum) ** 2 for spectrum in spectra]
+    # variance of the correlation of two independent fields with these spectra (Bartlett), at lag 0 of tapered ones
+    chance = (power[0] * power[1]).sum() / (power[0].sum() * power[1].sum())
+    chance *= (taper**4).mean() / (taper**2).mean() ** 2
+    peak = math.sqrt(max(0.0, 1.0 - float(error) ** 2) / float(chance))
+    return tuple(-float(value) for value in found), peak
+
+
+def _taper(shape: Shape) -> Array:
+    """Return a Tukey window; scipy's costs most of a second, since scipy.signal imports scipy.stats."""
+    edges = []
+    for n in shape:
+        # of the centres of the pixels, so that an axis of one pixel keeps it
+        inward = (np.arange(n, dtype=np.float32) + np.float32(0.5)) / n
+        inward = np.minimum(np.minimum(inward, 1 - inward), TAPER / 2)
+        edges.append(0.5 - 0.5 * np.cos(2 * np.pi * inward / TAPER))
+    taper: Array = functools.reduce(np.multiply, np.ix_(*edges))
+    return taper
+
+
+def vote(offsets: Floats, peaks: Floats) -> NDArray[np.bool_]:
+    """Return which sites agree: those that hold most evidence together."""
+    agree = np.zeros(len(peaks), bool)
+    for seed in offsets:
+        near = (np.abs(offsets - seed) <= TOLERANCE).all(axis=1)
+        middle = np.median(offsets[near], axis=0)
+        near = (np.abs(offsets - middle) <= TOLERANCE).all(axis=1)
+        if share(peaks, near) > share(peaks, agree):
+            agree = near
+    return agree
+
+
+def share(peaks: Floats, agree: NDArray[np.bool_]) -> float:
+    """Return the share of the evidence, the sum of squared peaks, that the sites of `agree` hold."""
+    return float((peaks[agree] ** 2).sum() / (peaks**2).sum())
+
+
+def check(peaks: Floats, agree: NDArray[np.bool_]) -> None:
+    """Raise RegistrationError for what sites say by chance."""
+    count, held = int(agree.sum()), share(peaks, agree)
+    peak = float(peaks[agree].sum()) / math.sqrt(max(1, count))
+    if count < LEAST or held < SHARE or peak < PEAK:
+        message = (
+            f"the images agree on no translation (of {len(peaks)} sites {count} agree within {TOLERANCE:g} pixels, "
+            f"with {100 * held:.0f} % of the evidence and a common peak of {peak:.1f}; "
+            f"{LEAST} sites, {100 * SHARE:.0f} % and {PEAK:g} are needed)"
+        )
+        raise RegistrationError(message)
+
+
+def mean(offsets: Floats) -> tuple[Offset, Offset]:
+    """Return the mean without stragglers, and its uncertainty: three standard errors and `FLOOR`, per axis.
+
+    Raises
+    ------
+    RegistrationError
+        If the uncertainty is larger than `UNSURE`.
+    """
+    off = np.abs(offsets - np.median(offsets, axis=0))
+    # 1.4826 makes a standard deviation of a median deviation; stragglers lie beyond three of them
+    kept = (off <= 3 * 1.4826 * np.median(off, axis=0) + FLOOR).all(axis=1)
+    kept = kept if kept.sum() >= LEAST else np.ones_like(kept)
+    errors = offsets[kept].std(axis=0, ddof=1) / math.sqrt(kept.sum())
+    offset, uncertainty = offsets[kept].mean(axis=0), np.hypot(FLOOR, 3 * errors)
+    if uncertainty.max() > UNSURE:
+        message = (
+            f"{len(offsets)} sites say {shift_in_words(tuple(offset))} pixels and are uncertain by "
+            f"{uncertainty.max():.2g}, where at most {UNSURE} is of use"
+        )
+        raise RegistrationError(message)
+    return tuple(offset.tolist()), tuple(uncertainty.tolist())
