@@ -18,6 +18,7 @@ from bigncc import pipeline, report, storage, store
 from bigncc.arrays import register
 from bigncc.config import load
 from bigncc.errors import InputError, RefusedError, RegistrationError
+from bigncc.metadata import in_one_line
 from bigncc.output import write_image
 
 WINDOW = 9
@@ -159,7 +160,7 @@ def _grey(path: str) -> NDArray[Any]:
     try:
         picture = np.asarray(imread(path))
     except Exception as error:  # each format has its own exceptions
-        message = f"{path} cannot be read ({storage.in_one_line(error)}): a PNG, JPEG or TIFF is accepted"
+        message = f"{path} cannot be read ({in_one_line(error)}): a PNG, JPEG or TIFF is accepted"
         raise InputError(message) from error
     if picture.ndim == 3 and picture.shape[-1] == 2:  # grey and opacity
         picture = picture[..., 0]

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from bigncc.errors import InputError
-from bigncc.storage import View, finest, in_one_line, local_path, open_node, readable
+from bigncc.metadata import in_one_line, local_path, open_node
+from bigncc.storage import View, finest, readable
 from bigncc.tiles import Roi, Shape
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from bigncc.storage import Readable, Source
+    from bigncc.metadata import Source
+    from bigncc.storage import Readable
 
 
 @dataclass(frozen=True)

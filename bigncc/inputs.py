@@ -18,9 +18,10 @@ from bigncc.errors import InputError, RegistrationError
 from bigncc.field import open_field
 from bigncc.journal import digest, plain
 from bigncc.kernel import Pivot
+from bigncc.metadata import SPATIAL
 from bigncc.pair import Pair, among, from_storage, on_threads, seen, validity
 from bigncc.registration import Registration, residual, translation
-from bigncc.storage import SPATIAL, Image
+from bigncc.storage import Image
 from bigncc.tiles import Shape
 from bigncc.transform import Displacement, Transform, shift_in_words
 from bigncc.window import check_shapes
@@ -106,6 +107,8 @@ def open_inputs(config: Config) -> Inputs:
     notes = check_pair(reference, moving, same_grid=same_grid)
     if config.registration.model == "translation":
         notes += _check_scales(reference, moving)
+    if config.registration.model is not None and (item := _item(reference, window.ndim)):
+        notes.append(f"the shift is measured on {', '.join(f'{axis} {i}' for axis, i in item.items())}, for all")
     for image in (reference, moving):
         spatial = image.axes[-window.ndim :]
         if not set(spatial) <= {"z", "y", "x"} or len(spatial) < window.ndim:
@@ -216,7 +219,7 @@ def _spatial(reference: Image, moving: Image) -> Iterator[tuple[int, str]]:
 def registered(inputs: Inputs, threads: int) -> Inputs:
     """Return the inputs with what is to be estimated: the translation, or with ``model=none`` the residual shift.
 
-    Of several times and channels the first, and of a stack of planes the middle one is registered.
+    Of several times and channels the first, and of a stack of planes the middle one is measured.
 
     Raises
     ------
@@ -244,7 +247,13 @@ def registered(inputs: Inputs, threads: int) -> Inputs:
 
 def _plane(array: Any, image: Image, ndim: int) -> Any:
     """Return the axes that are registered, of one batch item."""
-    return array[tuple(n // 2 if name == "z" else 0 for name, n in zip(image.axes[:-ndim], array.shape, strict=False))]
+    return array[tuple(_item(image, ndim, array.shape).values())]
+
+
+def _item(image: Image, ndim: int, shape: Shape | None = None) -> dict[str, int]:
+    """Return which time, channel and plane is registered, of an array of `shape` with the axes of `image`."""
+    lengths = shape or image.array.shape
+    return {name: n // 2 if name == "z" else 0 for name, n in zip(image.axes[:-ndim], lengths, strict=False)}
 
 
 def _coarser(inputs: Inputs, which: Literal["reference", "moving"]) -> list[Any]:

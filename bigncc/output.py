@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bigncc.errors import InputError, RefusedError
-from bigncc.storage import local_path, member, open_image, open_node, place_of, validated
+from bigncc.metadata import local_path, member, open_node, place_of, validated
+from bigncc.storage import open_image
 from bigncc.store import explained, get
 from bigncc.summary import STATUS
 from bigncc.tiles import Roi, Shape, roi_shape

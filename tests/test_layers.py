@@ -9,6 +9,7 @@ import pytest
 FLOORS = (
     ("errors", "compiled"),
     ("tiles", "window", "summary", "sums", "store", "progress"),
+    ("metadata",),
     ("kernel", "interpolation", "storage", "journal"),
     ("transform", "output", "config", "field"),
     ("pair", "report"),
@@ -24,8 +25,8 @@ FLOORS = (
 HOSTS = {
     "numba": {"compiled"},
     "dask": {"pair", "lazy", "registration", "sites"},
-    "zarr": {"storage", "output", "field"},
-    "yaozarrs": {"storage"},
+    "zarr": {"metadata", "storage", "output", "field"},
+    "yaozarrs": {"metadata"},
     "google_crc32c": {"output"},
     "xxhash": {"journal"},
     "pydantic": {"config"},

@@ -15,7 +15,7 @@ import xarray as xr
 
 from bigncc.output import write_image
 from tests import scenes
-from tests.test_storage import pyramid
+from tests.test_metadata import pyramid
 from tests.test_xarray import raster
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -62,6 +62,8 @@ def test_the_python_of_readme(folder, monkeypatch):
     for code in blocks("python"):
         exec(compile(code, "README.md", "exec"), names)
         found.append(names.get("confidence"))
+    for image in names["pair"].values():
+        image["url"].close()
     assert len(found) == 6
     # the three lines of the forum's question
     assert found[0].shape == f.shape
