@@ -327,10 +327,14 @@ def request_of(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> dict[str, An
         how = {"field": _digest(inputs.given.field), "grid": inputs.given.grid}
     elif inputs.given is not None:
         how = transform.to_dict(inputs.given)
-    search = [chosen.initial, chosen.upsample_factor] if chosen.model == "translation" else None
+    search = {"initial": chosen.initial, "upsample_factor": chosen.upsample_factor}
     request = {
         "window": asdict(config.window.window()),
-        "registration": {"transform": how, "order": chosen.order if inputs.pulled else None, "search": search},
+        "registration": {
+            "transform": how,
+            "order": chosen.order if inputs.pulled else None,
+            **(search if chosen.model == "translation" else {}),
+        },
         "output": {"chunks": config.output.chunks, "region": config.output.region},
     }
     for name, image, section in (

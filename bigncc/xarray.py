@@ -37,6 +37,9 @@ Dims = tuple[Hashable, ...]
 NAMES = (("z", "y", "x"), ("lat", "lon"), ("latitude", "longitude"))
 """What the axes of a window are called; only the last ones of a window in two dimensions."""
 
+CORE = ("bigncc", "numpy", "numba", "dask")
+"""Whose versions a result is told with."""
+
 AGREE = 1e-3
 """Pixels by which the coordinates of one grid may differ."""
 
@@ -153,7 +156,7 @@ def open_result(url: str | os.PathLike[str], *, level: int = 0) -> xr.Dataset:
     }
     arrays = {name: (image.axes, from_storage(image.array), _WORDS[name]) for name, image in images.items()}
     names = ("state", "plan_id", "headline")
-    about = {"window": attributes["config"]["window"]["size"], "bigncc_version": attributes["versions"]["bigncc"]}
+    about = {"window": attributes["config"]["window"]["size"], "versions": _versions(attributes["versions"])}
     return xr.Dataset(arrays, coords=coords, attrs={**{name: attributes[name] for name in names}, **about})
 
 
@@ -167,9 +170,13 @@ _WORDS: dict[str, dict[str, Any]] = {
 }
 
 
+def _versions(found: dict[str, str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in found.items())
+
+
 def _about(window: Window, transform: Transform | None, dims: Dims) -> dict[str, Any]:
     about: dict[str, Any] = {"window": list(window.shape), "window_dims": [str(d) for d in dims[-window.ndim :]]}
-    about |= {"border": window.border, "bigncc_version": version("bigncc")}
+    about |= {"border": window.border, "versions": _versions({name: version(name) for name in CORE})}
     if transform is not None:
         # a field may be as large as the image
         known = to_dict(transform) if hasattr(transform, "offset") else {"kind": "displacement"}

@@ -124,10 +124,11 @@ def test_an_image_that_changed_in_part_is_registered_by_the_rest():
 
 def test_specimens_on_empty_glass_are_found():
     offset = (25.4, -31.8)
-    f, g = (image.astype(float) for image in scenes.pair(12, (1600, 1600), 1.5, offset, noise=0))
+    f, g = (image.astype(float) for image in scenes.pair(12, (2400, 2400), 1.5, offset, noise=0))
     there = np.zeros(f.shape)
-    for y, x in ((200, 300), (700, 1200), (1300, 500), (1250, 1350)):
-        there[y : y + 150, x : x + 150] = 1
+    # between the middles of the lattice, where blind sites would look
+    for y, x in ((440, 450), (790, 1160), (1150, 810), (1500, 1520)):
+        there[y : y + 80, x : x + 80] = 1
     moved = np.roll(there, (25, -32), (0, 1))
     rng = np.random.default_rng(1)
     f, g = (
