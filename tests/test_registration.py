@@ -8,6 +8,7 @@ import pytest
 from scipy.ndimage import gaussian_filter, zoom
 from skimage import data
 
+from bigncc import sites
 from bigncc.errors import RegistrationError
 from bigncc.registration import registration_from_dict, residual, translation
 from bigncc.sites import SITE
@@ -219,6 +220,13 @@ def test_a_residual_is_measured_at_sites_alone(offset):
     assert error(found, offset) < 0.06
     assert SITE[2] == 256
     assert len(found.sites.peaks) == 36
+
+
+def test_sites_are_asked_again_where_the_images_lie_on_each_other(monkeypatch):
+    asked, ask = [], sites.ask
+    monkeypatch.setattr(sites, "ask", lambda *words: asked.append(words[2]) or ask(*words))
+    residual(*lazy(*scenes.pair(23, (600, 600), 1.5, (40.4, 25.75))))
+    assert asked == [(0, 0), (40, 26)]
 
 
 def test_a_residual_is_looked_for_where_the_level_shows_something():
