@@ -33,6 +33,15 @@ Nodata = Levels | tuple[Levels, Levels]
 MAPS = ("ncc", "status")
 
 
+def for_each(nodata: Nodata) -> tuple[Levels, Levels]:
+    """Return the grey levels that mean "no sample" in reference and moving."""
+    levels = nodata if isinstance(nodata, tuple) else (nodata, nodata)
+    if len(levels) != 2:
+        message = f"nodata is {nodata!r}: one grey level, or a pair of them (reference, moving), is accepted"
+        raise InputError(message)
+    return levels
+
+
 def paired(
     reference: Any,
     moving: Any,
@@ -56,10 +65,7 @@ def paired(
     first, second = _as_dask(reference, window), _as_dask(moving, window)
     check_shapes(first.shape, second.shape, window, same_shape=same_shape, named=named)
     kernel.common_dtype(first.dtype, second.dtype)
-    levels = nodata if isinstance(nodata, tuple) else (nodata, nodata)
-    if len(levels) != 2:
-        message = f"nodata is {nodata!r}: one grey level, or a pair of them (reference, moving), is accepted"
-        raise InputError(message)
+    levels = for_each(nodata)
     return Pair(
         first,
         second,

@@ -21,7 +21,7 @@ from bigncc.output import open_output
 from bigncc.pair import from_storage
 from bigncc.storage import open_image
 from bigncc.summary import STATUS
-from bigncc.transform import to_dict
+from bigncc.transform import Translation, to_dict
 from bigncc.window import Window, as_window
 
 if TYPE_CHECKING:
@@ -142,11 +142,9 @@ def open_result(url: str | os.PathLike[str], *, level: int = 0) -> xr.Dataset:
     InputError
         If there is no output of bigncc at `url`.
     """
-    attributes = open_output(url).attributes
-    images = {
-        "ncc": open_image(url, level=level),
-        "status": open_image(Path(url) / "labels" / "status", level=level),
-    }
+    output = open_output(url)
+    attributes, place = output.attributes, Path(output.url)
+    images = {name: open_image(place / path, level=level) for name, path in (("ncc", ""), ("status", "labels/status"))}
     found = images["ncc"]
     coords = {
         axis: (axis, translation + scale * np.arange(n), {"units": unit} if unit else {})
@@ -175,11 +173,11 @@ def _versions(found: dict[str, str]) -> str:
 
 
 def _about(window: Window, transform: Transform | None, dims: Dims) -> dict[str, Any]:
-    about: dict[str, Any] = {"window": list(window.shape), "window_dims": [str(d) for d in dims[-window.ndim :]]}
+    about: dict[str, Any] = {"window": list(window.shape), "window_dims": " ".join(map(str, dims[-window.ndim :]))}
     about |= {"border": window.border, "versions": _versions({name: version(name) for name in CORE})}
     if transform is not None:
         # a field may be as large as the image
-        known = to_dict(transform) if hasattr(transform, "offset") else {"kind": "displacement"}
+        known = to_dict(transform) if isinstance(transform, Translation) else {"kind": "displacement"}
         about["transform"] = json.dumps(known)
     return about
 
@@ -222,14 +220,12 @@ def _match(
             if masks["moving_mask"] is not None and dim in masks["moving_mask"].dims:
                 masks["moving_mask"] = masks["moving_mask"].isel({dim: slice(None, None, -1)})
     first, second = reference.transpose(*order), moving.transpose(*order)
-    levels = nodata if isinstance(nodata, tuple) else (nodata, nodata)
-    return _Matched(
-        first,
-        second,
-        {name: None if mask is None else _ordered(mask, image, spatial) for (name, mask), image in
-         zip(masks.items(), (first, second), strict=True)},
-        (_nodata(reference, levels[0]), _nodata(moving, levels[-1])),
-    )  # fmt: skip
+    images, levels = (first, second), lazy.for_each(nodata)
+    ordered = {
+        name: None if mask is None else _ordered(mask, image, spatial)
+        for (name, mask), image in zip(masks.items(), images, strict=True)
+    }
+    return _Matched(first, second, ordered, (_nodata(first, levels[0]), _nodata(second, levels[1])))
 
 
 def _dim(image: xr.DataArray, axis: int) -> Hashable:
@@ -282,9 +278,12 @@ def _turned(reference: xr.DataArray, moving: xr.DataArray, dim: Hashable, *, may
         return False
     if _apart(a, b[::-1]) <= AGREE:
         return True
+    runs = f"coordinate {dim} runs from {a[0]} to {a[-1]} in reference and from {b[0]} to {b[-1]} in moving"
+    if not np.isfinite(off):
+        message = f"{runs}: the same in both is accepted"
+        raise InputError(message)
     message = (
-        f"coordinate {dim} runs from {a[0]} to {a[-1]} in reference and from {b[0]} to {b[-1]} in moving, up to "
-        f"{off:.3g} pixels apart: less than {AGREE} is accepted, after moving.interp_like(reference) or "
+        f"{runs}, up to {off:.3g} pixels apart: less than {AGREE} is accepted, after moving.interp_like(reference) or "
         "moving.rio.reproject_match(reference) for instance"
     )
     raise InputError(message)

@@ -487,7 +487,7 @@ def test_a_residual_that_cannot_be_measured_costs_no_map(tmp_path):
     )
     pairs.same(pairs.maps(tmp_path / "out"), bigncc.local_maps(f, g, 7))
     pipeline.report(result.url)
-    with pytest.raises(RegistrationError, match="moving has no texture"):
+    with pytest.raises(RegistrationError, match="no texture to be registered by in moving"):
         pipeline.run(pairs.job(*paths, tmp_path / "other", ESTIMATED))
     assert not (tmp_path / "other").exists()
     assert not (tmp_path / "other.bigncc").exists()
