@@ -160,7 +160,7 @@ def register(
         message = f"upsample_factor is {upsample_factor!r}: a whole number from 1 to 1000 is accepted"
         raise InputError(message)
     # the smallest window there is: only its axes matter
-    window = Window((3,) * ndim)
+    window = Window((1,) * (ndim - 1) + (3,))
     options = {"reference_mask": reference_mask, "moving_mask": moving_mask, "nodata": nodata, "same_shape": False}
     if _is_labelled(reference, moving):
         from bigncc import xarray
@@ -168,7 +168,9 @@ def register(
         pair = xarray.paired(reference, moving, window, channel_axis=channel_axis, **options)
     else:
         if channel_axis is not None:
-            reference, moving = (np.mean(image, axis=channel_axis) for image in (reference, moving))
+            reference, moving = (
+                _channels_first(image, channel_axis, ndim).mean(axis=0) for image in (reference, moving)
+            )
         pair = lazy.paired(reference, moving, window, named=channel_axis is not None, **options)
     middle = tuple(n // 2 for n in pair.reference.shape[:-ndim])
     first = seen(pair.reference, pair.reference_validity)[middle]

@@ -6,6 +6,7 @@ neighbours inside and nothing at the image's edge, where the window's border act
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -75,8 +76,12 @@ def paired(
 
 
 def applied(transform: Transform | Registration | None) -> Transform | None:
-    """Return the transform of a registration; anything else as it is."""
-    return transform.transform if isinstance(transform, Registration) else transform
+    """Return the transform of a registration, or the one given; InputError if it is none."""
+    given = transform.transform if isinstance(transform, Registration) else transform
+    if given is not None and not isinstance(given, Transform):
+        message = f"transform is {transform!r}: a Translation, a Displacement or a Registration is accepted"
+        raise InputError(message)
+    return given
 
 
 def local_maps(
@@ -239,7 +244,12 @@ def merged(sizes: tuple[int, ...], least: int) -> tuple[int, ...]:
 def _as_dask(image: Any, window: Window) -> da.Array:
     if isinstance(image, da.Array):
         return image
+    if isinstance(image, (str, os.PathLike)):
+        message = f"an image is {os.fspath(image)!r}: an array is accepted here, and bigncc.run takes paths"
+        raise InputError(message)
     array = np.asarray(image)
+    if array.ndim < window.ndim:
+        return da.from_array(array, name=False)  # check_shapes has the words
     side = 1024 if window.ndim == 2 else 64
     inner = tuple(max(side, 4 * r) for r in window.radius)
     block = (1,) * (array.ndim - window.ndim) + inner[-array.ndim :]

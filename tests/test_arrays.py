@@ -34,8 +34,8 @@ def test_a_colour_image_is_refused_without_its_axis():
     for function in (bigncc.ncc, bigncc.register):
         with pytest.raises(InputError, match=r"shape \[30, 40, 3\], which looks like a colour .*: channel_axis=-1"):
             function(f, f)
-    with pytest.raises(InputError, match="channel_axis is 3 and the image has 3 axes"):
-        bigncc.ncc(f, f, channel_axis=3)
+        with pytest.raises(InputError, match="channel_axis is 3 and the image has 3 axes"):
+            function(f, f, channel_axis=3)
     with pytest.raises(InputError, match="channel_axis is -1 and the image has 2 axes: one of more than 2"):
         bigncc.ncc(f[..., 0], f[..., 0], channel_axis=-1)
 
@@ -74,6 +74,9 @@ def test_stacks_volumes_and_colours_are_registered():
     assert colours.quality > 0.9
     volume = bigncc.register(*scenes.pair(4, (40, 80, 80), 0.7, (1.5, 2, -3)), ndim=3)
     assert volume.transform.ndim == 3
+    thin = bigncc.register(f[None], g[None], ndim=3)
+    assert thin.transform.offset[0] == 0
+    assert thin.quality > 0.9
 
 
 @pytest.mark.parametrize(
@@ -91,6 +94,28 @@ def test_what_register_cannot_use_is_refused(options, sentence):
     f = np.zeros((50, 60))
     with pytest.raises(InputError, match=sentence):
         bigncc.register(f, f, **options)
+
+
+@pytest.mark.parametrize("function", [bigncc.ncc, bigncc.register])
+@pytest.mark.parametrize(
+    ("image", "sentence"),
+    [
+        ("a.png", "an image is 'a.png': an array is accepted here, and bigncc.run takes paths"),
+        (7, r"the reference image has shape \[\]: at least 2 axes"),
+        (np.zeros(9), r"the reference image has shape \[9\]: at least 2 axes"),
+        (np.zeros((40, 40), complex), "the image's dtype is complex128"),
+    ],
+)
+def test_what_is_no_image_is_refused(function, image, sentence):
+    with pytest.raises(InputError, match=sentence):
+        function(image, image)
+
+
+@pytest.mark.parametrize("transform", ["t.json", (1, 2)])
+def test_what_is_no_transform_is_refused(transform):
+    f = np.zeros((40, 40))
+    with pytest.raises(InputError, match="transform is .*: a Translation, a Displacement or a Registration"):
+        bigncc.ncc(f, f, transform=transform)
 
 
 def test_what_cannot_be_registered_says_what_to_do():
