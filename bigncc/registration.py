@@ -56,7 +56,7 @@ class Sites:
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """An estimated transform and what it rests on; wherever a transform is accepted, so is this.
+    """An estimated transform and what it rests on; `bigncc.ncc` and `bigncc.local_maps` take it as their transform.
 
     Parameters
     ----------
@@ -245,11 +245,15 @@ def _factors(extent: Shape) -> Shape:
     return tuple(2**power for power in (*powers[:-2], plane, plane))
 
 
+def _reduction(image: da.Array, level: da.Array) -> Shape:
+    """Return by how much a level is smaller than its image, in whole pixels per axis."""
+    return tuple(max(1, round(n / m)) for n, m in zip(image.shape, level.shape, strict=True))
+
+
 def _level(image: da.Array, levels: Sequence[da.Array], factors: Shape) -> da.Array:
     """Return the coarsest of the image and its levels from which whole blocks make the coarse image."""
     for level in reversed(levels):
-        each = [max(1, round(n / m)) for n, m in zip(image.shape, level.shape, strict=True)]
-        parts = zip(image.shape, level.shape, each, factors, strict=True)
+        parts = zip(image.shape, level.shape, _reduction(image, level), factors, strict=True)
         if all(m in (n // f, -(-n // f)) and factor % f == 0 for n, m, f, factor in parts):
             return level
     return image
@@ -258,7 +262,7 @@ def _level(image: da.Array, levels: Sequence[da.Array], factors: Shape) -> da.Ar
 def _small(image: da.Array, levels: Sequence[da.Array], frame: Roi, factors: Shape) -> tuple[Array, Shape]:
     """Return means of blocks of `factors` pixels of `frame`, and the pixel at which the first of them begins."""
     level = _level(image, levels, factors)
-    each = tuple(max(1, round(n / m)) for n, m in zip(image.shape, level.shape, strict=True))
+    each = _reduction(image, level)
     part = tuple(slice(s.start // f, min(m, -(-s.stop // f))) for s, f, m in zip(frame, each, level.shape, strict=True))
     rest = tuple(factor // f for factor, f in zip(factors, each, strict=True))
     return block_mean(level[part], rest), tuple(s.start * f for s, f in zip(part, each, strict=True))
