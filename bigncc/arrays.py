@@ -15,7 +15,7 @@ from bigncc.registration import translation
 from bigncc.window import Window, as_window
 
 if TYPE_CHECKING:
-    from bigncc.kernel import Pivot
+    from bigncc.kernel import Pivots
     from bigncc.registration import Registration
     from bigncc.transform import Transform
 
@@ -31,7 +31,7 @@ def local_maps(
     reference_mask: Any = None,
     moving_mask: Any = None,
     nodata: Nodata = None,
-    pivot: Pivot | None = None,
+    pivot: Pivots | None = None,
     channel_axis: int | None = None,
 ) -> Any:
     """Correlate two images around each pixel and say why where there is no value.

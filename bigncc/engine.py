@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bigncc import journal, lazy
-from bigncc.kernel import Block, Pivot
+from bigncc.kernel import Block, Pivots
 from bigncc.output import Output, StorageFault, stored, write
 from bigncc.pair import Pair, each, on_threads
 from bigncc.summary import Summary, merge
@@ -40,10 +40,10 @@ class Job:
     window: Window
     transform: Transform | None
     order: int
-    pivots: tuple[Pivot, ...]
+    pivots: tuple[Pivots, ...]
     channel_axis: int | None
 
-    def pivot(self, tile: Tile) -> Pivot:
+    def pivot(self, tile: Tile) -> Pivots:
         """Return the pivots of the channel that a tile lies in."""
         axis = self.channel_axis
         return self.pivots[0 if axis is None else tile.read[axis].start]

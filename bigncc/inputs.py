@@ -17,7 +17,7 @@ from bigncc.config import Config, MaskConfig
 from bigncc.errors import InputError, RegistrationError
 from bigncc.field import open_field
 from bigncc.journal import digest, plain
-from bigncc.kernel import Pivot
+from bigncc.kernel import Pivots
 from bigncc.metadata import SPATIAL
 from bigncc.pair import Pair, among, from_storage, on_threads, seen, validity
 from bigncc.registration import Registration, residual, translation
@@ -305,7 +305,7 @@ def samples_of(image: Image) -> NDArray[Any]:
     return found
 
 
-def pivots(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> list[Pivot]:
+def pivots(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> list[Pivots]:
     """Return the pivots of each channel, or of the pair where channels are no batch."""
     axis = inputs.channel_axis
     first, second = samples["reference"], samples["moving"]

@@ -8,11 +8,12 @@ the image ends.
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from bigncc.coefficients import TABLE
 from bigncc.errors import InputError
 from bigncc.summary import BINS, STATUS, Summary
 from bigncc.sums import all_finite, walk
@@ -20,20 +21,30 @@ from bigncc.tiles import Roi
 from bigncc.window import Border, Window
 
 Array = NDArray[Any]
-Pivot = tuple[float, float]
 
-VERSION = 1
+
+class Pivot(NamedTuple):
+    """What makes an image's samples moderate: floats enter the sums as ``(sample - value) * scale``.
+
+    `scale` is a power of two, 1 but for images whose squares a float64 may not hold. Plain numbers are accepted as
+    pivots, too.
+    """
+
+    value: float = 0.0
+    scale: float = 1.0
+
+
+Pivots = tuple[Pivot | float, Pivot | float]
+
+VERSION = 2
 """Raised whenever a bit of any result changes."""
 
 RESOLUTION = 1e-12
 """A float window whose variance is below this share of its mean square about the pivot has no digits left (status 8):
 the sums err by some 1e-15 of it."""
 
-PEAK = {"uint8": 255, "uint16": 32768}
-"""Largest magnitude of a sample in the sums; uint16 is taken about the middle of its range."""
-
-CACHE = 2**20
-"""Bytes of line buffers that stay in a core's second-level cache."""
+MODERATE = 200
+"""Samples between 2^-200 and 2^200 have squares and sums that a float64 holds."""
 
 _PAD: dict[Border, str] = {"reflect": "symmetric", "mirror": "reflect", "nearest": "edge", "constant": "constant"}
 
@@ -68,8 +79,8 @@ def common_dtype(reference: DTypeLike, moving: DTypeLike) -> np.dtype[Any]:
     return np.dtype(np.float32 if narrow else np.float64)
 
 
-def lattice_pivot(samples: Array) -> float:
-    """Return the constant to subtract from an image's samples before they are squared.
+def lattice_pivot(samples: Array) -> Pivot:
+    """Return the constant to subtract from an image's samples before they are squared, and their scale.
 
     Parameters
     ----------
@@ -78,15 +89,20 @@ def lattice_pivot(samples: Array) -> float:
 
     Returns
     -------
-    float
-        The median of the finite samples rounded to float32; 0.0 where there is none.
+    Pivot
+        The median of the finite samples rounded to float32, 0.0 where there is none; and a scale where samples about it
+        are beyond 2^200, or all below 2^-200.
     """
     finite = samples[np.isfinite(samples)].astype(np.float64)
     if not finite.size:
-        return 0.0
-    middle = float(np.median(finite))
-    rounded = float(np.float32(middle)) if abs(middle) < float(np.finfo(np.float32).max) else middle
-    return rounded if math.isfinite(rounded) else 0.0
+        return Pivot()
+    # half of each, as the sum of the middle two may overflow
+    middle = 2.0 * float(np.median(finite / 2.0))
+    value = float(np.float32(middle)) if abs(middle) < float(np.finfo(np.float32).max) else middle
+    exponent = int(np.frexp(np.abs(finite / 2.0 - value / 2.0).max())[1]) + 1
+    return Pivot(
+        value, 2.0 ** min(-exponent, 1000) if abs(exponent) > MODERATE and finite.min() < finite.max() else 1.0
+    )
 
 
 def lattice(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
@@ -102,7 +118,7 @@ def local(
     core: Roi | None = None,
     reference_validity: NDArray[np.uint8] | None = None,
     moving_validity: NDArray[np.uint8] | None = None,
-    pivot: Pivot = (0.0, 0.0),
+    pivot: Pivots = (0.0, 0.0),
 ) -> Block:
     """Correlate the windows around each pixel of a block's core.
 
@@ -116,7 +132,7 @@ def local(
         Part of the windowed axes that wants values; everything by default.
     reference_validity, moving_validity : ndarray of uint8, optional
         1 valid, 0 masked, 2 outside the moving image's view; of the blocks' shape. NaN and Inf are invalid anyway.
-    pivot : tuple of float
+    pivot : tuple of (Pivot or float)
         Subtracted from reference and moving where they are floats; the same for all blocks of a pair.
 
     Returns
@@ -137,12 +153,13 @@ def local(
     batch, extent = reference.shape[:-ndim], reference.shape[-ndim:]
     inner = core if core is not None else tuple(slice(0, n) for n in extent)
     shape = tuple(s.stop - s.start for s in inner)
-    ncc = np.full(batch + shape, np.nan, np.float32)
-    status = np.zeros(batch + shape, np.uint8)
+    ncc = np.empty(batch + shape, np.float32)
+    status = np.empty(batch + shape, np.uint8)
     if ncc.size == 0:
         return Block(ncc, status, Summary())
     dtype = common_dtype(reference.dtype, moving.dtype)
-    totals = np.zeros(11 + 4 * BINS, np.int64)
+    centres = tuple(p if isinstance(p, Pivot) else Pivot(float(p)) for p in pivot)
+    integers = np.zeros(2 + 8 * TABLE, np.int64)
     extremes = []
     for index in np.ndindex(batch):
         f, g, joint, view, roi = _prepared(
@@ -154,8 +171,8 @@ def local(
             window,
             dtype,
         )
-        extremes.append(_correlate(f, g, joint, view, roi, window, pivot, (ncc[index], status[index]), totals))
-    return Block(ncc, status, _summary(totals, extremes))
+        extremes.append(_correlate(f, g, joint, view, roi, window, centres, (ncc[index], status[index]), integers))
+    return Block(ncc, status, _summary(integers, extremes))
 
 
 def _prepared(
@@ -201,11 +218,17 @@ def _joint(f: Array, g: Array, vf: Array | None, vg: Array | None) -> NDArray[np
     """Return 1 where both images are valid, or None where they are valid everywhere."""
     flags = [v == 1 for v in (vf, vg) if v is not None]
     if f.dtype.kind == "f":
-        flags += [np.isfinite(image) for image in (f, g) if not all_finite(image.reshape(-1))]
+        flags += [np.isfinite(image) for image in (f, g) if not _all_finite(image)]
     if not flags:
         return None
     joint = np.logical_and.reduce(flags)
     return None if joint.all() else np.ascontiguousarray(joint).view(np.uint8)
+
+
+def _all_finite(image: Array) -> bool:
+    kind = np.uint32 if image.dtype == np.float32 else np.uint64
+    exponent = np.full(1, np.inf, image.dtype).view(kind)[0]
+    return all_finite(image.reshape(-1).view(kind), exponent)
 
 
 @lru_cache
@@ -234,56 +257,121 @@ def _correlate(
     view: Array | None,
     roi: tuple[int, ...],
     window: Window,
-    pivot: Pivot,
+    centres: tuple[Pivot, ...],
     out: tuple[Array, Array],
-    totals: Array,
+    integers: Array,
 ) -> tuple[float, float]:
-    """Choose buffers and strips for one batch item and run the loops; return the extremes of r."""
+    """Choose arithmetic and buffers for one batch item and run the loops; return the extremes of r."""
     size = (1,) * (3 - window.ndim) + window.shape
-    exact = f.dtype.kind == "u"
-    work: type[Any] = np.int64 if exact else np.float64
-    middle = (work(32768 if f.dtype == np.uint16 else 0),) * 2 if exact else (work(pivot[0]), work(pivot[1]))
-    rows, columns = (np.array(chain(n), np.int64).reshape(-1, 3) for n in size[1:])
+    sums = _exact(f, g, size) if f.dtype.kind == "u" else _rounded(centres)
+    if f.dtype == np.float64:
+        f, g = (image if p.scale == 1.0 else image * p.scale for image, p in zip((f, g), centres, strict=True))
+    vertical, horizontal = (np.array(chain(n), np.int64).reshape(-1, 3) for n in size[1:])
     # a level's next one reaches back over as many lines as it is longer, and one more
-    reach = np.array([1, *(k * m + plus for k, m, plus in rows)], np.int64)
+    reach = np.array([1, *(k * m + plus for k, m, plus in vertical)], np.int64)
     slots = np.array([*(np.diff(reach) + 1), 1], np.int64)
-    quantities = 5 if joint is None else 6
-    width = CACHE // (8 * quantities * (int(slots.sum()) + columns.shape[0]))
-    strip = min(roi[5] - roi[4], max(width - size[2] + 1, 2 * size[2], 64))
-    length = quantities * (strip + size[2] - 1)
-    lines = np.empty((int(slots.sum()) + columns.shape[0]) * length, work)
-    full = np.empty(strip, work)
-    samples = math.prod(size)
-    std = (value**2 for value in window.deviations)
-    whole = samples if window.border == "valid" else 0
-    rules = np.array([window.min_valid_fraction, *std, 0.0 if exact else RESOLUTION, whole, window.flat])
-    extremes = np.empty((2, strip), np.float32)
-    extremes[0], extremes[1] = np.inf, -np.inf
+    band, strip, planes = _parts(roi, size, sums, int(slots.sum()))
+    pitch = strip + size[2] - 1
+    levels = max(1, len(horizontal))
+
+    def pairs_and_products(lines: int) -> tuple[Array, Array]:
+        return np.empty(2 * lines * pitch, sums.simple), np.empty(3 * lines * pitch, sums.products)
+
+    pair = tuple(np.empty(2 * pitch, np.int16 if sums.exact else np.float64) for _ in range(2))
+    counts, full, least = (np.empty(pitch, np.int32) for _ in range(3))
+    works = (*pairs_and_products(levels), np.empty(levels * pitch, np.int32))
+    state = np.zeros(1, np.int64), np.empty((3, strip)), np.empty((3, strip), np.uint8)
+    equal = None if sums.exact else np.empty((2, 5, pitch))
+    std = ((value * (1.0 if sums.exact else p.scale)) ** 2 for value, p in zip(window.deviations, centres, strict=True))
+    whole = math.prod(size) if window.border == "valid" else 0
+    extremes = np.repeat(np.array([[np.inf], [-np.inf]], np.float32), strip, axis=1)
     nothing = np.zeros((1, 1, 1), np.uint8)
     shape = tuple(roi[i + 1] - roi[i] for i in (0, 2, 4))
     walk(
         (f, g, nothing if joint is None else joint, nothing if view is None else view),
-        (joint is not None, view is not None, exact, exact and (samples * PEAK[f.dtype.name]) ** 2 >= 2**63),
-        (roi, size, middle),
-        (rows, columns, slots, lines, full),
-        (quantities, strip),
-        rules,
-        out[0].reshape(shape),
-        out[1].reshape(shape),
-        totals,
+        (joint is not None, view is not None, sums.wide, _runs(horizontal, sums)),
+        sums.kind,
+        (roi, size, sums.middles, (band, strip)),
+        (vertical, horizontal, slots),
+        (pair, counts, works, full, least, state, equal, np.empty(strip, np.uint8)),
+        (*pairs_and_products(1), *pairs_and_products(planes)) if sums.exact else None,
+        None if sums.exact else (*pairs_and_products(int(slots.sum())), np.zeros(6, np.int64)),
+        (*std, 0.0 if sums.exact else RESOLUTION, window.flat, window.min_valid_fraction, whole),
+        (out[0].reshape(shape), out[1].reshape(shape)),
+        integers,
         extremes,
     )
     return float(extremes[0].min()), float(extremes[1].max())
 
 
-def _summary(totals: Array, extremes: list[tuple[float, float]]) -> Summary:
-    counts = totals[: len(STATUS)]
-    histogram = totals[11:].reshape(4, BINS).sum(axis=0)
+class _Sums(NamedTuple):
+    """How sums are kept: dtypes of those of f, g and of their products, what is subtracted, and the arithmetic."""
+
+    exact: bool
+    simple: type[Any]
+    products: type[Any]
+    middles: tuple[Any, ...]
+    kind: type[Any] = np.float64
+    wide: bool = False
+
+
+def _rounded(centres: tuple[Pivot, ...]) -> _Sums:
+    return _Sums(False, np.float64, np.float64, tuple(p.value * p.scale for p in centres))
+
+
+def _exact(f: Array, g: Array, size: tuple[int, ...]) -> _Sums:
+    """Choose the narrowest integers that hold the sums of this block; the result is the same with wider ones.
+
+    With n samples of magnitude at most p, sums of samples stay below n p, sums of products below n p^2, and both
+    products in n FG - F G below n^2 p^2: exact in float64 below 2^53, in int64 below 2^63. Where 16-bit samples could
+    exceed that, whatever they are in this block, the difference takes two limbs, so that all blocks round alike.
+    """
+    if f.dtype == np.uint8:
+        middles: tuple[int, ...] = (128, 128)
+        peak = most = 128
+    else:
+        limits = [(int(image.min()), int(image.max())) for image in (f, g)]
+        middles = tuple((low + high + 1) // 2 for low, high in limits)
+        most = 2**15
+        peak = max(middle - low for middle, (low, _) in zip(middles, limits, strict=True))
+    n = math.prod(size)
+    simple, products = (np.int32 if n * peak**power < 2**31 else np.int64 for power in (1, 2))
+    kind = np.float64 if (n * peak) ** 2 < 2**53 else np.int64
+    return _Sums(True, simple, products, tuple(map(np.int32, middles)), kind, (n * most) ** 2 >= 2**63)
+
+
+def _runs(horizontal: Array, sums: _Sums) -> bool:
+    """Say whether running sums over columns, which no vector can do, are faster than a chain this long."""
+    return sums.exact and np.dtype(sums.products).itemsize * sum(k + plus + 1.5 for k, _, plus in horizontal) > 52
+
+
+def _parts(roi: tuple[int, ...], size: tuple[int, ...], sums: _Sums, slots: int) -> tuple[int, int, int]:
+    """Return rows per band, columns per strip, and the lines that keep sums over planes.
+
+    A strip is wide, as each row of it costs some calls, but its buffers stay below 1.5 bytes per pixel, or 1 MiB.
+    """
+    planes, rows, columns = (roi[i + 1] - roi[i] for i in (0, 2, 4))
+    scratch = max(2**20, 3 * planes * rows * columns // 2)
+    column = 2 * np.dtype(sums.simple).itemsize + 3 * np.dtype(sums.products).itemsize
+    if not sums.exact:
+        fits = scratch // (column * slots) - size[2] + 1
+        return rows, min(columns, max(64, size[2], min(fits, 1024))), 0
+    strip = min(columns, max(2 * size[2], 2048))
+    if size[0] == 1:
+        return rows, strip, 0
+    band = min(rows, max(scratch // (column * (strip + size[2] - 1)) - size[1], 2 * size[1]))
+    return band, strip, band + size[1]
+
+
+def _summary(integers: Array, extremes: list[tuple[float, float]]) -> Summary:
+    table = integers[2:].reshape(8, -1).sum(axis=0)
+    counts = table[BINS : BINS + len(STATUS)]
+    counts[1] = table[:BINS].sum()
     return Summary(
         tuple(int(n) for n in counts),
-        int(totals[9]),
-        int(totals[10]),
+        int(integers[0]),
+        int(integers[1]),
         min(low for low, _ in extremes),
         max(high for _, high in extremes),
-        tuple(int(n) for n in histogram),
+        tuple(int(n) for n in table[:BINS]),
     )

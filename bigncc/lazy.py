@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bigncc import kernel
 from bigncc.errors import InputError
-from bigncc.kernel import Pivot
+from bigncc.kernel import Pivots
 from bigncc.pair import Chunks, Pair, on_grid, register, validity
 from bigncc.registration import Registration
 from bigncc.tiles import Shape, Tile, cut, roi_of, roi_shape, roi_shift, roi_within
@@ -92,7 +92,7 @@ def local_maps(
     *,
     transform: Transform | Registration | None = None,
     order: int = 1,
-    pivot: Pivot | None = None,
+    pivot: Pivots | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Do what `bigncc.local_maps` does, for numpy and dask arrays; `options` as for `paired`."""
@@ -124,7 +124,7 @@ def correlate(pair: Pair, window: Window, pivot: Any, chunks: Chunks, lead: Shap
         Arrays of one shape, at least that of `chunks`.
     window : Window
         Its radius is the halo.
-    pivot : tuple of (float or Delayed)
+    pivot : tuple of (Pivot, float or Delayed)
         For float images.
     chunks : tuple of tuple of int
         Blocks of the result; along windowed axes none but a single one is smaller than the radius.
@@ -166,7 +166,7 @@ def correlate(pair: Pair, window: Window, pivot: Any, chunks: Chunks, lead: Shap
 def tile(
     pair: Pair,
     window: Window,
-    pivot: Pivot,
+    pivot: Pivots,
     tile: Tile,
     origin: Shape,
     block: Shape,
@@ -203,7 +203,7 @@ def tile(
     return correlate(here, window, pivot, chunks, lead)
 
 
-def _block(*arrays: Any, names: Iterable[str], window: Window, pivot: Pivot) -> Any:
+def _block(*arrays: Any, names: Iterable[str], window: Window, pivot: Pivots) -> Any:
     *images, cell = arrays
     named = dict(zip(names, images, strict=True))
     return kernel.local(named.pop("reference"), named.pop("moving"), window, core=cell.item(), pivot=pivot, **named)
@@ -260,7 +260,7 @@ def _as_dask(image: Any, window: Window) -> da.Array:
 def _pivot(image: da.Array) -> Any:
     """Return the image's pivot, to be computed with the blocks."""
     if 0 in image.shape:
-        return 0.0
+        return kernel.Pivot()
     sample = image
     for axis, points in enumerate(kernel.lattice(image.shape)):
         sample = da.take(sample, list(points), axis=axis)

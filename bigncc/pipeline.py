@@ -177,7 +177,7 @@ def prepare(config: Config, *, waiting: Waiting = _unsaid) -> Prepared:
         config.window.window(),
         inputs.transform,
         config.registration.order,
-        tuple((a, b) for a, b in standing["pivots"]),
+        tuple((kernel.Pivot(*a), kernel.Pivot(*b)) for a, b in standing["pivots"]),
         inputs.channel_axis,
     )
     return Prepared(job, inputs, standing["headline"])

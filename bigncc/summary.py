@@ -1,6 +1,6 @@
 """Mergeable statistics of a block: merging is exact, in any order and any grouping.
 
-A coefficient r counts as the integer ``round(r * 2**24)``, so that sums never round.
+A coefficient r counts as the integer ``k = round(r * 2**24)``, half to even, so that sums never round.
 """
 
 import math
@@ -33,11 +33,11 @@ class Summary:
     counts : tuple of int
         Pixels per status 0 to 8.
     total, squares : int
-        Sums of ``round(r * 2**24)`` and of ``round(r**2 * 2**24)``.
+        Sums of ``k = round(r * 2**24)`` and of ``round(k**2 / 2**24)``.
     low, high : float
         Extremes of r; +inf and -inf where there is none.
     histogram : tuple of int
-        Pixels in 64 equal bins over [-1, 1], the last one closed.
+        Values of k in 64 equal bins over [-1, 1], the last one closed.
     """
 
     counts: tuple[int, ...] = (0,) * len(STATUS)

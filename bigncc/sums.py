@@ -1,13 +1,14 @@
-"""Window sums and coefficients of one contiguous block: plain loops for numba, no arrays of the block's size.
+"""Window sums of one contiguous block: plain loops for numba, no arrays of the block's size.
 
-A strip of columns is walked from top to bottom. Each row enters as its five (masked: six) moment lines
-``f, g, f*f, g*g, f*g[, 1]``; a chain of additions turns lines into sums over the window's rows, the same chain turns
-those into sums over its columns, and one loop turns sums into coefficient, status and statistics.
+A strip of columns is walked from top to bottom, and each output row passes three stages. First its window rows are
+summed column by column, as lines of the moments ``f, g`` and ``f*f, g*g, f*g``. Then these lines are summed over the
+window's columns. Last, `bigncc.coefficients` makes values of them.
 
-The order of the additions depends on the window alone and a sample that does not count enters as an exact zero, so a
-pixel's bits do not depend on the block that it was computed in. Integer sums are exact in any case.
+Integers are exact in any order, so their column sums run: a row enters, another one leaves. Sums of floats are added
+along a short chain of shifted additions on both axes. Its order depends on the window alone, and a sample that does not
+count enters as an exact zero; so a pixel's bits do not depend on the block that it was computed in.
 
-All loops are in this file because the cache of compiled code knows a function by its own file only.
+Lines are flat and a loop writes one of them, which is what lets the compiler use vectors.
 """
 
 from typing import Any
@@ -15,68 +16,81 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bigncc.compiled import compiled
+from bigncc.coefficients import finish_row, outlook, tally
+from bigncc.compiled import compiled_loop
 
 Array = NDArray[Any]
 
-UNIT = 2.0**24
 
-
-@compiled
-def add_moments(
-    line: Array, pitch: int, lead: int, samples: Any, joint: Array, middle: Any, masked: bool, first: bool
-) -> None:
-    """Add the moments of one row of samples about `middle` to the lines that begin at ``q * pitch + lead``.
-
-    What the lines held before is forgotten if this is the `first` row of samples.
-    """
-    f, g = samples
-    pf, pg = middle
-    zero = pf - pf
-    n = f.size
-    if first and (masked or n < pitch):
-        line[:] = 0
-    s0, s1 = line[lead : lead + n], line[pitch + lead : pitch + lead + n]
-    s2, s3 = line[2 * pitch + lead : 2 * pitch + lead + n], line[3 * pitch + lead : 3 * pitch + lead + n]
-    s4, s5 = line[4 * pitch + lead : 4 * pitch + lead + n], line[5 * pitch + lead : 5 * pitch + lead + n]
+@compiled_loop
+def load(line: Array, samples: Array, joint: Array, masked: bool, middle: Any, lead: int) -> None:
+    """Write a row of samples about `middle`, from `lead` on; what does not count, or is not there, is 0."""
+    line[:lead] = 0
+    line[lead + samples.size :] = 0
+    inner = line[lead:]
     if masked:
-        for j in range(n):
+        for j in range(samples.size):
             # a select, not a product: an invalid sample may be NaN
-            a = f[j] - pf if joint[j] else zero
-            b = g[j] - pg if joint[j] else zero
-            s0[j] += a
-            s1[j] += b
-            s2[j] += a * a
-            s3[j] += b * b
-            s4[j] += a * b
-            s5[j] += joint[j]
-    elif first:
-        for j in range(n):
-            a = f[j] - pf
-            b = g[j] - pg
-            s0[j] = a
-            s1[j] = b
-            s2[j] = a * a
-            s3[j] = b * b
-            s4[j] = a * b
+            inner[j] = samples[j] - middle if joint[j] else middle - middle
     else:
-        for j in range(n):
-            a = f[j] - pf
-            b = g[j] - pg
-            s0[j] += a
-            s1[j] += b
-            s2[j] += a * a
-            s3[j] += b * b
-            s4[j] += a * b
+        for j in range(samples.size):
+            inner[j] = samples[j] - middle
 
 
-@compiled
-def add_lines(out: Array, source: Array, at: Array, terms: int) -> None:
-    """Write the sum of the `terms` lines of `source` that begin at ``at[0], at[1], ...``, added in this order."""
+@compiled_loop
+def exchange(line: Array, new: Array, old: Array) -> None:
+    """Add one line and take away another one."""
+    for j in range(new.size):
+        line[j] += new[j] - old[j]
+
+
+@compiled_loop
+def exchange_pairs(simple: Array, products: Array, new: Array, old: Array, pitch: int) -> None:
+    """Add the moments of one pair of lines and take away those of another one."""
+    a, b, c, d = new[:pitch], new[pitch:], old[:pitch], old[pitch:]
+    ff, gg, fg = products, products[pitch:], products[2 * pitch :]
+    for j in range(2 * pitch):
+        simple[j] += np.int64(new[j]) - np.int64(old[j])
+    for j in range(pitch):
+        ff[j] += (np.int64(a[j]) - np.int64(c[j])) * (np.int64(a[j]) + np.int64(c[j]))
+    for j in range(pitch):
+        gg[j] += (np.int64(b[j]) - np.int64(d[j])) * (np.int64(b[j]) + np.int64(d[j]))
+    for j in range(pitch):
+        fg[j] += np.int64(a[j]) * np.int64(b[j]) - np.int64(c[j]) * np.int64(d[j])
+
+
+@compiled_loop
+def add_line(line: Array, a: Array) -> None:
+    """Add one line to another."""
+    for j in range(line.size):
+        line[j] += a[j]
+
+
+@compiled_loop
+def add_products(products: Array, pair: Array, pitch: int, first: bool) -> None:
+    """Add the products of a pair of lines, or write them."""
+    a, b = pair[:pitch], pair[pitch:]
+    ff, gg, fg = products[:pitch], products[pitch:], products[2 * pitch :]
+    if first:
+        for j in range(pitch):
+            ff[j] = a[j] * a[j]
+        for j in range(pitch):
+            gg[j] = b[j] * b[j]
+        for j in range(pitch):
+            fg[j] = a[j] * b[j]
+    else:
+        for j in range(pitch):
+            ff[j] += a[j] * a[j]
+        for j in range(pitch):
+            gg[j] += b[j] * b[j]
+        for j in range(pitch):
+            fg[j] += a[j] * b[j]
+
+
+@compiled_loop
+def add_lines(out: Array, a: Array, b: Array, c: Array, d: Array, e: Array, f: Array, terms: int) -> None:
+    """Write the sum of the first `terms` of six lines, added in this order."""
     n = out.size
-    a, b = source[at[0] : at[0] + n], source[at[1] : at[1] + n]
-    c, d = source[at[2] : at[2] + n], source[at[3] : at[3] + n]
-    e, f = source[at[4] : at[4] + n], source[at[5] : at[5] + n]
     if terms == 2:
         for j in range(n):
             out[j] = a[j] + b[j]
@@ -94,332 +108,272 @@ def add_lines(out: Array, source: Array, at: Array, terms: int) -> None:
             out[j] = a[j] + b[j] + c[j] + d[j] + e[j] + f[j]
 
 
-@compiled
-def add_rows(rings: Array, first: Array, slots: Array, steps: Array, row: int, length: int, at: Array) -> None:
-    """Bring every level of the vertical chain up to date after row `row` came in.
-
-    Level l keeps its latest ``slots[l]`` lines in a ring that begins at ``first[l]``; the line that sums the rows
-    from s on lies in slot ``s % slots[l]``.
-    """
-    for level in range(1, slots.size):
-        k, m, plus = steps[level - 1, 0], steps[level - 1, 1], steps[level - 1, 2]
-        start = row - (k * m + plus) + 1
-        if start < 0:
-            return
-        for t in range(k):
-            at[t] = first[level - 1] + (start + t * m) % slots[level - 1] * length
-        if plus:
-            at[k] = first[0] + row % slots[0] * length
-        target = first[level] + start % slots[level] * length
-        add_lines(rings[target : target + length], rings, at, k + plus)
-
-
-@compiled
-def add_columns(lines: Array, base: int, top: int, steps: Array, length: int, at: Array) -> int:
-    """Turn the line at `base` into sums over neighbouring columns, buffers from `top` on; return where they are."""
-    source = base
+@compiled_loop
+def add_columns(base: Array, work: Array, steps: Array) -> int:
+    """Sum `base` over neighbouring columns by the chain `steps`; return where in `work` the sums begin."""
+    size = base.size
+    if steps.shape[0] == 0:
+        for j in range(size):
+            work[j] = base[j]
+        return 0
     for level in range(steps.shape[0]):
         k, m, plus = steps[level, 0], steps[level, 1], steps[level, 2]
-        for t in range(k):
-            at[t] = source + t * m
+        out = work[level * size :][: size - k * m - plus + 1]
+        a, tail = base if level == 0 else work[(level - 1) * size : level * size], base[k * m :]
+        # lines beyond the terms are not looked at
+        b, c, d, e = a[m:], a[min(2, k - 1) * m :], a[min(3, k - 1) * m :], a[min(4, k - 1) * m :]
         if plus:
-            at[k] = base + k * m
-        source = top + level * length
-        add_lines(lines[source : source + length - k * m - plus + 1], lines, at, k + plus)
-    return source
+            c, d, e = tail if k == 2 else c, tail if k == 3 else d, tail if k == 4 else e
+        add_lines(out, a, b, c, d, e, tail, k + plus)
+    return int((steps.shape[0] - 1) * size)
 
 
-@compiled
-def wide_difference(n: int, fg: int, f: int, g: int) -> float:
-    """Return ``n * fg - f * g`` rounded once, with 31-bit limbs: exact where 64 bits would overflow.
+@compiled_loop
+def run_columns(lines: Array, out: Array, size: int) -> None:
+    """Sum three exact lines over `size` neighbouring columns, as running sums."""
+    pitch = lines.size // 3
+    a, b, c = lines[:pitch], lines[pitch : 2 * pitch], lines[2 * pitch :]
+    x, y, z = out[:pitch], out[pitch : 2 * pitch], out[2 * pitch : 3 * pitch]
+    d, e, f = a[size - 1 :], b[size - 1 :], c[size - 1 :]
+    s, t, u = a[0] - a[0], b[0] - b[0], c[0] - c[0]
+    for j in range(size - 1):
+        s += a[j]
+        t += b[j]
+        u += c[j]
+    for j in range(d.size):
+        s += d[j]
+        t += e[j]
+        u += f[j]
+        x[j] = s
+        y[j] = t
+        z[j] = u
+        s -= a[j]
+        t -= b[j]
+        u -= c[j]
 
-    For 16-bit samples about the middle of their range and n < 2^31: ``|fg| <= 2^30 n < 2^61``, ``|f|, |g| <= 2^15 n <
-    2^46``; so every product below stays under 2^62.
+
+@compiled_loop
+def add_rows(rings: Array, slots: Array, steps: Array, row: int, length: int, at: Array) -> int:
+    """Bring every level of the vertical chain up to date after row `row` came in; return the slot of the last level.
+
+    Level l keeps its latest ``slots[l]`` lines in a ring behind those of the levels before; the line that sums the rows
+    from s on lies in slot ``s % slots[l]``.
     """
-    low = (1 << 31) - 1
-    a, b = fg >> 31, fg & low
-    p, q = f >> 31, f & low
-    s, t = g >> 31, g & low
-    units = n * b - q * t
-    middle = n * a - p * t - q * s + (units >> 31)
-    high = (middle >> 31) - p * s
-    rest = ((middle & low) << 31) | (units & low)
-    if high < 0:
-        # a small negative number has high = -1 and a rest near 2^62: negate before the limbs are rounded
-        return -(float(-high - 1) * 2.0**62 + float((1 << 62) - rest))
-    return float(high) * 2.0**62 + float(rest)
+    below, here, start = 0, 0, row
+    for level in range(1, slots.size):
+        k, m, plus = steps[level - 1, 0], steps[level - 1, 1], steps[level - 1, 2]
+        below, here = here, here + slots[level - 1]
+        start = row - (k * m + plus) + 1
+        if start < 0:
+            return 0
+        for t in range(k):
+            at[t] = (below + (start + t * m) % slots[level - 1]) * length
+        if plus:
+            at[k] = row % slots[0] * length
+        target = (here + start % slots[level]) * length
+        add_lines(
+            rings[target : target + length], rings[at[0] :], rings[at[1] :], rings[at[2] :], rings[at[3] :],
+            rings[at[4] :], rings[at[5] :], k + plus,
+        )  # fmt: skip
+    return int(here + start % slots[-1])
 
 
-@compiled
-def differences(sums: Array, pitch: int, count: Array, wide: bool, cov: Array, vf: Array, vg: Array) -> None:
-    """Write n^2 times covariance and variances of one row of windows."""
-    w = count.size
-    f, g = sums[:w], sums[pitch : pitch + w]
-    ff, gg, fg = sums[2 * pitch : 2 * pitch + w], sums[3 * pitch : 3 * pitch + w], sums[4 * pitch : 4 * pitch + w]
-    if wide:
-        for j in range(w):
-            n = int(count[j])
-            cov[j] = wide_difference(n, int(fg[j]), int(f[j]), int(g[j]))
-            vf[j] = wide_difference(n, int(ff[j]), int(f[j]), int(f[j]))
-            vg[j] = wide_difference(n, int(gg[j]), int(g[j]), int(g[j]))
-    else:
-        for j in range(w):
-            n = count[j]
-            cov[j] = n * fg[j] - f[j] * g[j]
-            vf[j] = n * ff[j] - f[j] * f[j]
-            vg[j] = n * gg[j] - g[j] * g[j]
-
-
-@compiled
-def coefficients(cov: Array, vf: Array, vg: Array, exact: bool, r: Array) -> None:
-    """Write r, clipped to [-1, 1], never -0.0; what it is in windows without variance does not matter."""
-    if exact:
-        # integers cannot overflow the product, and one root rounds once less
-        for j in range(r.size):
-            value = cov[j] / np.sqrt(vf[j] * vg[j])
-            value = 1.0 if value > 1.0 else value
-            value = -1.0 if value < -1.0 else value
-            r[j] = np.float32(value) + np.float32(0.0)
-    else:
-        for j in range(r.size):
-            value = cov[j] / (np.sqrt(vf[j]) * np.sqrt(vg[j]))
-            value = 1.0 if value > 1.0 else value
-            value = -1.0 if value < -1.0 else value
-            r[j] = np.float32(value) + np.float32(0.0)
-
-
-@compiled
-def suspects(
-    sums: Array, pitch: int, count: Array, possible: Array, vf: Array, vg: Array, rules: Array, mark: Array
-) -> int:
-    """Mark the windows that may be anything but valid; return how many.
-
-    `rules` holds min_valid_fraction, the squares of both min_std, the resolution, the number of samples below which a
-    window leaves the image (0 where that is allowed), and the value of flat windows.
-    """
-    w = count.size
-    ff, gg = sums[2 * pitch : 2 * pitch + w], sums[3 * pitch : 3 * pitch + w]
-    fraction, std_f, std_g, resolution, whole = rules[0], rules[1], rules[2], rules[3], rules[4]
-    found = 0
-    for j in range(w):
-        n = float(count[j])
-        few = (n < fraction * possible[j]) | (n < 2.0) | (possible[j] < whole)
-        # negated, so that a NaN from an overflow is a suspect too
-        f = (not vf[j] > resolution * (n * float(ff[j]))) | (vf[j] < std_f * n * n)
-        g = (not vg[j] > resolution * (n * float(gg[j]))) | (vg[j] < std_g * n * n)
-        odd = few | f | g
-        mark[j] = 1.0 if odd else 0.0
-        found += 1 if odd else 0
-    return found
-
-
-@compiled
-def constant(image: Array, joint: Array, masked: bool, frame: Any, low: Array, high: Array, flat: Array) -> None:
-    """Write 1 into `flat` where the jointly valid samples of a window are all equal, exactly; else 0.
-
-    The strip's columns lie from `lead` on in `low` and `high`, which are `size` - 1 longer than the output.
-    """
-    (za, zb, ya, yb), left, right, lead, _, size = frame
-    low[:] = np.inf
-    high[:] = -np.inf
-    for z in range(za, zb):
-        for y in range(ya, yb):
-            for x in range(left, right):
-                if not masked or joint[z, y, x]:
-                    value = float(image[z, y, x])
-                    j = x - left + lead
-                    low[j] = min(low[j], value)
-                    high[j] = max(high[j], value)
-    length, done = low.size, 1
-    while done < size:
-        # windows of `done` columns that overlap as needed: extremes may count a sample twice
-        shift = min(done, size - done)
-        for j in range(length - shift):
-            low[j] = min(low[j], low[j + shift])
-            high[j] = max(high[j], high[j + shift])
-        length -= shift
-        done += shift
-    for j in range(length):
-        flat[j] = 1.0 if low[j] == high[j] else 0.0
-
-
-@compiled
-def judge(
-    mark: Array,
-    count: Array,
-    possible: Array,
-    vf: Array,
-    vg: Array,
-    flats: Array,
-    centre: Array,
-    viewed: bool,
-    rules: Array,
-    r: Array,
-    status: Array,
-) -> None:
-    """Give each marked window its status, in the order 7, 6, 2, 5, 3, 4, 8, 1, and its value."""
-    for j in range(mark.size):
-        if mark[j] == 0.0:
-            continue
-        n = float(count[j])
-        # a variance of floats may round to less than zero, which is not below a min_std of zero
-        flat_f = flats[0, j] == 1.0 or max(vf[j], 0.0) < rules[1] * n * n
-        flat_g = flats[1, j] == 1.0 or max(vg[j], 0.0) < rules[2] * n * n
-        value = np.float32(np.nan)
-        if possible[j] < rules[4]:
-            code = 7
-        elif n < rules[0] * possible[j] or n < 2.0:
-            code = 6 if viewed and centre[j] == 2 else 2
-        elif flat_f or flat_g:
-            code = 5 if flat_f and flat_g else (3 if flat_f else 4)
-            value = np.float32(rules[5])
-        elif flats[2, j] == 1.0:
-            code = 8
-        else:
-            code = 1
-            value = r[j]
-        status[j] = code
-        r[j] = value
-
-
-@compiled
-def weigh(
-    sums: Array, pitch: int, images: Any, flags: Any, frame: Any, scratch: Array, resolution: float, count: Array
-) -> Array:
-    """Return three lines: 1 where reference or moving is flat, exactly, and 1 where a variance has no digits left."""
+@compiled_loop
+def load_pair(pair: Array, images: Any, masked: bool, middles: Any, plane: int, row: int, span: Any) -> None:
+    """Write one row of both images into the two lines of `pair`; 0 where there is no such row."""
     f, g, joint, _ = images
-    masked, exact = flags[0], flags[2]
-    w = count.size
-    vf, vg, flats = scratch[1, :w], scratch[2, :w], scratch[4:7, :w]
-    if exact:
-        for j in range(w):
-            flats[0, j] = 1.0 if vf[j] <= 0.0 else 0.0
-            flats[1, j] = 1.0 if vg[j] <= 0.0 else 0.0
-            flats[2, j] = 0.0
+    _, left, right, lead, pitch = span
+    if plane < 0 or plane >= f.shape[0] or row < 0 or row >= f.shape[1]:
+        pair[: 2 * pitch] = 0
+        return
+    valid = joint[plane, row, left:right] if masked else joint[0, 0]
+    load(pair[:pitch], f[plane, row, left:right], valid, masked, middles[0], lead)
+    load(pair[pitch : 2 * pitch], g[plane, row, left:right], valid, masked, middles[1], lead)
+
+
+@compiled_loop
+def turn_planes(
+    runs: Any, pair: Any, images: Any, masked: bool, middles: Any, enters: int, leaves: int, rows: Any, span: Any
+) -> None:
+    """Move the sums over planes of each row on: plane `enters` comes in, `leaves` goes."""
+    _, _, simple, products = runs
+    new, old = pair
+    _, _, top, bottom = rows
+    pitch = span[4]
+    for row in range(top, bottom):
+        load_pair(new, images, masked, middles, enters, row, span)
+        load_pair(old, images, masked, middles, leaves, row, span)
+        at = (row - top) * pitch
+        exchange_pairs(simple[2 * at :], products[3 * at :], new, old, pitch)
+
+
+@compiled_loop
+def begin_band(
+    runs: Any, pair: Any, images: Any, masked: bool, middles: Any, z: int, reach: int, rows: Any, span: Any
+) -> None:
+    """Sum up the planes before the first one's window, with one more, which the first turn takes away."""
+    runs[2][:] = 0
+    runs[3][:] = 0
+    if reach:
+        for plane in range(z - reach - 1, z + reach):
+            turn_planes(runs, pair, images, masked, middles, plane, -1, rows, span)
+
+
+@compiled_loop
+def begin_plane(
+    runs: Any, pair: Any, images: Any, masked: bool, middles: Any, z: int, reach: int, rows: Any, span: Any
+) -> None:
+    """Forget the rows of the plane before, and turn to this one."""
+    runs[0][:] = 0
+    runs[1][:] = 0
+    if reach:
+        turn_planes(runs, pair, images, masked, middles, z + reach, z - reach - 1, rows, span)
+
+
+@compiled_loop
+def exact_row(
+    runs: Any, pair: Any, images: Any, masked: bool, middles: Any, place: Any, top: int, bottom: int, span: Any
+) -> None:
+    """Move the sums of columns on: row `row` comes in, row `gone` goes."""
+    plane, row, gone, reach = place
+    new, old = pair
+    pitch = span[4]
+    simple, products = runs[0][: 2 * pitch], runs[1][: 3 * pitch]
+    if reach:
+        # the last line of planes stays empty
+        at = ((row if top <= row < bottom else bottom) - top) * pitch
+        was = ((gone if gone >= top else bottom) - top) * pitch
+        exchange(simple, runs[2][2 * at :][: 2 * pitch], runs[2][2 * was :][: 2 * pitch])
+        exchange(products, runs[3][3 * at :][: 3 * pitch], runs[3][3 * was :][: 3 * pitch])
     else:
-        low, high = scratch[7, :pitch], scratch[8, :pitch]
-        constant(f, joint, masked, frame, low, high, flats[0])
-        constant(g, joint, masked, frame, low, high, flats[1])
-        for j in range(w):
-            ff, gg = count[j] * sums[2 * pitch + j], count[j] * sums[3 * pitch + j]
-            flats[2, j] = 0.0 if vf[j] > resolution * ff and vg[j] > resolution * gg else 1.0
-    return flats
+        load_pair(new, images, masked, middles, plane, row, span)
+        load_pair(old, images, masked, middles, plane, gone, span)
+        exchange_pairs(simple, products, new, old, pitch)
 
 
-@compiled
-def finish_row(
-    sums: Array, pitch: int, images: Any, centre: Array, flags: Any, frame: Any, rules: Array, scratch: Array,
-    full: Array, r: Array, status: Array,
+@compiled_loop
+def rounded_row(
+    rings: Any, slots: Array, steps: Array, pair: Array, images: Any, masked: bool, middles: Any, place: Any,
+    count: int, span: Any,
 ) -> int:  # fmt: skip
-    """Turn the sums of one row of windows into coefficients and status; return how many are out of the ordinary."""
-    masked, viewed, exact, wide = flags
-    (za, zb, ya, yb), left, right, _, begin, size = frame
-    w = r.size
-    possible, vf, vg, cov = scratch[0, :w], scratch[1, :w], scratch[2, :w], scratch[3, :w]
-    if possible[0] != (zb - za) * (yb - ya) * (min(right, begin + size) - max(left, begin)):
-        # most rows have as many samples as the one before
-        for j in range(w):
-            possible[j] = (zb - za) * (yb - ya) * (min(right, begin + j + size) - max(left, begin + j))
-            full[j] = possible[j]
-    count = sums[5 * pitch : 5 * pitch + w] if masked else full[:w]
-    differences(sums, pitch, count, wide, cov, vf, vg)
-    coefficients(cov, vf, vg, exact, r)
-    status[:] = 1
-    mark = scratch[9, :w]
-    found = suspects(sums, pitch, count, possible, vf, vg, rules, mark)
-    if found:
-        flats = weigh(sums, pitch, images, flags, frame, scratch, rules[3], count)
-        judge(mark, count, possible, vf, vg, flats, centre, viewed, rules, r, status)
-    return found
+    """Add the `count`-th row, summed over planes in their order, to the sums of columns; return where they are."""
+    za, zb, row = place
+    pitch = span[4]
+    slot = count % slots[0] * pitch
+    simple, products = rings[0][2 * slot :][: 2 * pitch], rings[1][3 * slot :][: 3 * pitch]
+    load_pair(simple, images, masked, middles, za, row, span)
+    add_products(products, simple, pitch, True)
+    for plane in range(za + 1, zb):
+        load_pair(pair, images, masked, middles, plane, row, span)
+        add_line(simple, pair)
+        add_products(products, pair, pitch, False)
+    add_rows(rings[0], slots, steps, count, 2 * pitch, rings[2])
+    return add_rows(rings[1], slots, steps, count, 3 * pitch, rings[2]) * int(pitch)
 
 
-@compiled
-def tally(r: Array, status: Array, ordinary: bool, integers: Array, extremes: Array) -> None:
-    """Add one row to the statistics: counts per status, sums of r and r^2, extremes, four interleaved histograms.
-
-    The extremes are kept per column, as a single running minimum would wait for itself at each pixel.
-    """
-    low, high = extremes[0], extremes[1]
-    total, squares = 0, 0
-    if ordinary:
-        integers[1] += r.size
-        for j in range(r.size):
-            value = float(r[j])
-            total += int(np.floor(value * UNIT + 0.5))
-            squares += int(np.floor(value * value * UNIT + 0.5))
-            low[j] = r[j] if r[j] < low[j] else low[j]
-            high[j] = r[j] if r[j] > high[j] else high[j]
-    else:
-        for j in range(r.size):
-            integers[status[j]] += 1
-            valid = status[j] == 1
-            value = float(r[j]) if valid else 0.0
-            total += int(np.floor(value * UNIT + 0.5))
-            squares += int(np.floor(value * value * UNIT + 0.5))
-            low[j] = r[j] if valid and r[j] < low[j] else low[j]
-            high[j] = r[j] if valid and r[j] > high[j] else high[j]
-    for j in range(r.size):
-        if ordinary or status[j] == 1:
-            # neighbours fall into the same bin: four tables keep the additions independent
-            integers[11 + (j & 3) * 64 + min(63, int((r[j] + np.float32(1.0)) * np.float32(32.0)))] += 1
-    integers[9] += total
-    integers[10] += squares
+@compiled_loop
+def count_row(count: Array, joint: Array, place: Any, gone: int, span: Any) -> None:
+    """Move the number of valid samples per column on by one row."""
+    za, zb, row = place
+    _, left, right, lead, _ = span
+    inner = count[lead:]
+    for plane in range(za, zb):
+        if 0 <= row < joint.shape[1]:
+            new = joint[plane, row, left:right]
+            for j in range(new.size):
+                inner[j] += new[j]
+        if gone >= 0:
+            old = joint[plane, gone, left:right]
+            for j in range(old.size):
+                inner[j] -= old[j]
 
 
-@compiled
-def walk(
-    images: Any, flags: Any, frame: Any, buffers: Any, widths: Any, rules: Array, ncc: Array, status: Array,
-    totals: Array, extremes: Array,
+@compiled_loop
+def sweep(
+    images: Any, switches: Any, kind: Any, frame: Any, chains: Any, lines: Any, runs: Any, rings: Any, rules: Any,
+    z: int, rows: Any, span: Any, out: Any, integers: Array, extremes: Array,
 ) -> None:  # fmt: skip
-    """Walk the core plane by plane and strip by strip; each strip from top to bottom."""
-    f, g, joint, view = images
-    masked, viewed = flags[0], flags[1]
-    roi, size, middle = frame
-    rows, columns, slots, lines, full = buffers
-    quantities, strip = widths
+    """Go from top to bottom through the part of a plane that gives the output rows from `first` to `last`."""
+    masked, viewed, wide, running = switches
+    roi, size, middles, _ = frame
+    vertical, horizontal, slots = chains
+    pair, counts, works, full, least, state, equal, bins = lines
+    first, last, top, bottom = rows
+    x, left, right, lead, pitch = span
+    nz, ny, nx = images[0].shape
     rz, ry, rx = size[0] // 2, size[1] // 2, size[2] // 2
-    nz, ny, nx = f.shape
-    at = np.zeros(6, np.int64)
-    first = np.zeros(slots.size + 1, np.int64)
-    scratch = np.zeros((10, strip + size[2] - 1))
-    for z in range(roi[0], roi[1]):
-        za, zb = max(0, z - rz), min(nz, z + rz + 1)
-        for x in range(roi[4], roi[5], strip):
-            w = min(strip, roi[5] - x)
-            pitch = w + size[2] - 1
-            length = quantities * pitch
-            left, right = max(0, x - rx), min(nx, x + w + rx)
-            for level in range(slots.size):
-                first[level + 1] = first[level] + slots[level] * length
-            scratch[0, 0] = 0.0
-            for row in range(roi[3] - roi[2] + size[1] - 1):
-                inside = roi[2] - ry + row
-                line = lines[first[0] + row % slots[0] * length :][:length]
-                if 0 <= inside < ny:
-                    for plane in range(za, zb):
-                        valid = joint[plane, inside, left:right] if masked else joint[0, 0]
-                        samples = f[plane, inside, left:right], g[plane, inside, left:right]
-                        add_moments(line, pitch, left - (x - rx), samples, valid, middle, masked, plane == za)
-                else:
-                    line[:] = 0
-                add_rows(lines, first, slots, rows, row, length, at)
-                y = inside - ry
-                if y < roi[2]:
-                    continue
-                sums = lines[add_columns(lines, first[slots.size - 1], first[slots.size], columns, length, at) :]
-                span = za, zb, max(0, y - ry), min(ny, y + ry + 1)
-                out = ncc[z - roi[0], y - roi[2], x - roi[4] : x - roi[4] + w]
-                code = status[z - roi[0], y - roi[2], x - roi[4] : x - roi[4] + w]
-                centre = view[z, y, x : x + w] if viewed else view[0, 0]
-                place = span, left, right, left - (x - rx), x - rx, size[2]
-                found = finish_row(sums, pitch, images, centre, flags, place, rules, scratch, full, out, code)
-                tally(out, code, found == 0, totals, extremes)
+    za, zb = max(0, z - rz), min(nz, z + rz + 1)
+    w = pitch - 2 * rx
+    counts[:] = 0
+    depth, state[0][0] = 0, -1
+    for count in range(last - first + 2 * ry):
+        row = first - ry + count
+        gone = row - size[1] if count >= size[1] else -1
+        if runs is not None:
+            exact_row(runs, pair, images, masked, middles, (z, row, gone, rz), top, bottom, span)
+            simple, products = runs[0][: 2 * pitch], runs[1][: 3 * pitch]
+        if rings is not None:
+            at = rounded_row(rings, slots, vertical, pair[0], images, masked, middles, (za, zb, row), count, span)
+            simple, products = rings[0][2 * at :][: 2 * pitch], rings[1][3 * at :][: 3 * pitch]
+        if masked:
+            count_row(counts, images[2], (za, zb, row), gone, span)
+        y = row - ry
+        if y < first:
+            continue
+        ya, yb = max(0, y - ry), min(ny, y + ry + 1)
+        if depth != (zb - za) * (yb - ya):
+            depth = (zb - za) * (yb - ya)
+            outlook(depth, x, rx, nx, rules[4], rules[5], full[:w], least[:w])
+        at = add_columns(simple, works[0], horizontal)
+        if running:
+            run_columns(products, works[1], size[2])
+        else:
+            add_columns(products, works[1], horizontal)
+        sums = works[0][at:], works[1][0 if running else 3 * at // 2 :], pitch
+        n = works[2][add_columns(counts[:pitch], works[2], horizontal) :] if masked else full
+        r = out[0][z - roi[0], y - roi[2]][x - roi[4] :][:w]
+        status = out[1][z - roi[0], y - roi[2]][x - roi[4] :][:w]
+        outside = images[3][z, y][x:] if viewed else images[3][0, 0]
+        where = za, zb, ya, yb, left, right, lead, size[2]
+        finish_row(sums, n, least[:w], rules[:4], kind, wide, images, masked, where, state, equal, outside, r, status)
+        tally(r, status, integers, extremes, bins)
 
 
-@compiled
-def all_finite(samples: Array) -> bool:
-    """Say whether no sample is NaN or infinite."""
-    check = samples[:1].sum() * 0
-    for j in range(samples.size):
-        check += samples[j] * 0
-    return bool(check == 0)
+@compiled_loop
+def walk(
+    images: Any, switches: Any, kind: Any, frame: Any, chains: Any, lines: Any, runs: Any, rings: Any, rules: Any,
+    out: Any, integers: Array, extremes: Array,
+) -> None:  # fmt: skip
+    """Walk the core strip by strip, each strip band by band of rows, each band plane by plane.
+
+    Integers have running sums in `runs`, and floats the `rings` of the vertical chain and `equal`, where values repeat.
+    The others are None, which keeps their code out of the compiled variant.
+    """
+    masked = switches[0]
+    roi, size, middles, (band, strip) = frame
+    _, ny, nx = images[0].shape
+    ry, rx = size[1] // 2, size[2] // 2
+    for x in range(roi[4], roi[5], strip):
+        w = min(strip, roi[5] - x)
+        span = x, max(0, x - rx), min(nx, x + w + rx), max(0, rx - x), w + 2 * rx
+        for first in range(roi[2], roi[3], band):
+            last = min(first + band, roi[3])
+            rows = first, last, max(0, first - ry), min(ny, last + ry)
+            if runs is not None:
+                begin_band(runs, lines[0], images, masked, middles, roi[0], size[0] // 2, rows, span)
+            for z in range(roi[0], roi[1]):
+                if runs is not None:
+                    begin_plane(runs, lines[0], images, masked, middles, z, size[0] // 2, rows, span)
+                sweep(
+                    images, switches, kind, frame, chains, lines, runs, rings, rules, z, rows, span, out, integers,
+                    extremes,
+                )  # fmt: skip
+
+
+@compiled_loop
+def all_finite(bits: Array, exponent: int) -> bool:
+    """Say whether no sample is NaN or infinite, from the bits of floats: then all of the `exponent` are set."""
+    odd = 0
+    for j in range(bits.size):
+        odd += 1 if bits[j] & exponent == exponent else 0
+    return odd == 0

@@ -27,7 +27,7 @@ from bigncc.window import Window, as_window
 if TYPE_CHECKING:
     import os
 
-    from bigncc.kernel import Pivot
+    from bigncc.kernel import Pivots
     from bigncc.pair import Pair
     from bigncc.registration import Registration
     from bigncc.transform import Transform
@@ -85,7 +85,7 @@ def local_maps(
     transform: Transform | Registration | None = None,
     channel_axis: int | None = None,
     order: int = 1,
-    pivot: Pivot | None = None,
+    pivot: Pivots | None = None,
     **options: Any,
 ) -> xr.Dataset:
     """Do what `bigncc.local_maps` does, for DataArrays."""

@@ -228,8 +228,9 @@ def test_summary_is_that_of_the_pixels():
     block = local(f, g, Window(5), reference_validity=mask)
     values = block.ncc[block.status == 1].astype(np.float64)
     assert block.summary.counts == tuple(np.bincount(block.status.ravel(), minlength=9))
-    assert block.summary.total == np.floor(values * 2**24 + 0.5).sum()
-    assert block.summary.squares == np.floor(values**2 * 2**24 + 0.5).sum()
+    units = np.rint(values * 2**24).astype(np.int64)
+    assert block.summary.total == units.sum()
+    assert block.summary.squares == ((units * units + 2**23) // 2**24).sum()
     assert (block.summary.low, block.summary.high) == (values.min(), values.max())
     assert block.summary.histogram == tuple(np.histogram(values, bins=64, range=(-1, 1))[0])
 
@@ -262,6 +263,29 @@ def test_a_grey_level_that_the_dtype_lacks_is_refused():
 
 
 def test_pivot_is_the_median_of_what_is_finite():
-    assert lattice_pivot(np.array([np.nan, np.inf])) == 0.0
-    assert lattice_pivot(np.array([1.0, np.nan, 3.0, 100.0])) == 3.0
-    assert lattice_pivot(np.array([1e300])) == 1e300
+    assert lattice_pivot(np.array([np.nan, np.inf])) == (0.0, 1.0)
+    assert lattice_pivot(np.array([1.0, np.nan, 3.0, 100.0])) == (3.0, 1.0)
+    assert lattice_pivot(np.array([1e300])) == (1e300, 1.0)
+    assert lattice_pivot(np.array([1e40, 1e40, 3e38], np.float64)) == (1e40, 1.0)
+
+
+def test_a_scale_is_there_where_squares_would_not_fit():
+    values = np.array([-1.0, 0.0, 2.0])
+    assert lattice_pivot(values * 2.0**198).scale == 1.0
+    assert lattice_pivot(values * 2.0**-198).scale == 1.0
+    assert lattice_pivot(values * 2.0**400).scale == 2.0**-402
+    assert lattice_pivot(values * 2.0**-700).scale == 2.0**698
+    assert lattice_pivot(np.array([-1.7e308, 1.7e308])) == (0.0, 2.0**-1024)
+
+
+@pytest.mark.parametrize("power", [-1000, -400, 300, 1015])
+def test_any_float_is_within_reach(power):
+    f, g = (strategies.image(seed, (30, 40), "float64", "noise") for seed in (1, 2))
+    window = Window(5, min_std=(2.0, 0.0))
+    far = Window(5, min_std=(2.0 * 2.0**power, 0.0))
+    plain = local(f, g, window, pivot=(lattice_pivot(f), lattice_pivot(g)))
+    scaled = f * 2.0**power
+    block = local(scaled, g, far, pivot=(lattice_pivot(scaled), lattice_pivot(g)))
+    np.testing.assert_array_equal(block.status, plain.status)
+    assert {1, 3} == set(np.unique(plain.status))
+    np.testing.assert_allclose(block.ncc, plain.ncc, atol=1e-6)

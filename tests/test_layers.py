@@ -8,8 +8,8 @@ import pytest
 
 FLOORS = (
     ("errors", "compiled"),
-    ("tiles", "window", "summary", "sums", "store", "progress"),
-    ("metadata",),
+    ("tiles", "window", "summary", "coefficients", "store", "progress"),
+    ("metadata", "sums"),
     ("kernel", "interpolation", "storage", "journal"),
     ("transform", "output", "config", "field"),
     ("pair", "report"),

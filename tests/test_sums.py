@@ -1,14 +1,10 @@
-"""The chain of additions reaches every window, and wide differences are exact."""
-
-from fractions import Fraction
+"""The chain of additions reaches every window, and what is not finite is found."""
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bigncc.kernel import chain
-from bigncc.sums import all_finite, wide_difference
+from bigncc.sums import all_finite
 
 
 @pytest.mark.parametrize("size", range(1, 400))
@@ -27,26 +23,12 @@ def test_the_chain_is_short():
     assert sum(k + plus for k, _, plus in chain(15)) == 8
 
 
-@given(st.integers(2, 2**31 - 1), st.data())
-def test_wide_differences_are_rounded_once(n, data):
-    def sums(limit):
-        return st.integers(-limit, limit) | st.sampled_from((-limit, -1, 0, 1, limit))
-
-    f, g = (data.draw(sums(2**15 * n)) for _ in range(2))
-    fg = data.draw(sums(2**30 * n) | st.just(f * g // n) | st.just(-(-f * g // n)))
-    if abs(fg) > 2**30 * n:
-        fg = 2**30 * n
-    exact = n * fg - f * g
-    got = wide_difference(n, fg, f, g)
-    assert abs(Fraction(got) - exact) <= Fraction(abs(exact), 2**52)
-    assert (got == 0) == (exact == 0)
-
-
 def test_not_a_number_is_found_wherever_it_is():
-    image = np.zeros(1000, np.float32)
-    assert all_finite(image)
-    for value in (np.nan, np.inf, -np.inf):
-        for place in (0, 500, 999):
-            image[place] = value
-            assert not all_finite(image)
-            image[place] = 0
+    for kind, bits, exponent in ((np.float32, np.uint32, 0xFF << 23), (np.float64, np.uint64, 0x7FF << 52)):
+        image = np.full(1000, np.finfo(kind).max)
+        assert all_finite(image.view(bits), bits(exponent))
+        for value in (np.nan, np.inf, -np.inf):
+            for place in (0, 500, 999):
+                image[place] = value
+                assert not all_finite(image.view(bits), bits(exponent))
+                image[place] = 0
