@@ -143,6 +143,8 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, _stop)
     # where one write fails, those beside it fail too, and the event loop would print each of them
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    logging.getLogger("bigncc").setLevel(logging.INFO)
+    logging.getLogger("bigncc").addHandler(_Echo())
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as done:
@@ -158,6 +160,13 @@ def main() -> NoReturn:
         click.echo(f"bigncc: {error}", err=True)
         sys.exit(error.exit_code)
     sys.exit(0)
+
+
+class _Echo(logging.Handler):
+    """Shows what the library has to say, as long waits for the compiler."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(f"bigncc: {record.getMessage()}", err=True)
 
 
 def _stop(number: int, _frame: object) -> NoReturn:

@@ -99,10 +99,9 @@ def lattice_pivot(samples: Array) -> Pivot:
     # half of each, as the sum of the middle two may overflow
     middle = 2.0 * float(np.median(finite / 2.0))
     value = float(np.float32(middle)) if abs(middle) < float(np.finfo(np.float32).max) else middle
-    exponent = int(np.frexp(np.abs(finite / 2.0 - value / 2.0).max())[1]) + 1
-    return Pivot(
-        value, 2.0 ** min(-exponent, 1000) if abs(exponent) > MODERATE and finite.min() < finite.max() else 1.0
-    )
+    spread = float(np.abs(finite / 2.0 - value / 2.0).max())
+    exponent = math.frexp(spread)[1] + 1
+    return Pivot(value, 2.0 ** min(-exponent, 1000) if spread and abs(exponent) > MODERATE else 1.0)
 
 
 def lattice(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
@@ -216,13 +215,13 @@ def _as_dtype(image: Array, dtype: np.dtype[Any]) -> Array:
 
 def _joint(f: Array, g: Array, vf: Array | None, vg: Array | None) -> NDArray[np.uint8] | None:
     """Return 1 where both images are valid, or None where they are valid everywhere."""
-    flags = [v == 1 for v in (vf, vg) if v is not None]
-    if f.dtype.kind == "f":
-        flags += [np.isfinite(image) for image in (f, g) if not _all_finite(image)]
-    if not flags:
-        return None
-    joint = np.logical_and.reduce(flags)
-    return None if joint.all() else np.ascontiguousarray(joint).view(np.uint8)
+    joint: NDArray[np.bool_] | None = None
+    for samples in (vf, vg, *((f, g) if f.dtype.kind == "f" else ())):
+        if samples is None or (samples.dtype.kind == "f" and _all_finite(samples)):
+            continue
+        valid = np.isfinite(samples) if samples.dtype.kind == "f" else samples == 1
+        joint = valid if joint is None else np.logical_and(joint, valid, out=joint)
+    return None if joint is None or joint.all() else np.ascontiguousarray(joint).view(np.uint8)
 
 
 def _all_finite(image: Array) -> bool:
@@ -285,7 +284,7 @@ def _correlate(
     std = ((value * (1.0 if sums.exact else p.scale)) ** 2 for value, p in zip(window.deviations, centres, strict=True))
     whole = math.prod(size) if window.border == "valid" else 0
     extremes = np.repeat(np.array([[np.inf], [-np.inf]], np.float32), strip, axis=1)
-    nothing = np.zeros((1, 1, 1), np.uint8)
+    nothing = np.zeros((1, 1, strip), np.uint8)
     shape = tuple(roi[i + 1] - roi[i] for i in (0, 2, 4))
     walk(
         (f, g, nothing if joint is None else joint, nothing if view is None else view),

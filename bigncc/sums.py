@@ -8,7 +8,14 @@ Integers are exact in any order, so their column sums run: a row enters, another
 along a short chain of shifted additions on both axes. Its order depends on the window alone, and a sample that does not
 count enters as an exact zero; so a pixel's bits do not depend on the block that it was computed in.
 
-Lines are flat and a loop writes one of them, which is what lets the compiler use vectors.
+Lines are flat and a loop writes one of them, which is what lets the compiler use vectors. What travels together is a
+tuple:
+
+* ``images``: f, g, joint validity (1 where both count), view (the moving image's validity);
+* ``span``, the strip: its first output column, its samples' first column and last, where these begin in a line, and the
+  line's length, ``pitch``;
+* ``rows``, the band: first and last output row, first and last row of samples;
+* ``place``: planes or a plane, and rows in them.
 """
 
 from typing import Any

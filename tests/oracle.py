@@ -3,7 +3,7 @@
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from itertools import product
-from math import isfinite, isnan
+from math import isfinite, isnan, isqrt
 
 import numpy as np
 
@@ -99,3 +99,27 @@ def assert_rounded(got: np.ndarray, exact) -> None:
         # the spacing below a power of two is half of that above
         error = abs(Decimal(float(value)) - r)
         assert error <= ulp / 2 * (1 + Decimal(2) ** -26), (value, r, error / ulp)
+
+
+def interior_sums(image: np.ndarray, size) -> np.ndarray:
+    """Exact sums of an integer image over all windows that lie inside it."""
+    for axis, n in enumerate(size):
+        total = np.cumsum(image, axis=axis, dtype=np.int64)
+        padded = np.insert(total, 0, 0, axis=axis)
+        after, before = np.arange(n, padded.shape[axis]), np.arange(padded.shape[axis] - n)
+        image = padded.take(after, axis) - padded.take(before, axis)
+    return image
+
+
+def ulps(got: np.ndarray, f: np.ndarray, g: np.ndarray, size) -> float:
+    """Largest error of float32 values in units in the last place, over all windows inside a pair of integer images."""
+    a, b = f.astype(np.int64), g.astype(np.int64)
+    sums = [interior_sums(image, size).ravel().astype(object) for image in (a, b, a * a, b * b, a * b)]
+    n, worst, unit = int(np.prod(size)), 0.0, 80
+    for value, sf, sg, sff, sgg, sfg in zip(got.ravel(), *sums, strict=True):
+        cov, variances = n * sfg - sf * sg, (n * sff - sf * sf) * (n * sgg - sg * sg)
+        root = isqrt((cov * cov << 2 * unit) // variances)
+        exact = -root if cov < 0 else root
+        error = abs(int(np.ldexp(float(value), unit)) - exact)
+        worst = max(worst, error / np.ldexp(float(np.spacing(np.abs(value))), unit))
+    return worst

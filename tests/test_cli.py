@@ -42,7 +42,8 @@ def sentence(done, code):
     """Return the one line on standard error of a run that failed with `code`."""
     assert "Traceback" not in done.stdout + done.stderr
     # what a run reports while it goes on is no complaint, and click ends the line of a ^C
-    lines = [line for line in done.stderr.lstrip("\n").splitlines() if not re.fullmatch(r"tile \d.* s left", line)]
+    progress = r"tile \d.* s left|bigncc: compiling .*"
+    lines = [line for line in done.stderr.lstrip("\n").splitlines() if not re.fullmatch(progress, line)]
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("bigncc: ")
     assert done.returncode == code, done.stderr

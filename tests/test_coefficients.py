@@ -1,11 +1,16 @@
-"""Differences of products are rounded once, whatever their size; and equal samples are found without looking twice."""
+"""Differences of products are rounded once, whatever their size; exactly equal samples are found, whatever the gaps."""
 
 from fractions import Fraction
 
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.lib.stride_tricks import sliding_window_view
 
+from bigncc import Window
 from bigncc.coefficients import wide_difference
+from bigncc.kernel import local
 
 
 @given(st.integers(2, 2**31 - 1), st.data())
@@ -21,3 +26,33 @@ def test_wide_differences_are_rounded_once(n, data):
     got = wide_difference(n, fg, f, g)
     assert abs(Fraction(got) - exact) <= Fraction(abs(exact), 2**52)
     assert (got == 0) == (exact == 0)
+
+
+@pytest.mark.parametrize(("shape", "size"), [((90, 80), (7, 5)), ((90, 80), (21, 1)), ((7, 50, 40), (3, 7, 5))])
+@pytest.mark.parametrize("masked", [False, True])
+def test_equal_samples_are_found_whatever_is_between_them(shape, size, masked):
+    rng = np.random.default_rng(4)
+    # plateaus of two levels and single samples that differ, among which rows and columns without any plateau
+    f = np.kron(rng.integers(0, 2, [-(-n // 12) for n in shape]), np.ones([12] * len(shape)))
+    f = f[tuple(slice(0, n) for n in shape)].astype(np.float32) + 0.7
+    odd = rng.random(shape) < 0.01
+    odd[..., 40:60, :] |= rng.random(odd[..., 40:60, :].shape) < 0.5
+    f[odd] += rng.random(int(odd.sum()), np.float32) + 1
+    # most of what differs does not count; and neither do some whole rows
+    valid = ~odd | (rng.random(shape) < 0.3) if masked else np.ones(shape, bool)
+    if masked:
+        valid[..., 20:30, :] = False
+    g = rng.normal(size=shape).astype(np.float32)
+    window = Window(size, min_valid_fraction=0.0, border="valid")
+    inner = tuple(slice(n // 2, m - n // 2) for n, m in zip(size, shape, strict=True))
+    status = local(f, g, window, reference_validity=valid.astype(np.uint8)).status[inner]
+    axes = tuple(range(-len(size), 0))
+    low, high = (
+        op(sliding_window_view(np.where(valid, f, fill), size), axis=axes)
+        for op, fill in ((np.min, np.inf), (np.max, -np.inf))
+    )
+    count = sliding_window_view(valid, size).sum(axes)
+    flat = (low == high) & (count >= 2)
+    assert 0.05 < flat.mean() < 0.95
+    np.testing.assert_array_equal(status == 3, flat)
+    np.testing.assert_array_equal(status == 2, count < 2)

@@ -204,6 +204,17 @@ def test_compiled_without_a_place_to_keep_the_code(caplog):
     ]
 
 
+def test_what_is_compiled_is_said_once(caplog):
+    space = {"__name__": "bigncc.somewhere", "compiled": compiled}
+    exec("@compiled\ndef inner(x):\n    return x + 1\n@compiled\ndef outer(x):\n    return inner(x[0])", space)
+    with caplog.at_level(logging.INFO, "bigncc"):
+        assert [space["outer"](np.full(3, 4, np.uint16)) for _ in range(2)] == [5, 5]
+        assert space["outer"](np.full(3, 4.5)) == 5.5
+    assert [record.message for record in caplog.records if record.levelno == logging.INFO] == [
+        f"compiling outer for {kind} samples, once: some seconds" for kind in ("uint16", "float64")
+    ]
+
+
 def test_without_compilation():
     script = (
         "import numpy as np; from bigncc.transform import *; from bigncc.tiles import roi_of\n"

@@ -1,5 +1,7 @@
 """The kernel: equal to exact arithmetic for integers, to 1e-6 and better for floats, and the laws of a correlation."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,8 +9,9 @@ from hypothesis import strategies as st
 
 from bigncc import Window
 from bigncc.errors import InputError
-from bigncc.kernel import common_dtype, lattice_pivot, local
+from bigncc.kernel import VERSION, common_dtype, lattice_pivot, local
 from tests import oracle, strategies
+from tests.implementations import IMPLEMENTATIONS
 
 SHAPES = ((9, 11), (12, 7), (1, 13), (8, 8))
 
@@ -221,6 +224,24 @@ def test_a_core_with_its_margin_is_the_whole(data):
     np.testing.assert_array_equal(part.status, whole.status[place])
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+@pytest.mark.parametrize("shape", [(3, 700, 300), (2500, 40), (5, 2300)])
+def test_strips_and_bands_cannot_be_seen(shape, dtype):
+    f, g = (strategies.image(seed, shape, dtype, "levels" if seed == 1 else "noise") for seed in (1, 2))
+    window = Window((3, 5, 31)[-len(shape) :])
+    whole = local(f, g, window, pivot=(100.0, 100.0))
+    for top, left in ((0, 0), (shape[-2] // 2, shape[-1] // 2)):
+        core = (*(slice(0, n) for n in shape[:-2]), slice(top, top + 35), slice(left, left + 35))
+        core = tuple(slice(s.start, min(s.stop, n)) for s, n in zip(core, shape, strict=True))
+        read = tuple(
+            slice(max(0, s.start - r), min(n, s.stop + r)) for s, r, n in zip(core, window.radius, shape, strict=True)
+        )
+        inner = tuple(slice(s.start - a.start, s.stop - a.start) for s, a in zip(core, read, strict=True))
+        part = local(f[read], g[read], window, core=inner, pivot=(100.0, 100.0))
+        np.testing.assert_array_equal(bits(part.ncc), bits(whole.ncc[core]))
+        np.testing.assert_array_equal(part.status, whole.status[core])
+
+
 def test_summary_is_that_of_the_pixels():
     f, g = (strategies.image(seed, (50, 60), "uint8", "flat") for seed in (1, 2))
     mask = np.ones(f.shape, np.uint8)
@@ -240,6 +261,53 @@ def test_batches_are_independent():
     block = local(f, g, Window(5))
     for index in np.ndindex(2, 3):
         np.testing.assert_array_equal(bits(block.ncc[index]), bits(local(f[index], g[index], Window(5)).ncc))
+
+
+def test_nothing_is_outside_of_a_view_that_nobody_gave():
+    rng = np.random.default_rng(0)
+    for seed in range(20):
+        f, g = (strategies.image(seed + i, (60, 2100), "uint16", "noise") for i in (0, 50))
+        mask = (rng.random(f.shape) > 0.6).astype(np.uint8)
+        assert set(np.unique(local(f, g, Window(3), reference_validity=mask).status)) == {1, 2}
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_everybody_answers_the_same_question(name):
+    # the oracle of the benchmark's table: a competitor that were wrong would be no competitor
+    entry = IMPLEMENTATIONS[name]
+    if name == "scikit-image SSIM":
+        f = strategies.image(1, (40, 50), "uint8", "noise")
+        assert (entry.compute(f, f, 7) == 1).all()
+        return
+    f, g = (strategies.image(seed, (23, 31), "uint8", "noise") for seed in (1, 2))
+    exact, _ = oracle.maps(f, g, Window(7))
+    wanted = np.array(exact, float).reshape(f.shape)[3:-3, 3:-3]
+    np.testing.assert_allclose(entry.compute(f, g, 7)[3:-3, 3:-3], wanted, atol=entry.tolerance)
+
+
+GOLDEN = {
+    ("uint8", (15, 15)): "9a381fa6cbf4a323",
+    ("uint16", (5, 31)): "1cc80a972b113d88",
+    ("uint16", (3, 5, 7)): "9a3923e5cfcf7c9e",
+    ("float32", (15, 9)): "1cd52b0e73b929fd",
+    ("float64", (5, 3, 3)): "742527b54231bc7d",
+}
+
+
+@pytest.mark.parametrize(("dtype", "size"), GOLDEN)
+def test_golden_bits(dtype, size):
+    # whoever changes these raises kernel.VERSION: half finished results must not be continued
+    rng = np.random.default_rng(11)
+    shape = (40, 2100) if len(size) == 2 else (9, 33, 70)
+    f, g = (rng.integers(0, 255, shape) / (8 if dtype[0] == "f" else 1) for _ in range(2))
+    f[..., :20] = 7
+    mask = (rng.random(shape) > 0.1).astype(np.uint8)
+    images = [image.astype(dtype) for image in (f, g + f)]
+    found = hashlib.sha256()
+    for validity in (None, mask):
+        block = local(*images, Window(size), reference_validity=validity, pivot=(10.0, 20.0))
+        found.update(block.ncc.tobytes() + block.status.tobytes() + repr(block.summary).encode())
+    assert (VERSION, found.hexdigest()[:16]) == (2, GOLDEN[dtype, size])
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (0, 5), (5, 0), (0, 5, 5)])
