@@ -1,7 +1,7 @@
 """From the sums of a row of windows to coefficients, status and statistics: plain loops for numba.
 
-`coefficients` makes the values of a row, and counts the windows that may be anything but valid. Only a row with such a
-window is judged one by one. All sums come as flat lines behind each other: f, g in one, f*f, g*g, f*g in the other.
+One loop makes the values of a row, and counts the windows that may be anything but valid. Only a row with such a window
+is judged one by one. All sums come as flat lines behind each other: f, g in one, f*f, g*g, f*g in the other.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bigncc.compiled import compiled_loop
+from bigncc.compiled import compiled_loop, inlined_loop
 
 Array = NDArray[Any]
 
@@ -56,8 +56,28 @@ def wide_difference(n: int, ab: Any, a: Any, b: Any) -> float:
 
 
 @compiled_loop
-def coefficients(sums: Any, count: Array, least: Array, resolution: float, kind: Any, r: Array) -> int:
-    """Write r of one row of windows, clipped to [-1, 1], never -0.0; return how many have too little contrast."""
+def exact_coefficients(sums: Any, count: Array, kind: Any, r: Array) -> int:
+    """Write r of one row of windows from exact sums; return how many have no contrast.
+
+    What rounding may add to 1 is less than half of a float32's last place, and a covariance of zero is not negative.
+    """
+    simple, products, pitch = sums
+    f, g, ff = simple, simple[pitch:], products
+    gg, fg = products[pitch:], products[2 * pitch :]
+    odd = 0
+    for j in range(r.size):
+        cov = difference(count[j], fg[j], f[j], g[j], kind)
+        vf = difference(count[j], ff[j], f[j], f[j], kind)
+        vg = difference(count[j], gg[j], g[j], g[j], kind)
+        both = vf * vg
+        r[j] = np.float32(cov / np.sqrt(both))
+        odd += 0 if both > 0.0 else 1
+    return odd
+
+
+@compiled_loop
+def rounded_coefficients(sums: Any, count: Array, least: Array, resolution: float, r: Array) -> int:
+    """Write r of one row of windows, clipped to [-1, 1], never -0.0; return how many may have too little contrast."""
     simple, products, pitch = sums
     f, g, ff = simple, simple[pitch:], products
     gg, fg = products[pitch:], products[2 * pitch :]
@@ -66,16 +86,16 @@ def coefficients(sums: Any, count: Array, least: Array, resolution: float, kind:
     odd = 0
     for j in range(r.size):
         n = float(count[j])
-        cov = difference(count[j], fg[j], f[j], g[j], kind)
-        vf = difference(count[j], ff[j], f[j], f[j], kind)
-        vg = difference(count[j], gg[j], g[j], g[j], kind)
+        cov = n * fg[j] - f[j] * g[j]
+        vf = n * ff[j] - f[j] * f[j]
+        vg = n * gg[j] - g[j] * g[j]
         both = vf * vg
         value = np.float32(cov / np.sqrt(both))
         value = np.float32(1.0) if value > np.float32(1.0) else value
         value = np.float32(-1.0) if value < np.float32(-1.0) else value
         r[j] = value + np.float32(0.0)
         # false for the NaN of an overflow
-        fine = (both > share * (n * float(ff[j])) * (n * float(gg[j]))) & (both < SAFE) & (both > 1.0 / SAFE)
+        fine = (both > share * (n * ff[j]) * (n * gg[j])) & (both < SAFE) & (both > 1.0 / SAFE)
         odd += 0 if fine | (count[j] < least[j]) else 1
     return odd
 
@@ -202,18 +222,21 @@ def constant(image: Array, joint: Array, masked: bool, frame: Any, runs: Array, 
         flat[j] = 1 if low[j] == high[j] else 0
 
 
-@compiled_loop
+@inlined_loop
 def finish_row(
     sums: Any, count: Array, least: Array, rules: Any, kind: Any, wide: bool, images: Any, masked: bool, frame: Any,
     state: Any, equal: Any, outside: Array, r: Array, status: Array,
-) -> None:  # fmt: skip
-    """Turn the sums of one row of windows into coefficients and status."""
+) -> bool:  # fmt: skip
+    """Turn the sums of one row of windows into coefficients and status; say whether all windows are valid."""
     known, lines, marks = state
     status[:] = 1
-    odd = coefficients(sums, count, least, rules[2], kind, r)
     strict = rules[0] > 0.0 or rules[1] > 0.0
+    if equal is None:
+        odd = exact_coefficients(sums, count, kind, r)
+    if equal is not None:
+        odd = rounded_coefficients(sums, count, least, rules[2], r)
     if odd == 0 and too_few(count, least) == 0 and not strict and not wide:
-        return
+        return True
     marks = marks[:, : r.size]
     differences(sums, count, rules[2], kind, wide, lines, marks)
     if equal is not None:
@@ -224,6 +247,7 @@ def finish_row(
             known[0] = frame[3] - 1
     judge(lines, marks, count, least, rules, outside, r, status)
     settle(lines, wide, r, status)
+    return False
 
 
 @compiled_loop
@@ -239,7 +263,7 @@ def outlook(depth: int, x: int, rx: int, nx: int, fraction: float, whole: int, f
 
 
 @compiled_loop
-def tally(r: Array, status: Array, integers: Array, extremes: Array, bins: Array) -> None:
+def tally(r: Array, status: Array, ordinary: bool, integers: Array, extremes: Array, bins: Array) -> None:
     """Add one row to the statistics: sums of r and r^2 in units of 2^-24, extremes, and how many fall into each bin.
 
     A row is one loop for the vectors and one for the table. Extremes are kept per column, and neighbours count in eight
@@ -247,14 +271,23 @@ def tally(r: Array, status: Array, integers: Array, extremes: Array, bins: Array
     """
     low, high = extremes[0], extremes[1]
     total, squares = np.int64(0), np.int64(0)
-    for j in range(r.size):
-        valid = status[j] == 1
-        k = np.int32(np.rint((r[j] if valid else np.float32(0.0)) * UNIT))
-        total += np.int64(k)
-        squares += (np.int64(k) * np.int64(k) + (1 << 23)) >> 24
-        low[j] = r[j] if valid & (r[j] < low[j]) else low[j]
-        high[j] = r[j] if valid & (r[j] > high[j]) else high[j]
-        bins[j] = min((k + (1 << 24)) >> 19, BINS - 1) if valid else BINS + status[j]
+    if ordinary:
+        for j in range(r.size):
+            k = np.int32(np.rint(r[j] * UNIT))
+            total += np.int64(k)
+            squares += (np.int64(k) * np.int64(k) + (1 << 23)) >> 24
+            low[j] = r[j] if r[j] < low[j] else low[j]
+            high[j] = r[j] if r[j] > high[j] else high[j]
+            bins[j] = min((k + (1 << 24)) >> 19, BINS - 1)
+    else:
+        for j in range(r.size):
+            valid = status[j] == 1
+            k = np.int32(np.rint((r[j] if valid else np.float32(0.0)) * UNIT))
+            total += np.int64(k)
+            squares += (np.int64(k) * np.int64(k) + (1 << 23)) >> 24
+            low[j] = r[j] if valid & (r[j] < low[j]) else low[j]
+            high[j] = r[j] if valid & (r[j] > high[j]) else high[j]
+            bins[j] = min((k + (1 << 24)) >> 19, BINS - 1) if valid else BINS + status[j]
     integers[0], integers[1] = integers[0] + total, integers[1] + squares
     tables = integers[2:]
     for j in range(r.size):

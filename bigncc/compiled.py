@@ -87,6 +87,11 @@ def compiled_loop(function: Function) -> Function:
     return _compiled(function, {"_nrt": False})
 
 
+def inlined_loop(function: Function) -> Function:
+    """Do the same for one that is called for each line: handing over its arguments would take as long as some loops."""
+    return _compiled(function, {"_nrt": False, "forceinline": True})
+
+
 def _compiled(function: Function, extra: dict[str, Any]) -> Function:
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", **extra}
     standard = _config.CACHE_DIR

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigncc.coefficients import finish_row, outlook, tally
-from bigncc.compiled import compiled_loop
+from bigncc.compiled import compiled_loop, inlined_loop
 
 Array = NDArray[Any]
 
@@ -237,7 +237,7 @@ def begin_plane(
         turn_planes(runs, pair, images, masked, middles, z + reach, z - reach - 1, rows, span)
 
 
-@compiled_loop
+@inlined_loop
 def exact_row(
     runs: Any, pair: Any, images: Any, masked: bool, middles: Any, place: Any, top: int, bottom: int, span: Any
 ) -> None:
@@ -342,8 +342,10 @@ def sweep(
         status = out[1][z - roi[0], y - roi[2]][x - roi[4] :][:w]
         outside = images[3][z, y][x:] if viewed else images[3][0, 0]
         where = za, zb, ya, yb, left, right, lead, size[2]
-        finish_row(sums, n, least[:w], rules[:4], kind, wide, images, masked, where, state, equal, outside, r, status)
-        tally(r, status, integers, extremes, bins)
+        ordinary = finish_row(
+            sums, n, least[:w], rules[:4], kind, wide, images, masked, where, state, equal, outside, r, status
+        )
+        tally(r, status, ordinary, integers, extremes, bins)
 
 
 @compiled_loop
