@@ -5,6 +5,7 @@ What a verb needs is imported by the verb, so that ``bigncc --help`` answers at 
 
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Iterable
@@ -138,9 +139,16 @@ def config() -> None:
     click.echo(default_yaml(), nl=False)
 
 
+GRACE = 1.5
+"""Seconds that a stopped run may take to leave tidily."""
+
+
 def main() -> NoReturn:
     """Run the command line and exit with the code of `bigncc.errors`."""
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        # a job in the background of a script was told to ignore ^C
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
     # where one write fails, those beside it fail too, and the event loop would print each of them
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     logging.getLogger("bigncc").setLevel(logging.INFO)
@@ -153,9 +161,8 @@ def main() -> NoReturn:
         # click's own code for usage errors would read as "incomplete" here
         click.echo(f"bigncc: {error.format_message()}", err=True)
         sys.exit(InputError.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("bigncc: stopped; the same command continues", err=True)
-        sys.exit(StoppedError.exit_code)
+    except StoppedError as error:
+        _leave(error)
     except BignccError as error:
         click.echo(f"bigncc: {error}", err=True)
         sys.exit(error.exit_code)
@@ -170,8 +177,21 @@ class _Echo(logging.Handler):
 
 
 def _stop(number: int, _frame: object) -> NoReturn:
-    message = f"stopped by {signal.Signals(number).name}; the same command continues"
-    raise StoppedError(message)
+    """Unwind, or leave without when that takes too long: nothing on disk needs a tidy end.
+
+    Whatever is running may ignore the exception, as a finalizer does, or wait for threads.
+    """
+    error = StoppedError(f"stopped by {signal.Signals(number).name}; the same command continues")
+    signal.signal(signal.SIGALRM, lambda *_: _leave(error))
+    signal.setitimer(signal.ITIMER_REAL, GRACE)
+    raise error
+
+
+def _leave(error: StoppedError) -> NoReturn:
+    """End the process with one sentence; do not wait for threads at work."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    os.write(2, f"bigncc: {error}\n".encode())
+    os._exit(error.exit_code)
 
 
 def _config(

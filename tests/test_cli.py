@@ -41,9 +41,9 @@ def good(folder, *words):
 def sentence(done, code):
     """Return the one line on standard error of a run that failed with `code`."""
     assert "Traceback" not in done.stdout + done.stderr
-    # what a run reports while it goes on is no complaint, and click ends the line of a ^C
+    # what a run reports while it goes on is no complaint
     progress = r"tile \d.* s left|bigncc: compiling .*"
-    lines = [line for line in done.stderr.lstrip("\n").splitlines() if not re.fullmatch(progress, line)]
+    lines = [line for line in done.stderr.splitlines() if not re.fullmatch(progress, line)]
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("bigncc: ")
     assert done.returncode == code, done.stderr
@@ -534,7 +534,8 @@ def long_run(tmp_path_factory):
 @pytest.mark.parametrize(
     ("number", "code", "text"),
     [
-        (signal.SIGINT, STOPPED, "bigncc: stopped; the same command continues"),
+        (signal.SIGINT, STOPPED, "bigncc: stopped by SIGINT; the same command continues"),
+        (signal.SIGUSR1, STOPPED, "bigncc: stopped by SIGUSR1; the same command continues"),
         (signal.SIGTERM, STOPPED, "bigncc: stopped by SIGTERM; the same command continues"),
         (signal.SIGKILL, -9, ""),
     ],
@@ -576,3 +577,33 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(long_run, number, code, text
     assert sorted(after) == list(range(found["tiles"]["total"]))  # each once: nothing was computed again
     assert set(before) < set(after)
     assert journal.read_complete(str(out))["digest"] == journal.read_complete(str(folder / "whole"))["digest"]
+
+
+DEAF = """
+import time
+from bigncc import cli
+@cli.cli.command()
+def deaf():
+    print("up", flush=True)
+    while True:
+        try:
+            time.sleep(60)
+        except Exception:
+            print("deaf", flush=True)
+cli.main()
+"""
+
+
+def test_a_signal_is_obeyed_even_where_its_exception_is_lost(tmp_path):
+    # what a finalizer does to any exception, and many an `except Exception` to this one
+    with subprocess.Popen(
+        [sys.executable, "-c", DEAF, "deaf"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "up\n"
+        start = time.monotonic()
+        process.terminate()
+        stdout, stderr = process.communicate(timeout=60)
+    assert time.monotonic() - start < 10
+    assert stdout == "deaf\n"  # the exception was lost
+    done = subprocess.CompletedProcess([], process.returncode, stdout, stderr)
+    assert sentence(done, STOPPED) == "bigncc: stopped by SIGTERM; the same command continues"
