@@ -334,7 +334,8 @@ def _exact(f: Array, g: Array, size: tuple[int, ...]) -> _Sums:
         most = 2**15
         peak = max(middle - low for middle, (low, _) in zip(middles, limits, strict=True))
     n = math.prod(size)
-    simple, products = (np.int32 if n * peak**power < 2**31 else np.int64 for power in (1, 2))
+    simple = np.int16 if n * peak < 2**15 else np.int32 if n * peak < 2**31 else np.int64
+    products = np.int32 if n * peak**2 < 2**31 else np.int64
     kind = np.float64 if (n * peak) ** 2 < 2**53 else np.int64
     return _Sums(True, simple, products, tuple(map(np.int32, middles)), kind, (n * most) ** 2 >= 2**63)
 

@@ -79,6 +79,17 @@ def test_window_too_large_for_64_bit_products():
         assert abs(block.ncc[centre]) < 0.01  # a small covariance is where a rounded product would show
 
 
+@pytest.mark.parametrize("shape", [(15, 17), (17, 17), (363, 363)])
+def test_the_narrowest_integers_hold_saturated_windows(shape):
+    # sums of 8-bit samples reach 255 * 128 < 2^15 < 289 * 128, and 363^2 * 128^2 > 2^31
+    f, g = np.zeros((2, *shape), np.uint8)
+    f[0, 0] = f[-1, 2] = g[0, 0] = g[3, 5] = 255
+    every = np.ones(shape, np.uint8)
+    centre = shape[0] // 2, shape[1] // 2
+    exact, _ = oracle.pixel(f, g, every, every, Window(shape), centre)
+    oracle.assert_rounded(local(f, g, Window(shape)).ncc[centre].reshape(1), [exact])
+
+
 @given(cases(strategies.INTEGERS[1:]))
 @settings(max_examples=40)
 def test_swapping_the_images_swaps_their_reasons_and_nothing_else(case):
