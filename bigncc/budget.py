@@ -74,15 +74,22 @@ def layout_of(inputs: Inputs) -> Layout:
     """Return what the output looks like on disk."""
     reference, ndim = inputs.reference, inputs.config.window.window().ndim
     default = (1024, 1024) if ndim == 2 else (32, 256, 256)
-    wanted = inputs.config.output.chunks or default
-    if len(wanted) != ndim:
-        message = f"output.chunks is {list(wanted)}: {ndim} numbers are accepted, as many as window.size has"
-        raise InputError(message)
+    wanted, shards = inputs.config.output.chunks or default, inputs.config.output.shards
+    for name, sizes in (("chunks", wanted), ("shards", shards)):
+        if sizes is not None and len(sizes) != ndim:
+            message = f"output.{name} is {list(sizes)}: {ndim} numbers are accepted, as many as window.size has"
+            raise InputError(message)
     batch = len(inputs.shape) - ndim
-    chunks = (1,) * batch + tuple(min(n, c) for n, c in zip(inputs.shape[batch:], wanted, strict=True))
+    if shards is None:
+        wanted = tuple(min(n, c) for n, c in zip(inputs.shape[batch:], wanted, strict=True))
+    elif any(s % c for s, c in zip(shards, wanted, strict=True)):
+        message = f"output.shards is {list(shards)} with chunks of {list(wanted)}: multiples of these are accepted"
+        raise InputError(message)
+    one = (1,) * batch
     shift = [o * s for o, s in zip(inputs.origin, reference.scale, strict=True)]
     translation = tuple(t + d for t, d in zip(reference.translation, shift, strict=True))
-    return Layout(inputs.shape, chunks, reference.axes, reference.scale, translation, reference.units, "ncc")
+    grid = reference.axes, reference.scale, translation, reference.units
+    return Layout(inputs.shape, one + wanted, *grid, "ncc", None if shards is None else one + shards)
 
 
 def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
@@ -90,14 +97,14 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
     window = inputs.config.window.window()
     margin = (0,) * (len(layout.shape) - window.ndim) + window.radius
     samples = engine.largest_samples(
-        memory_of(inputs.config), _bytes_per_pixel(inputs), threads, math.prod(layout.chunks)
+        memory_of(inputs.config), _bytes_per_pixel(inputs), threads, math.prod(layout.objects)
     )
     axis = inputs.channel_axis
     # a tile has one time and one channel, as the pivot belongs to the channel
     fixed = 0 if axis is None else axis + 1
     tile = tiles.largest_tile(
         layout.shape,
-        layout.chunks,
+        layout.objects,
         margin,
         _grain(inputs),
         samples=samples,
@@ -105,7 +112,7 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
         tiles=TILES,
         fixed=fixed,
     )
-    return Plan(layout.shape, layout.chunks, tile, margin, inputs.origin, inputs.reference.array.shape)
+    return Plan(layout.shape, layout.objects, tile, margin, inputs.origin, inputs.reference.array.shape)
 
 
 def block_of(inputs: Inputs, grid: Plan, threads: int) -> Shape:
@@ -141,7 +148,7 @@ def _grain(inputs: Inputs) -> Shape:
 
 def _bytes_per_pixel(inputs: Inputs) -> int:
     sections = (inputs.config.reference, inputs.config.moving)
-    masked = any(section.mask is not None or section.nodata is not None for section in sections)
+    masked = any(section.leaves_out for section in sections)
     dtypes = inputs.reference.array.dtype, inputs.moving.array.dtype
     return engine.bytes_per_pixel(*dtypes, pulled=inputs.pulled, masked=masked)
 

@@ -6,6 +6,7 @@ What a verb needs is imported by the verb, so that ``bigncc --help`` answers at 
 import json
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from bigncc.errors import BignccError, InputError, StoppedError
+from bigncc.errors import BignccError, IncompleteError, InputError, StoppedError
 
 if TYPE_CHECKING:
     from bigncc.config import Config
@@ -32,6 +33,11 @@ def _job_options(verb: Any) -> Any:
         click.option("--radius", metavar="R[,R[,R]]", help="Half window size: 2 R + 1 pixels."),
         click.option("--as-is", is_flag=True, help="Correlate the images as they are stored, unshifted."),
         click.option("--region", metavar="Y0:Y1,X0:X1", help="Only this part of the reference, for a trial."),
+        click.option(
+            "--missing-chunks",
+            type=click.Choice(["fill", "nodata", "error"]),
+            help="What a chunk of an image that is not stored means.",
+        ),
     )
     for option in reversed(options):
         verb = option(verb)
@@ -40,17 +46,75 @@ def _job_options(verb: Any) -> Any:
 
 @cli.command()
 @_job_options
-def run(words: tuple[str, ...], **options: Any) -> None:
+@click.option("--part", metavar="I/N", help="Only this share of the tiles, from 0, of an output that was prepared.")
+@click.option("--max-time", metavar="3h50m", help="Stop by then, with exit code 75.")
+@click.option("--repair", is_flag=True, help="Write anew what verify rejects.")
+@click.option("--overwrite", metavar="PLAN_ID", help="Remove OUT first, if it is the output of this plan.")
+def run(
+    words: tuple[str, ...], part: str | None, max_time: str | None, repair: bool, overwrite: str | None, **options: Any
+) -> None:
     """Correlate REF and MOV into OUT, or continue a stopped run."""
     from bigncc import pipeline, progress, report
 
-    prepared = pipeline.prepare(_config(words, **options), waiting=progress.waiting)
-    click.echo(prepared.headline)
-    result = pipeline.complete(prepared, progress=progress.tiles)
+    if max_time is not None:
+        _stop_after(max_time)
+    config = _config(words, **options)
+    share = (0, 1) if part is None else _part(part)
+    if share[1] > 1:
+        ready = pipeline.prepared(config)
+    else:
+        ready = pipeline.prepare(config, waiting=progress.waiting, repair=repair, overwrite=overwrite)
+    click.echo(ready.headline)
+    result = pipeline.complete(ready, part=share, progress=progress.tiles)
+    for note in result.notes:
+        click.echo(f"note: {note}")
+    click.echo(_facts(report.facts(result.summary)))
+    done = "complete" if result.complete else f"part {part} is done, bigncc finish after all parts"
+    click.echo(f"{done}: {result.url}")
+
+
+@cli.command()
+@_job_options
+def prepare(words: tuple[str, ...], **options: Any) -> None:
+    """Decide everything about a run and make OUT, for ``run --part`` by several jobs."""
+    from bigncc import pipeline, progress
+
+    ready = pipeline.prepare(_config(words, **options), waiting=progress.waiting)
+    click.echo(ready.headline)
+    click.echo(f"prepared: {ready.job.url}, {len(ready.job.plan)} tiles, plan {ready.job.plan_id}")
+
+
+@cli.command()
+@click.argument("out")
+def finish(out: str) -> None:
+    """Record that OUT is complete, after all parts of it are done."""
+    from bigncc import pipeline, report
+
+    result = pipeline.finish(out)
     for note in result.notes:
         click.echo(f"note: {note}")
     click.echo(_facts(report.facts(result.summary)))
     click.echo(f"complete: {result.url}")
+
+
+@cli.command()
+@click.argument("out")
+@click.option("--recompute", metavar="K", type=click.IntRange(min=0), default=0, help="Compute K random tiles again.")
+@click.option("--part", metavar="I/N", default="0/1", help="Only this share of the tiles, from 0.")
+def verify(out: str, recompute: int, part: str) -> None:
+    """Prove the bytes of OUT against its journal; change nothing."""
+    from bigncc import pipeline
+
+    found = pipeline.verify(out, recompute=recompute, part=_part(part))
+    for fault in found.faults:
+        click.echo(fault)
+    click.echo(_facts(found.facts()))
+    if found.faults:
+        message = (
+            f"{found.url} is not what was computed: bigncc run --repair with the words of its run computes it again"
+        )
+        raise IncompleteError(message)
+    click.echo(f"right: {found.url}")
 
 
 @cli.command()
@@ -176,12 +240,33 @@ class _Echo(logging.Handler):
         click.echo(f"bigncc: {record.getMessage()}", err=True)
 
 
+def _stop_after(text: str) -> None:
+    """Arrange to be stopped after a time such as 3h50m, 90m or 45s."""
+    match = re.fullmatch(r"(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?", text)
+    seconds = sum(int(n or 0) * unit for n, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
+    if seconds == 0:
+        message = f"--max-time is {text!r}: a time such as 3h50m, 90m or 45s is accepted"
+        raise InputError(message)
+    signal.signal(signal.SIGALRM, _stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _part(text: str) -> tuple[int, int]:
+    """Return (i, n) for the text i/n."""
+    match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+    if match is None or int(match[1]) >= int(match[2]):
+        message = f"--part is {text!r}: I/N is accepted, I from 0 to N - 1"
+        raise InputError(message)
+    return int(match[1]), int(match[2])
+
+
 def _stop(number: int, _frame: object) -> NoReturn:
     """Unwind, or leave without when that takes too long: nothing on disk needs a tidy end.
 
     Whatever is running may ignore the exception, as a finalizer does, or wait for threads.
     """
-    error = StoppedError(f"stopped by {signal.Signals(number).name}; the same command continues")
+    what = "--max-time" if number == signal.SIGALRM else signal.Signals(number).name
+    error = StoppedError(f"stopped by {what}; the same command continues")
     signal.signal(signal.SIGALRM, lambda *_: _leave(error))
     signal.setitimer(signal.ITIMER_REAL, GRACE)
     raise error
@@ -195,7 +280,12 @@ def _leave(error: StoppedError) -> NoReturn:
 
 
 def _config(
-    words: tuple[str, ...], window: str | None, radius: str | None, as_is: bool, region: str | None
+    words: tuple[str, ...],
+    window: str | None,
+    radius: str | None,
+    as_is: bool,
+    region: str | None,
+    missing_chunks: str | None,
 ) -> "Config":
     """Return the checked config that words and options mean."""
     from bigncc.config import is_assignment, load
@@ -213,6 +303,8 @@ def _config(
         given.append({"registration": {"model": "none"}})
     if region is not None:
         given.append({"output": {"region": region}})
+    if missing_chunks is not None:
+        given += [{name: {"missing_chunks": missing_chunks}} for name in ("reference", "moving")]
     return load([*given, *(word for word in words if is_assignment(word))])
 
 

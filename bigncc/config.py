@@ -73,6 +73,14 @@ class ImageConfig(_Section):
     )
     nodata: float | None = Field(None, description="grey level that means: no sample here")
     mask: MaskConfig | None = Field(None, description="{url: ..., valid: [...]} or {url: ..., invalid: [...]}")
+    missing_chunks: Literal["fill", "nodata", "error"] = Field(
+        "fill", description="what a chunk that is not stored means: fill (the array's fill value), nodata or error"
+    )
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether samples may not count for another reason than being NaN or infinite."""
+        return self.mask is not None or self.nodata is not None or self.missing_chunks == "nodata"
 
 
 class OutputConfig(_Section):
@@ -83,6 +91,9 @@ class OutputConfig(_Section):
     )
     chunks: tuple[Annotated[int, Field(gt=0)], ...] | None = Field(
         None, description="size of a stored chunk along the windowed axes; null: about a megapixel"
+    )
+    shards: tuple[Annotated[int, Field(gt=0)], ...] | None = Field(
+        None, description="size of a stored object of several chunks along the windowed axes; null: one chunk each"
     )
     region: Annotated[tuple[tuple[int, int], ...], BeforeValidator(region_of)] | None = Field(
         None, description="part of the reference to compute, y0:y1,x0:x1, for a trial; null: all of it"
@@ -147,6 +158,10 @@ class EngineConfig(_Section):
         None, description="peak memory of the process, such as 4GB; null: half of what machine and cgroup allow"
     )
     threads: int | None = Field(None, gt=0, description="threads; null: as many as there are processors")
+    durable: Literal["journal", "all"] = Field(
+        "journal",
+        description="what outlives a power cut as soon as a tile is done: its line in the journal, or all of it",
+    )
 
 
 class Config(_Section):

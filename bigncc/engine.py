@@ -1,20 +1,24 @@
-"""Run tiles: graph -> compute -> whole objects on disk -> read back -> row in the journal."""
+"""Run tiles: graph -> compute -> whole objects on disk -> read back -> row in the journal; and prove them."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from bigncc import journal, lazy
+from bigncc import journal, lazy, output
+from bigncc.errors import BignccError
 from bigncc.kernel import Block, Pivots
-from bigncc.output import Output, StorageFault, stored, write
+from bigncc.metadata import in_one_line
+from bigncc.output import Output, StorageFault
 from bigncc.pair import Pair, each, on_threads
 from bigncc.summary import Summary, merge
 from bigncc.tiles import Plan, Roi, Shape, Tile
 from bigncc.transform import Transform
+from bigncc.watch import Trail, Watched
 from bigncc.window import Window
 
 RESERVED = 360 * 10**6
@@ -47,6 +51,25 @@ class Job:
         """Return the pivots of the channel that a tile lies in."""
         axis = self.channel_axis
         return self.pivots[0 if axis is None else tile.read[axis].start]
+
+
+@dataclass(frozen=True)
+class Means:
+    """How this process computes; nothing of it can be seen in the result.
+
+    Parameters
+    ----------
+    block : tuple of int
+        Extent of what one thread works on: whole objects.
+    threads : int
+        Threads to compute on.
+    durable : bool
+        Whether the pixels, and not only the journal, outlive a power cut.
+    """
+
+    block: Shape
+    threads: int
+    durable: bool = False
 
 
 class Evidence(NamedTuple):
@@ -84,23 +107,32 @@ def inner_block(tile: Shape, objects: Shape, threads: int, pixels: int) -> Shape
         block = grown
 
 
-def done(job: Job, output: Output) -> dict[int, journal.Row]:
-    """Return the rows of the tiles whose stored objects are those that the row was written for."""
-    rows = journal.rows(job.url, job.plan_id)
-    return {index: row for index, row in sorted(rows.items()) if matches(output, job.plan[index], row)}
+def done(job: Job, out: Output, tiles: range, threads: int) -> dict[int, journal.Row]:
+    """Return the rows of those of `tiles` whose stored objects are those that the row was written for."""
+    rows = journal.rows(job.url, job.plan_id, tiles)
+    with ThreadPoolExecutor(threads) as pool:
+        right = pool.map(lambda index: matches(out, job.plan[index], rows[index]), indices := sorted(rows))
+        return {index: rows[index] for index, fine in zip(indices, right, strict=True) if fine}
+
+
+def trail(job: Job, sources: Mapping[str, Watched]) -> Trail:
+    """Return what was read of the images for the rows that there are, to be followed."""
+    known: dict[str, dict[str, str]] = {}
+    for name, key, found in journal.fingerprints(job.url, job.plan_id):
+        known.setdefault(name, {})[key] = found
+    return Trail(sources, known)
 
 
 def run_tiles(
     job: Job,
     pair: Pair,
-    output: Output,
+    out: Output,
     missing: Iterable[int],
-    *,
-    block: Shape,
-    threads: int,
+    means: Means,
+    seen: Trail,
     advance: Callable[[int], None] | None = None,
 ) -> Iterator[journal.Row]:
-    """Compute tiles; yield each one's row when it is in the journal.
+    """Compute tiles; yield each one's row when it is in the journal. A tile that fails twice is set aside.
 
     Parameters
     ----------
@@ -108,57 +140,116 @@ def run_tiles(
         What is decided.
     pair : Pair
         The whole images, lazily.
-    output : Output
+    out : Output
         Where the result goes.
     missing : iterable of int
         Which tiles.
-    block : tuple of int
-        Extent of what one thread works on: whole objects.
-    threads : int
-        Threads to compute on.
+    means : Means
+        Blocks and threads.
+    seen : Trail
+        What was read of the inputs before.
     advance : callable, optional
         Called with the number of pixels of each tile.
+
+    Raises
+    ------
+    BignccError
+        What concerns more than one tile stops at once.
     """
     with journal.writer(job.url, job.plan_id) as writer:
         for index in missing:
-            row = compute(job, pair, output, job.plan[index], block, threads)
+            row = _attempted(job, pair, out, index, means, seen)
+            if row is None:
+                continue
             writer.append(row)
+            journal.take_back(job.url, index)
             if advance is not None:
                 advance(row.summary.pixels)
             yield row
 
 
-def compute(job: Job, pair: Pair, output: Output, tile: Tile, block: Shape, threads: int) -> journal.Row:
+def _attempted(job: Job, pair: Pair, out: Output, index: int, means: Means, seen: Trail) -> journal.Row | None:
+    for again in (True, False):
+        try:
+            row = compute(job, pair, out, job.plan[index], means)
+            return replace(row, saw=seen.news())
+        except BignccError:
+            raise
+        except Exception as error:
+            if not again:
+                journal.set_aside(job.url, index, in_one_line(error))
+    return None
+
+
+def compute(job: Job, pair: Pair, out: Output, tile: Tile, means: Means) -> journal.Row:
     """Compute a tile, store it, read it back."""
-    blocks = lazy.tile(pair, job.window, job.pivot(tile), tile, job.plan.origin, block, job.transform, job.order)
-    start = tuple(s.start for s in tile.write)
-    with on_threads(threads):
-        parts = each(blocks, partial(_commit, output=output), start)
-    found = {name: [e for _, evidence in parts for e in evidence[name]] for name in output.maps}
+    parts = _blocks(job, pair, tile, means, partial(_commit, out=out, durable=means.durable))
+    found = {name: [e for _, evidence in parts for e in evidence[name]] for name in out.maps}
     return _row(tile, merge(summary for summary, _ in parts), found)
 
 
-def matches(output: Output, tile: Tile, row: journal.Row) -> bool:
+def differences(job: Job, pair: Pair, out: Output, tile: Tile, means: Means) -> list[str]:
+    """Compute a tile once more; return a sentence for each map that is not stored so, to the bit."""
+    parts = _blocks(job, pair, tile, means, partial(_compare, out=out))
+    wrong = {name: sum(part[name] for part in parts) for name in out.maps}
+    return [f"tile {tile.index}: {n} pixels of {name} are not what the inputs give" for name, n in wrong.items() if n]
+
+
+def _blocks(job: Job, pair: Pair, tile: Tile, means: Means, function: Callable[[Any, Roi], Any]) -> list[Any]:
+    blocks = lazy.tile(pair, job.window, job.pivot(tile), tile, job.plan.origin, means.block, job.transform, job.order)
+    with on_threads(means.threads):
+        return each(blocks, function, tuple(s.start for s in tile.write))
+
+
+def matches(out: Output, tile: Tile, row: journal.Row) -> bool:
     """Say whether the stored objects of a tile are those that its row was written for."""
     try:
-        found = {name: list(_evidence(array, tile.write)) for name, array in output.maps.items()}
+        found = {name: list(_evidence(array, tile.write)) for name, array in out.maps.items()}
     except StorageFault:
         return False
     return _row(tile, row.summary, found).digests == row.digests
 
 
-def _commit(block: Block, roi: Roi, output: Output) -> tuple[Summary, dict[str, list[Evidence]]]:
+def faults(out: Output, tile: Tile, row: journal.Row | None) -> list[str]:
+    """Return a sentence for everything of a tile that is not what its row says."""
+    if row is None:
+        return [f"tile {tile.index} has no row in the journal"]
+    found = [fault for array in out.maps.values() for fault in output.faults(array, tile.write)]
+    if found or matches(out, tile, row):
+        return found
+    for name, array in out.maps.items():
+        stored = {name: list(_evidence(array, tile.write))}
+        if _row(tile, row.summary, stored).digests[name] != row.digests.get(name):
+            first, *rest = output.places(array, tile.write)
+            which = f"one of {first} to {rest[-1]}" if rest else first
+            found.append(f"{which} is not what was written there")
+    return found
+
+
+def _commit(block: Block, roi: Roi, out: Output, *, durable: bool) -> tuple[Summary, dict[str, list[Evidence]]]:
     found = {}
-    for name, array in output.maps.items():
-        write(array, roi, getattr(block, name))
+    for name, array in out.maps.items():
+        output.write(array, roi, getattr(block, name))
+        if durable:
+            output.harden(array, roi)
         found[name] = list(_evidence(array, roi))
     return block.summary, found
 
 
+def _compare(block: Block, roi: Roi, out: Output) -> dict[str, int]:
+    wrong = {}
+    for name, array in out.maps.items():
+        computed: Any = getattr(block, name)
+        bits = f"u{computed.itemsize}"
+        wrong[name] = int((computed.view(bits) != np.ascontiguousarray(array[roi]).view(bits)).sum())
+    return wrong
+
+
 def _evidence(array: Any, roi: Roi) -> Iterator[Evidence]:
     """Read back the objects of `roi`, each checked against its own checksum."""
-    grid = product(*(range(s.start // c, -(-s.stop // c)) for s, c in zip(roi, array.chunks, strict=True)))
-    for index, data in zip(grid, stored(array, roi), strict=True):
+    extent = array.shards or array.chunks
+    grid = product(*(range(s.start // e, -(-s.stop // e)) for s, e in zip(roi, extent, strict=True)))
+    for index, data in zip(grid, output.stored(array, roi), strict=True):
         yield Evidence(index, len(data), journal.digest([data]))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigncc import kernel, storage, transform
-from bigncc.config import Config, MaskConfig
+from bigncc.config import Config, ImageConfig
 from bigncc.errors import InputError, RegistrationError
 from bigncc.field import open_field
 from bigncc.journal import digest, plain
@@ -21,9 +21,10 @@ from bigncc.kernel import Pivots
 from bigncc.metadata import SPATIAL
 from bigncc.pair import Pair, among, from_storage, on_threads, seen, validity
 from bigncc.registration import Registration, residual, translation
-from bigncc.storage import Image
+from bigncc.storage import Image, Stored
 from bigncc.tiles import Shape
 from bigncc.transform import Displacement, Transform, shift_in_words
+from bigncc.watch import Watched
 from bigncc.window import check_shapes
 
 
@@ -73,6 +74,12 @@ class Inputs:
         return self.given
 
     @property
+    def sources(self) -> dict[str, Watched]:
+        """The stores that the images are read from."""
+        images = {"reference": self.reference, "moving": self.moving}
+        return {name: image.array.source for name, image in images.items() if image.array.source is not None}
+
+    @property
     def origin(self) -> Shape:
         """Where the output begins on the reference's grid."""
         region = self.config.output.region
@@ -100,8 +107,10 @@ def open_inputs(config: Config) -> Inputs:
         If an image, a mask or a transform cannot be read or does not fit the rest.
     """
     window = config.window.window()
-    reference = storage.open_image(config.reference.url, level=config.reference.level, channel=config.reference.channel)
-    moving = storage.open_image(config.moving.url, level=config.moving.level, channel=config.moving.channel)
+    reference, moving = (
+        storage.open_image(s.url, level=s.level, channel=s.channel, missing_chunks=s.missing_chunks)
+        for s in (config.reference, config.moving)
+    )
     given = given_transform(config)
     same_grid = config.registration.model == "none"
     notes = check_pair(reference, moving, same_grid=same_grid)
@@ -259,7 +268,7 @@ def _item(image: Image, ndim: int, shape: Shape | None = None) -> dict[str, int]
 def _coarser(inputs: Inputs, which: Literal["reference", "moving"]) -> list[Any]:
     """Return the coarser levels; none where samples are left out, of which those know nothing."""
     image, section = getattr(inputs, which), getattr(inputs.config, which)
-    if section.mask is not None or section.nodata is not None:
+    if section.leaves_out:
         return []
     return [_plane(from_storage(level), image, inputs.ndim) for level in image.coarser]
 
@@ -335,7 +344,11 @@ def request_of(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> dict[str, An
             "order": chosen.order if inputs.pulled else None,
             **(search if chosen.model == "translation" else {}),
         },
-        "output": {"chunks": config.output.chunks, "region": config.output.region},
+        "output": {
+            "chunks": config.output.chunks,
+            "region": config.output.region,
+            **({} if config.output.shards is None else {"shards": config.output.shards}),
+        },
     }
     for name, image, section in (
         ("reference", inputs.reference, config.reference),
@@ -346,6 +359,7 @@ def request_of(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> dict[str, An
             "metadata": image.digest,
             "samples": hashlib.sha256(samples[name].tobytes()).hexdigest(),
             "nodata": section.nodata,
+            "missing_chunks": section.missing_chunks,
             "mask": None if mask is None else [_digest(storage.open_image(mask.url).array), mask.valid, mask.invalid],
         }
     return plain(request)  # type: ignore[no-any-return]
@@ -356,8 +370,11 @@ def pair_of(inputs: Inputs) -> Pair:
     ndim = inputs.config.window.window().ndim
     images = [from_storage(image.array) for image in (inputs.reference, inputs.moving)]
     flags = [
-        validity(image, _mask(section.mask), section.nodata, ndim)
-        for image, section in zip(images, (inputs.config.reference, inputs.config.moving), strict=True)
+        validity(from_storage(image.array), _mask(section, image), section.nodata, ndim)
+        for image, section in (
+            (inputs.reference, inputs.config.reference),
+            (inputs.moving, inputs.config.moving),
+        )
     ]
     return Pair(*images, *flags)
 
@@ -399,10 +416,14 @@ def _digest(array: Any) -> str:
     return digest(part for group in ([head], parts) for part in group)
 
 
-def _mask(mask: MaskConfig | None) -> Any:
-    if mask is None:
-        return None
-    array = from_storage(storage.open_image(mask.url).array)
-    if mask.invalid is not None:
-        return ~among(array, mask.invalid)
-    return array != 0 if mask.valid is None else among(array, mask.valid)
+def _mask(section: ImageConfig, image: Image) -> Any:
+    """Return True where a sample counts by the mask and by what is stored, or None where all do."""
+    there = from_storage(Stored(image.array)) if section.missing_chunks == "nodata" else None
+    if section.mask is None:
+        return there
+    array = from_storage(storage.open_image(section.mask.url).array)
+    if section.mask.invalid is not None:
+        given = ~among(array, section.mask.invalid)
+    else:
+        given = array != 0 if section.mask.valid is None else among(array, section.mask.valid)
+    return given if there is None else there & given

@@ -2,16 +2,16 @@
 
 A line of the journal is ``CHECKSUM PLAN TILE STATE COUNTS BODY``: the head has fixed fields, so that progress can be
 read without parsing bodies, and the checksum makes a torn line one that is not there. Each process writes a file of
-its own.
+its own, and where two lines say something of the same tile, that of the file begun later holds.
 """
 
 import json
 import math
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import xxhash
 
 from bigncc import store, summary
-from bigncc.errors import InputError
+from bigncc.errors import InputError, RefusedError
 from bigncc.summary import STATUS, Summary
 
 PLAN = {"plan_id", "kernel", "pivots", "tiles", "request", "layout", "config", "headline", "registration", "versions"}
@@ -28,12 +28,17 @@ PLAN = {"plan_id", "kernel", "pivots", "tiles", "request", "layout", "config", "
 
 @dataclass(frozen=True)
 class Row:
-    """One finished tile: its summary and, per output array, bytes and digest of its objects in order."""
+    """One finished tile: its summary and, per output array, bytes and digest of its objects in order.
+
+    `saw` has the fingerprint of each stored object of the inputs that the process had read since its row before, for
+    the first time.
+    """
 
     tile: int
     summary: Summary
     sizes: dict[str, int]
     digests: dict[str, str]
+    saw: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def directory(url: str) -> Path:
@@ -66,13 +71,19 @@ def digest(parts: Iterable[bytes]) -> str:
 
 def read_plan(url: str) -> dict[str, Any] | None:
     """Return the plan of the output at `url`, or None where none was made; InputError if it is damaged."""
-    return _read_document(directory(url) / "plan.json", PLAN)
+    path = directory(url) / "plan.json"
+    document = _read_document(path, PLAN)
+    if document is not None and document.pop("digest", None) != digest([canonical(document)]):
+        raise _damaged(path)
+    return document
 
 
 def settle_plan(url: str, document: dict[str, Any]) -> dict[str, Any]:
     """Write the plan unless there is one, and return the one that holds."""
     path = directory(url) / "plan.json"
-    if store.put_if_absent(path, json.dumps(document, indent=1).encode()):
+    document = json.loads(json.dumps(document))  # as the next one will read it
+    proven = {**document, "digest": digest([canonical(document)])}
+    if store.put_if_absent(path, json.dumps(proven, indent=1).encode()):
         return document
     standing = read_plan(url)
     assert standing is not None  # a plan is linked into place whole and never removed by us
@@ -89,12 +100,37 @@ def write_complete(url: str, document: dict[str, Any]) -> None:
     store.put(directory(url) / "COMPLETE.json", json.dumps(document, indent=1).encode())
 
 
+def withdraw_complete(url: str) -> None:
+    """Forget that every tile is done."""
+    (directory(url) / "COMPLETE.json").unlink(missing_ok=True)
+
+
+def remove(url: str) -> None:
+    """Remove plan and journal; RefusedError, and nothing is touched, if anything else lies there."""
+    folder = directory(url)
+    files = sorted(entry for entry in folder.rglob("*") if not entry.is_dir())
+    known = {"plan.json", "COMPLETE.json"}
+    for path in files:
+        kind = path.relative_to(folder).parts
+        if not (kind[0] in known or kind[0] in ("journal", "quarantine") or store.PARTIAL.fullmatch(path.name)):
+            message = f"{path} was not made by bigncc: a journal with nothing else beside it is accepted"
+            raise RefusedError(message)
+    # the plan last: as long as it is there, it says what is being removed
+    for path in sorted(files, key=lambda path: path.name == "plan.json"):
+        path.unlink()
+    for place in sorted((entry for entry in folder.rglob("*")), reverse=True):
+        place.rmdir()
+    if folder.exists():
+        folder.rmdir()
+
+
 @contextmanager
 def writer(url: str, plan_id: str) -> Iterator["Writer"]:
     """Open a journal file of one's own for the time of the context."""
-    path = directory(url) / "journal" / f"{uuid.uuid4().hex}.jsonl"
-    with store.explained(path, midway=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    folder = directory(url) / "journal"
+    with store.explained(folder, midway=True):
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{len(list(folder.iterdir())):06d}-{uuid.uuid4().hex}.jsonl"
         file = path.open("xb", buffering=0)
     try:
         with file:
@@ -114,7 +150,7 @@ class Writer:
 
     def append(self, row: Row) -> None:
         """Record a tile; it is on disk when this returns."""
-        body = {"summary": row.summary.to_dict(), "sizes": row.sizes, "digests": row.digests}
+        body = {"summary": row.summary.to_dict(), "sizes": row.sizes, "digests": row.digests, "saw": row.saw}
         counts = ",".join(map(str, row.summary.counts))
         text = f"{self.plan_id[:16]} {row.tile} done {counts} {json.dumps(body, separators=(',', ':'))}"
         with store.explained(f"the journal of tile {row.tile}", midway=True):
@@ -129,14 +165,24 @@ def heads(url: str, plan_id: str) -> dict[int, tuple[int, ...]]:
     return {int(fields[2]): tuple(map(int, fields[4].split(b","))) for fields in _lines(url, plan_id)}
 
 
-def rows(url: str, plan_id: str) -> dict[int, Row]:
-    """Return each finished tile's row."""
+def rows(url: str, plan_id: str, tiles: Container[int] | None = None) -> dict[int, Row]:
+    """Return the row of each finished tile, or of those of `tiles`."""
     found: dict[int, Row] = {}
     for fields in _lines(url, plan_id):
-        body = json.loads(fields[5])
         tile = int(fields[2])
-        found[tile] = Row(tile, summary.from_dict(body["summary"]), body["sizes"], body["digests"])
+        if tiles is None or tile in tiles:
+            body = json.loads(fields[5])
+            body["summary"] = summary.from_dict(body["summary"])
+            found[tile] = Row(tile, **body)
     return found
+
+
+def fingerprints(url: str, plan_id: str) -> Iterator[tuple[str, str, str]]:
+    """Yield input, key and fingerprint of what was read for the rows, as often as they say so."""
+    for fields in _lines(url, plan_id):
+        for name, seen in json.loads(fields[5])["saw"].items():
+            for key, found in seen.items():
+                yield name, key, found
 
 
 def merged_counts(counts: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
@@ -161,6 +207,26 @@ def _checksum(text: bytes) -> str:
     return xxhash.xxh3_64(text).hexdigest()
 
 
+def set_aside(url: str, tile: int, reason: str) -> None:
+    """Record that a tile could not be computed, and why."""
+    store.put(_aside(url, tile), json.dumps({"tile": tile, "reason": reason}).encode())
+
+
+def take_back(url: str, tile: int) -> None:
+    """Forget that a tile could not be computed, if that was recorded."""
+    _aside(url, tile).unlink(missing_ok=True)
+
+
+def aside(url: str) -> dict[int, str]:
+    """Return why tiles could not be computed."""
+    found = (_read_document(path, {"tile", "reason"}) for path in sorted(_aside(url, 0).parent.glob("*.json")))
+    return {document["tile"]: document["reason"] for document in found if document is not None}
+
+
+def _aside(url: str, tile: int) -> Path:
+    return directory(url) / "quarantine" / f"{tile}.json"
+
+
 def _read_document(path: Path, keys: set[str]) -> dict[str, Any] | None:
     data = store.get(path)
     if data is None:
@@ -170,6 +236,9 @@ def _read_document(path: Path, keys: set[str]) -> dict[str, Any] | None:
     except ValueError:
         document = None
     if not isinstance(document, dict) or not keys <= document.keys():
-        message = f"{path} is damaged: a file as bigncc wrote it is accepted"
-        raise InputError(message)
+        raise _damaged(path)
     return document
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(f"{path} is damaged: a file as bigncc wrote it is accepted")

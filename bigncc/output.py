@@ -7,8 +7,9 @@ block is written only to the objects that its caller owns.
 from __future__ import annotations
 
 import json
+import math
 import os
-import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -20,7 +21,8 @@ import numpy as np
 from bigncc.errors import InputError, RefusedError
 from bigncc.metadata import local_path, member, open_node, place_of, validated
 from bigncc.storage import open_image
-from bigncc.store import explained, get
+from bigncc.store import PARTIAL, explained, get, patiently, put
+from bigncc.store import sync as to_disk
 from bigncc.summary import STATUS
 from bigncc.tiles import Roi, Shape, roi_shape
 
@@ -41,10 +43,17 @@ COLOURS = (
     (64, 64, 64, 255),
     (213, 94, 0, 255),
 )
-_TORN = re.compile(r"zarr\.[0-9a-f]{32}\.partial")
+ARRAYS = {"ncc": "0", "status": "labels/status/0"}
+"""Where the maps are in an output."""
+
+METADATA = ("zarr.json", *(f"{name}/zarr.json" for name in ("labels", "labels/status", *ARRAYS.values())))
+"""Every file of an output that is not an object of its maps."""
+
+_NOT_THERE = 2**64 - 1
+"""What the index of a shard says of a chunk that it does not have."""
 
 
-class StorageFault(OSError):
+class StorageFault(Exception):
     """A stored object is not what was written."""
 
 
@@ -64,6 +73,8 @@ class Layout:
         Per axis.
     name : str
         What a viewer shows.
+    shards : tuple of int or None
+        Pixels per axis of a stored object, if that holds several chunks.
     """
 
     shape: Shape
@@ -73,6 +84,12 @@ class Layout:
     translation: tuple[float, ...]
     units: tuple[str | None, ...]
     name: str
+    shards: Shape | None = None
+
+    @property
+    def objects(self) -> Shape:
+        """Pixels per axis of a stored object."""
+        return self.shards or self.chunks
 
 
 @dataclass(frozen=True)
@@ -85,7 +102,9 @@ class Output:
     layout: Layout
 
 
-def create_output(url: str | os.PathLike[str], layout: Layout, attributes: dict[str, Any]) -> None:
+def create_output(
+    url: str | os.PathLike[str], layout: Layout, attributes: dict[str, Any], *, repair: bool = False
+) -> None:
     """Put the metadata of an output where there is none.
 
     Whoever comes makes the same bytes from the same arguments, and what is there stays: a second
@@ -99,6 +118,8 @@ def create_output(url: str | os.PathLike[str], layout: Layout, attributes: dict[
         Of every map.
     attributes : dict
         With ``plan_id`` and ``state``; becomes the group's attribute ``bigncc``.
+    repair : bool
+        Whether metadata that says something else is written anew.
 
     Raises
     ------
@@ -115,9 +136,12 @@ def create_output(url: str | os.PathLike[str], layout: Layout, attributes: dict[
     path = local_path(url)
     documents = _documents(layout, attributes, str(path))
     with explained(str(path)):
-        _refuse_foreign(path, str(attributes["plan_id"]))
+        if not (repair and _broken(path)):
+            _refuse_foreign(path, str(attributes["plan_id"]))
         store = LocalStore(path)
         for key, document in documents.items():  # the group first: from then on the directory is ours
+            if repair and not _says(path / key, document):
+                put(path / key, document.to_bytes())
             if not sync(store.exists(key)):
                 sync(store.set_if_not_exists(key, document))
             if not sync(store.exists(key)):  # zarr keeps quiet about a file where a directory should be
@@ -146,11 +170,96 @@ def _is_image(path: Path) -> bool:
     return any(word in metadata for word in (b'"array"', b'"compressor"', b'"multiscales"'))
 
 
+def _broken(path: Path) -> bool:
+    """Say whether the group's metadata is gone, or no JSON, which nobody else's image could be."""
+    try:
+        return not isinstance(json.loads(get(path / "zarr.json") or b""), dict)
+    except ValueError:
+        return True
+
+
+def _says(path: Path, document: Any) -> bool:
+    """Say whether a metadata file says at least what `document` does."""
+    try:
+        found = json.loads(get(path) or b"")
+    except ValueError:
+        return False
+    wanted = json.loads(document.to_bytes())
+    if not isinstance(found, dict):
+        return False
+    # whoever adds an attribute of his own does no harm
+    mine = {key: value for key, value in found.get("attributes", {}).items() if key in wanted.get("attributes", {})}
+    return {**found, "attributes": mine} == {**wanted, "attributes": wanted.get("attributes", {})}
+
+
+def altered(url: str | os.PathLike[str], layout: Layout, attributes: dict[str, Any]) -> list[str]:
+    """Return the metadata files of an output that do not say what `create_output` would."""
+    path = local_path(url)
+    return [
+        str(path / key)
+        for key, document in _documents(layout, attributes, str(path)).items()
+        if not _says(path / key, document)
+    ]
+
+
+def surplus(url: str | os.PathLike[str], layout: Layout) -> list[str]:
+    """Return the files of an output that are no object of it and no metadata."""
+    path = local_path(url)
+    return [str(path / name) for name in _files(path) if not _expected(name, layout)]
+
+
+def _files(path: Path) -> list[str]:
+    return sorted(entry.relative_to(path).as_posix() for entry in path.rglob("*") if not entry.is_dir())
+
+
+def _expected(name: str, layout: Layout) -> bool:
+    array, _, key = name.partition("/c/")
+    counts = [-(-n // e) for n, e in zip(layout.shape, layout.objects, strict=True)]
+    place = key.split("/")
+    on_grid = len(place) == len(counts) and all(i in map(str, range(n)) for i, n in zip(place, counts, strict=True))
+    return name in METADATA or (array in ARRAYS.values() and on_grid)
+
+
+def remove_output(url: str | os.PathLike[str], plan_id: str) -> None:
+    """Remove an output, and nothing else.
+
+    Raises
+    ------
+    RefusedError
+        If it is not the output of this plan, or holds a file that bigncc did not make; nothing was touched.
+    """
+    path = local_path(url)
+    if not path.exists():
+        return
+    with explained(path):
+        if not _broken(path):
+            _refuse_foreign(path, plan_id)
+        names = _files(path)
+        for name in names:
+            array, _, key = name.partition("/c/")
+            if not (name in METADATA or PARTIAL.fullmatch(name) or (array in ARRAYS.values() and key)):
+                message = f"{path}/{name} was not made by bigncc: an output with nothing else in it is accepted"
+                raise RefusedError(message)
+        # the group last: as long as there is anything, it says whose it is
+        for name in sorted(names, key=lambda name: (name == "zarr.json", name)):
+            (path / name).unlink()
+        for folder in sorted((entry for entry in path.rglob("*") if entry.is_dir()), reverse=True):
+            folder.rmdir()
+        path.rmdir()
+
+
+def sweep(url: str | os.PathLike[str]) -> None:
+    """Remove what processes that were killed had not finished writing."""
+    for entry in local_path(url).rglob("*.partial"):
+        if PARTIAL.fullmatch(entry.name):
+            entry.unlink(missing_ok=True)
+
+
 def _vacant(path: Path) -> bool:
     if not path.exists():
         return True
     # a kill within the very first write leaves nothing but zarr's temporary file
-    return path.is_dir() and all(_TORN.fullmatch(entry.name) for entry in path.iterdir())
+    return path.is_dir() and all(PARTIAL.fullmatch(entry.name) for entry in path.iterdir())
 
 
 def _refuse_foreign(path: Path, plan_id: str) -> None:
@@ -236,11 +345,12 @@ def _documents(layout: Layout, attributes: dict[str, Any], place: str) -> dict[s
     root = zarr.create_group(MemoryStore(documents), attributes={"ome": image, "bigncc": own})
     root.create_group("labels", attributes={"ome": {"version": "0.5", "labels": ["status"]}})
     root.create_group("labels/status", attributes={"ome": status})
-    for name, dtype, fill in (("0", "float32", np.nan), ("labels/status/0", "uint8", 0)):
+    for name, dtype, fill in (("ncc", "float32", np.nan), ("status", "uint8", 0)):
         root.create_array(
-            name,
+            ARRAYS[name],
             shape=layout.shape,
             chunks=layout.chunks,
+            shards=layout.shards,
             dtype=dtype,
             fill_value=fill,
             dimension_names=layout.axes,
@@ -264,13 +374,14 @@ def open_output(url: str | os.PathLike[str]) -> Output:
     """Open an output for reading and writing; InputError if it is none or lacks an array."""
     group = _own_group(url, read_only=False)
     image = open_image(group)
-    arrays = {"ncc": member(group, "0", len(image.axes)), "status": member(group, "labels/status/0", len(image.axes))}
+    arrays = {name: member(group, key, len(image.axes)) for name, key in ARRAYS.items()}
     # a chunk that is all fill must exist too, or it could not be told from one that was never computed
     maps = {name: array.with_config({"write_empty_chunks": True}) for name, array in arrays.items()}
     attributes: dict[str, Any] = group.attrs.asdict()
     name = str(attributes["ome"]["multiscales"][0].get("name"))
     shape, chunks = image.array.shape, image.array.chunks
-    layout = Layout(shape, chunks, image.axes, image.scale, image.translation, image.units, name)
+    shards = arrays["ncc"].shards
+    layout = Layout(shape, chunks, image.axes, image.scale, image.translation, image.units, name, shards)
     return Output(place_of(group), maps, attributes["bigncc"], layout)
 
 
@@ -299,17 +410,41 @@ def write(array: AnyArray, roi: Roi, block: NDArray[Any]) -> None:
         If it is not so: two writers within one object lose each other's pixels.
     DoesNotFitError
         If the disk is full or has become read-only.
+    StoppedError
+        If the storage does not answer.
     """
     _object_indices(array, roi)
     if block.shape != roi_shape(roi) or block.dtype != array.dtype:
         message = f"a block {block.dtype} {block.shape} is not {array.dtype} {roi_shape(roi)}"
         raise ValueError(message)
     with explained(place_of(array), midway=True):
-        array[roi] = block
+        if array.shards is not None:
+            _remove(array, roi)
+        patiently(lambda: array.__setitem__(roi, block), f"{place_of(array)} cannot be written")
+
+
+def _remove(array: AnyArray, roi: Roi) -> None:
+    """Remove the objects of `roi`: zarr reads a shard at the array's edge before it writes it, torn as it may be."""
+    from zarr.core.sync import sync
+
+    for index in _object_indices(array, roi):
+        target = array.store_path / array.metadata.encode_chunk_key(index)
+        sync(target.store.delete(target.path))
+
+
+def harden(array: AnyArray, roi: Roi) -> None:
+    """Make the stored objects of `roi` outlive a power cut."""
+    with explained(place_of(array), midway=True):
+        folders: set[Path] = set()
+        for place in places(array, roi):
+            to_disk(Path(place))
+            folders.update(Path(place).parents[: len(roi) + 1])
+        for folder in sorted(folders):
+            to_disk(folder)
 
 
 def stored(array: AnyArray, roi: Roi) -> Iterator[bytes]:
-    """Yield the stored objects of `roi` in row-major order, each proven by its checksum.
+    """Yield the stored objects of `roi` in row-major order, each proven by its checksums.
 
     Parameters
     ----------
@@ -321,26 +456,79 @@ def stored(array: AnyArray, roi: Roi) -> Iterator[bytes]:
     Yields
     ------
     bytes
-        The whole object, the checksum (crc32c, 4 bytes, little-endian) included.
+        The whole object, the checksums (crc32c, 4 bytes, little-endian) included.
 
     Raises
     ------
     StorageFault
         If an object is absent, empty or differs from its checksum.
+    StoppedError
+        If the storage does not answer.
     """
-    import google_crc32c
+    for place, data, fault in _looked_at(array, roi):
+        if fault:
+            message = f"{place} {fault}"
+            raise StorageFault(message)
+        yield data
+
+
+def faults(array: AnyArray, roi: Roi) -> list[str]:
+    """Return a sentence for each stored object of `roi` that `stored` would not yield."""
+    return [f"{place} {fault}" for place, _, fault in _looked_at(array, roi) if fault]
+
+
+def places(array: AnyArray, roi: Roi) -> list[str]:
+    """Return where the objects of `roi` are stored."""
+    return [f"{place_of(array)}/{array.metadata.encode_chunk_key(index)}" for index in _object_indices(array, roi)]
+
+
+def _looked_at(array: AnyArray, roi: Roi) -> Iterator[tuple[str, bytes, str]]:
+    """Yield place and bytes of each object of `roi`, and what is wrong with it."""
     from zarr.core.buffer import default_buffer_prototype
     from zarr.core.sync import sync
 
-    for index in _object_indices(array, roi):
+    for index, place in zip(_object_indices(array, roi), places(array, roi), strict=True):
         target = array.store_path / array.metadata.encode_chunk_key(index)
-        found = sync(target.store.get(target.path, default_buffer_prototype()))
+
+        def get(target: Any = target) -> Any:
+            return sync(target.store.get(target.path, default_buffer_prototype()))
+
+        found = patiently(get, f"{place} cannot be read")
         data = b"" if found is None else found.to_bytes()
-        if len(data) <= 4 or google_crc32c.value(data[:-4]) != int.from_bytes(data[-4:], "little"):
-            what = "is absent" if found is None else f"({len(data)} bytes) differs from its checksum"
-            message = f"{str(target).removeprefix('file://')} {what}"
-            raise StorageFault(message)
-        yield data
+        right = _proven(data, *_chunks_within(array, index))
+        yield (
+            place,
+            data,
+            "" if right else "is absent" if found is None else f"({len(data)} bytes) differs from its checksum",
+        )
+
+
+def _chunks_within(array: AnyArray, index: Shape) -> tuple[int | None, int]:
+    """Return how many chunks of a shard lie in the array, None where there are no shards, and how many fit in it."""
+    if array.shards is None:
+        return None, 1
+    axes = list(zip(index, array.shards, array.chunks, array.shape, strict=True))
+    within = math.prod(-(-min(e, n - i * e) // c) for i, e, c, n in axes)
+    return within, math.prod(e // c for _, e, c, _ in axes)
+
+
+def _proven(data: bytes, chunks: int | None, capacity: int) -> bool:
+    """Say whether an object has the checksums that it was written with: its own, or in a shard those of all `chunks`.
+
+    A shard ends with an index, offset and length of each of the chunks that it could hold, and the index's checksum.
+    """
+    import google_crc32c
+
+    def right(part: bytes) -> bool:
+        return len(part) > 4 and google_crc32c.value(part[:-4]) == int.from_bytes(part[-4:], "little")
+
+    if chunks is None:
+        return right(data)
+    index = data[-16 * capacity - 4 :]
+    if len(index) != 16 * capacity + 4 or not right(index):
+        return False
+    places = [place for place in struct.iter_unpack("<QQ", index[:-4]) if place[0] != _NOT_THERE]
+    return len(places) == chunks and all(right(data[offset : offset + length]) for offset, length in places)
 
 
 def _object_indices(array: AnyArray, roi: Roi) -> Iterator[Shape]:

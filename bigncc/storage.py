@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from bigncc.errors import InputError
+from bigncc.errors import BignccError, InputError
 from bigncc.metadata import SPATIAL, Found, described, in_one_line, open_node, place_of
 from bigncc.tiles import Roi, Shape
+from bigncc.watch import Absent, Watched
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from bigncc.metadata import Source
 
 GREY = "grey"
+_RGB = slice(0, 3)
 
 
 class Readable(Protocol):
@@ -43,7 +47,7 @@ class Image:
 
     Parameters
     ----------
-    array : Readable
+    array : View
         Samples in native byte order, after the choice of a channel.
     axes : tuple of str
         Names of the array's axes, out of t, c, z, y, x.
@@ -67,7 +71,7 @@ class Image:
         Whether the file gave scale and translation.
     """
 
-    array: Readable
+    array: View
     axes: tuple[str, ...]
     named: bool
     scale: tuple[float, ...]
@@ -83,7 +87,10 @@ class Image:
 
 @dataclass(frozen=True)
 class View:
-    """An array as the house wants it: native, C-ordered, one channel, faults with a place."""
+    """An array as the house wants it: native, C-ordered, one channel, faults with a place.
+
+    `source` is there for the arrays of images: the store below, which remembers what was read.
+    """
 
     array: Any
     place: str
@@ -92,6 +99,7 @@ class View:
     chunks: Shape
     axis: int | None = None
     channel: int | str | None = None
+    source: Watched | None = None
 
     @property
     def ndim(self) -> int:
@@ -99,23 +107,110 @@ class View:
         return len(self.shape)
 
     def __getitem__(self, key: Roi) -> NDArray[Any]:
-        full: list[slice | int] = list(key)
-        if self.axis is not None:
-            full.insert(self.axis, self.channel if isinstance(self.channel, int) else slice(0, 3))
+        full = self._in_file(key)
         try:
-            block = np.asarray(self.array[tuple(full)])
-        except MemoryError:
+            block = self._read(full)
+        except (MemoryError, BignccError):
             raise
         except Exception as error:  # each codec and store has its own exceptions
             region = ", ".join(f"{s.start}:{s.stop}" for s in key)
-            message = f"{self.place} cannot be read at [{region}]: {in_one_line(error)}"
+            message = f"{self._culprit(full)} cannot be read at [{region}]: {in_one_line(error)}"
             raise InputError(message) from error
         if self.channel == GREY and self.axis is not None:
             block = grey(np.moveaxis(block, self.axis, 0))
+        elif self.axis is not None:
+            block = block.squeeze(self.axis)
         return np.ascontiguousarray(block, dtype=self.dtype)
 
+    def _in_file(self, key: Roi) -> Roi:
+        """Return the region of the stored array that a region of this view is made of."""
+        full = list(key)
+        if self.axis is not None:
+            full.insert(self.axis, slice(self.channel, self.channel + 1) if isinstance(self.channel, int) else _RGB)
+        return tuple(full)
 
-def open_image(source: Source, *, level: int = 0, channel: int | str | None = None) -> Image:
+    def _read(self, full: Roi) -> NDArray[Any]:
+        try:
+            return np.asarray(self.array[full])
+        except (MemoryError, BignccError):
+            raise
+        except Exception:  # what a cache had wrong is right the second time
+            return np.asarray(self.array[full])
+
+    def _culprit(self, full: Roi) -> str:
+        """Return place and size of the first stored object of a region that cannot be read alone."""
+        from zarr.core.sync import sync
+
+        for key, roi in self._objects(full) if self.source is not None else ():
+            try:
+                _ = self.array[roi]
+            except Exception:
+                target = self.array.store_path / key
+                try:
+                    return f"{self.place}/{key} ({sync(target.store.getsize(target.path))} bytes)"
+                except Exception:
+                    return f"{self.place}/{key}"
+        return self.place
+
+    def _objects(self, full: Roi) -> Iterator[tuple[str, Roi]]:
+        """Yield key and region of each stored object that a region of the stored array meets."""
+        extent = self.array.shards or self.array.chunks
+        grid = product(*(range(s.start // e, -(-s.stop // e)) for s, e in zip(full, extent, strict=True)))
+        for index in grid:
+            roi = tuple(
+                slice(i * e, min(n, (i + 1) * e)) for i, e, n in zip(index, extent, self.array.shape, strict=True)
+            )
+            yield self.array.metadata.encode_chunk_key(index), roi
+
+    def stored(self, key: Roi) -> NDArray[np.bool_]:
+        """Say of each sample of a region whether the object that it belongs to is stored."""
+        from zarr.core.sync import sync
+
+        full = self._in_file(key)
+        found = np.empty(tuple(s.stop - s.start for s in full), bool)
+        for name, roi in self._objects(full):
+            target = self.array.store_path / name
+            inner = tuple(
+                slice(max(a.start, b.start) - b.start, min(a.stop, b.stop) - b.start)
+                for a, b in zip(roi, full, strict=True)
+            )
+            found[inner] = sync(target.store.exists(target.path))
+        return found if self.axis is None else np.logical_and.reduce(found, self.axis)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where the samples of a view come from stored objects, as an array of its shape."""
+
+    view: View
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Booleans."""
+        return np.dtype(bool)
+
+    @property
+    def shape(self) -> Shape:
+        """That of the view."""
+        return self.view.shape
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self.view.ndim
+
+    @property
+    def chunks(self) -> Shape:
+        """Those of the view."""
+        return self.view.chunks
+
+    def __getitem__(self, key: Roi) -> NDArray[Any]:
+        return self.view.stored(key)
+
+
+def open_image(
+    source: Source, *, level: int = 0, channel: int | str | None = None, missing_chunks: Absent = "fill"
+) -> Image:
     """Open a Zarr array (v2, v3), an OME-Zarr image (0.4, 0.5), or a pyramid that says no more than its levels.
 
     Parameters
@@ -127,6 +222,9 @@ def open_image(source: Source, *, level: int = 0, channel: int | str | None = No
     channel : int or str, optional
         Index or omero label on the axis c, or 'grey' for RGB and RGBA of uint8 or uint16:
         ``(77 R + 150 G + 29 B + 128) >> 8``. By default c stays as a batch.
+    missing_chunks : {"fill", "nodata", "error"}
+        What a chunk that is not stored means: the array's fill value, which is Zarr's definition and what is read with
+        "nodata" as well, or an `InputError` when it is read.
 
     Returns
     -------
@@ -139,7 +237,7 @@ def open_image(source: Source, *, level: int = 0, channel: int | str | None = No
         If it is no image, or none that can be correlated.
     """
     node = open_node(source)
-    return _selected(described(node, level, channel), place_of(node), level, channel)
+    return _selected(described(node, level, channel), place_of(node), level, channel, missing_chunks)
 
 
 def grey(rgb: NDArray[Any]) -> NDArray[Any]:
@@ -165,7 +263,10 @@ def readable(array: AnyArray) -> View:
     return View(array, place_of(array), array.shape, array.dtype.newbyteorder("="), array.chunks)
 
 
-def _selected(found: Found, url: str, level: int, channel: int | str | None) -> Image:
+def _selected(found: Found, url: str, level: int, channel: int | str | None, absent: Absent) -> Image:
+    import zarr
+    from zarr.storage import StorePath
+
     array, axes = found.arrays[level], found.axes
     place = place_of(array)
     dtype = np.dtype(np.uint8) if array.dtype.kind == "b" else array.dtype.newbyteorder("=")
@@ -180,7 +281,9 @@ def _selected(found: Found, url: str, level: int, channel: int | str | None) -> 
         return tuple(value for i, value in enumerate(values) if i != axis)
 
     def view(of: AnyArray) -> View:
-        return View(of, place_of(of), left(of.shape), dtype, left(of.chunks), axis, pick)
+        source = Watched(of.store_path.store, absent)
+        watched: AnyArray = zarr.Array(zarr.AsyncArray(of.metadata, StorePath(source, of.store_path.path), of.config))
+        return View(watched, place_of(of), left(of.shape), dtype, left(of.chunks), axis, pick, source)
 
     kept = left(axes)
     if len(kept) < 2 or not set(kept[-2:]) <= set(SPATIAL):

@@ -2,12 +2,18 @@
 
 import errno
 import os
+import random
+import re
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-from bigncc.errors import DoesNotFitError, InputError
+from bigncc.errors import DoesNotFitError, InputError, StoppedError
+
+Result = TypeVar("Result")
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FORBIDDEN = {
@@ -20,6 +26,14 @@ _FORBIDDEN = {
     errno.ELOOP,
     errno.EROFS,
 }
+TRANSIENT = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.EAGAIN, errno.EBUSY}
+"""What a shared file system says and may take back."""
+
+PAUSES = (0.1, 0.5, 2.0, 8.0)
+"""Seconds before each further attempt, less a random part: those who failed together should not return together."""
+
+PARTIAL = re.compile(r".+\.[0-9a-f]{32}\.partial")
+"""Names of files that zarr or bigncc had not finished when it was killed."""
 
 
 @contextmanager
@@ -50,6 +64,27 @@ def explained(place: str | Path, *, midway: bool = False) -> Iterator[None]:
             message = f"{place} cannot be written ({error.strerror}): a path in a writable directory is accepted"
             raise InputError(message) from error
         raise
+
+
+def patiently(function: Callable[[], Result], what: str) -> Result:
+    """Call a function that may be called again, until the storage answers.
+
+    Raises
+    ------
+    StoppedError
+        If it does not after `PAUSES`; `what` begins the sentence.
+    """
+    for pause in (*PAUSES, None):
+        try:
+            return function()
+        except OSError as error:
+            if error.errno not in TRANSIENT:
+                raise
+            if pause is None:
+                message = f"{what}: {error.strerror}, {len(PAUSES) + 1} times; the same command continues"
+                raise StoppedError(message) from error
+            time.sleep(pause * random.uniform(0.5, 1))
+    raise AssertionError  # the last attempt returns or raises
 
 
 def get(path: Path) -> bytes | None:

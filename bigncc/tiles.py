@@ -42,6 +42,11 @@ def cut(length: int, block: int) -> tuple[int, ...]:
     return (block,) * (length // block) + ((length % block,) if length % block else ())
 
 
+def share(total: int, part: int, parts: int) -> range:
+    """Return which of `total` tiles belong to one of `parts` jobs, from 0: neighbours, and as many as for any other."""
+    return range(total * part // parts, total * (part + 1) // parts)
+
+
 @dataclass(frozen=True)
 class Tile:
     """The unit of scheduling, commit and resume: ``write`` on the output's grid, ``read`` on the reference's."""

@@ -137,9 +137,9 @@ def test_only_the_tile_of_a_changed_object_no_longer_matches(finished, tmp_path,
         victim.write_bytes(changed[fault])
     hurt = {owner(here, victim, folder)}
     assert {i for i in everything if not engine.matches(output, here.plan[i], rows[i])} == hurt
-    assert set(engine.done(here, output)) == everything - hurt
+    assert set(engine.done(here, output, range(len(here.plan)), 2)) == everything - hurt
     victim.write_bytes(before)
-    assert engine.done(here, output) == rows
+    assert engine.done(here, output, range(len(here.plan)), 2) == rows
 
 
 def test_a_row_of_another_tile_matches_nothing(finished):
@@ -156,7 +156,7 @@ def test_a_tile_without_a_row_is_not_done(finished, tmp_path):
     path.write_bytes(b"".join(lines[2:-1]) + lines[-1][:-20])
     lost = {int(lines[i].split(b" ")[2]) for i in (0, 1, -1)}
     assert len(lost) == 3
-    assert set(engine.done(here, output)) == set(rows) - lost
+    assert set(engine.done(here, output, range(len(here.plan)), 2)) == set(rows) - lost
 
 
 def test_rows_know_nothing_of_blocks_and_threads(tmp_path, monkeypatch):

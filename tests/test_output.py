@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import zarr
 
-from bigncc.errors import DoesNotFitError, InputError, RefusedError
+from bigncc.errors import DoesNotFitError, InputError, RefusedError, StoppedError
 from bigncc.output import (
     Layout,
     StorageFault,
@@ -212,7 +212,7 @@ def test_a_layout_that_ome_zarr_cannot_say_is_refused_before_anything_is_written
         (errno.EDQUOT, DoesNotFitError),
         (errno.EACCES, InputError),
         (errno.EROFS, InputError),
-        (errno.EIO, OSError),
+        (errno.EIO, StoppedError),
     ],
 )
 def test_faults_of_the_disk_while_creating(tmp_path, monkeypatch, number, error):
@@ -230,7 +230,7 @@ def test_faults_of_the_disk_while_creating(tmp_path, monkeypatch, number, error)
         (errno.ENOSPC, DoesNotFitError),
         (errno.EDQUOT, DoesNotFitError),
         (errno.EROFS, DoesNotFitError),
-        (errno.EIO, OSError),
+        (errno.EIO, StoppedError),
     ],
 )
 def test_faults_of_the_disk_while_writing(output, monkeypatch, number, error):
@@ -238,6 +238,7 @@ def test_faults_of_the_disk_while_writing(output, monkeypatch, number, error):
         raise OSError(number, "as planned")
 
     monkeypatch.setattr("zarr.storage._local._put", put)
+    monkeypatch.setattr("bigncc.store.PAUSES", (0.0, 0.0))
     with pytest.raises(error, match="as planned"):
         write(output.maps["ncc"], WHOLE, np.zeros(LAYOUT.shape, "f4"))
 

@@ -345,7 +345,7 @@ def test_a_corrupt_input_chunk_stops_the_run_with_its_name(tmp_path):
     reference, moving, *_ = pairs.pair(tmp_path)
     chunk = sorted((Path(moving) / "c").rglob("2"))[-1]
     chunk.write_bytes(b"nothing")
-    with pytest.raises(InputError, match=r"b.zarr cannot be read at \["):
+    with pytest.raises(InputError, match=r"b.zarr/c/2/2 \(7 bytes\) cannot be read at \["):
         run(tmp_path, reference, moving)
 
 

@@ -1,0 +1,136 @@
+"""What is decided about a run, once: plan.json as it is made, and what follows from the one that holds."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from bigncc import journal, kernel
+from bigncc.budget import check_disk, layout_of, threads_of, tiles_of
+from bigncc.engine import Job
+from bigncc.errors import RefusedError
+from bigncc.inputs import Inputs, headline, pivots, registered
+from bigncc.output import Layout
+from bigncc.registration import registration_from_dict
+from bigncc.tiles import Plan
+
+
+def decide(
+    inputs: Inputs, request: dict[str, Any], samples: dict[str, NDArray[Any]], replaces: str | None
+) -> dict[str, Any]:
+    """Return the plan of a new run: what plan.json will say.
+
+    Raises
+    ------
+    DoesNotFitError
+        If memory or disk do not allow the run.
+    RegistrationError
+        If the moving image's shift is to be estimated and cannot be.
+    """
+    layout = layout_of(inputs)
+    grid = tiles_of(inputs, layout, threads_of(inputs.config))
+    check_disk(layout, inputs.config.output.url)
+    inputs = registered(inputs, threads_of(inputs.config))
+    settings = inputs.config.model_dump(mode="json", exclude={"engine"})
+    settings["output"]["url"] = str(Path(settings["output"]["url"]).absolute())
+    for name, image in (("reference", inputs.reference), ("moving", inputs.moving)):
+        settings[name]["url"] = image.url or settings[name]["url"]
+    applied = _applied(inputs, request)
+    decided = {
+        "request_id": hashlib.sha256(journal.canonical(request)).hexdigest(),
+        "kernel": kernel.VERSION,
+        "pivots": pivots(inputs, samples),
+        "tiles": asdict(grid),
+    }
+    return {
+        "plan_id": hashlib.sha256(journal.canonical({**decided, "transform": applied})).hexdigest()[:32],
+        **decided,
+        "replaces": replaces,
+        "request": request,
+        "layout": asdict(layout),
+        "config": journal.plain(settings),
+        "headline": headline(inputs),
+        "registration": {
+            "transform": applied,
+            "order": request["registration"]["order"],
+            "estimate": None if inputs.registration is None else inputs.registration.to_dict(),
+            "unknown": inputs.unknown,
+        },
+        "versions": {name: version(name) for name in ("bigncc", "numpy", "numba", "zarr", "dask")},
+    }
+
+
+def check_request(url: str, standing: dict[str, Any], request: dict[str, Any]) -> None:
+    """Raise RefusedError, naming the keys that differ, unless a request is the one that the plan was made for."""
+    there, asked = dict(_flat(standing["request"])), dict(_flat(request))
+    differ = sorted(key for key in there.keys() | asked.keys() if there.get(key) != asked.get(key))
+    if differ:
+        said = "; ".join(f"{key} is {there.get(key)!r} there, {asked.get(key)!r} asked" for key in differ)
+        message = f"{url} is the output of another request ({said}): the same request or another output is accepted"
+        raise RefusedError(message)
+    if standing["kernel"] != kernel.VERSION:
+        message = (
+            f"{url} was begun with kernel version {standing['kernel']}, this is version {kernel.VERSION}: "
+            "another output, or the bigncc that began it, is accepted"
+        )
+        raise RefusedError(message)
+
+
+def _flat(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in document.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def stored_layout(standing: dict[str, Any]) -> Layout:
+    """Return what the output of a plan looks like on disk."""
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in standing["layout"].items()}
+    return Layout(**values)
+
+
+def stored_grid(standing: dict[str, Any]) -> Plan:
+    """Return the tiles of a plan."""
+    return Plan(**{name: tuple(value) for name, value in standing["tiles"].items()})
+
+
+def job_of(url: str, standing: dict[str, Any], inputs: Inputs) -> Job:
+    """Return what the engine needs to know of a plan."""
+    config = inputs.config
+    return Job(
+        url,
+        standing["plan_id"],
+        stored_grid(standing),
+        config.window.window(),
+        inputs.transform,
+        config.registration.order,
+        tuple((kernel.Pivot(*a), kernel.Pivot(*b)) for a, b in standing["pivots"]),
+        inputs.channel_axis,
+    )
+
+
+def attributes_of(standing: dict[str, Any], proof: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what the output says of itself: while it is made, and once there is a `proof` that it is complete."""
+    state = "in-progress" if proof is None else "complete"
+    names = ("plan_id", "config", "headline", "registration", "pivots", "versions", "kernel")
+    return {"state": state, **{name: standing[name] for name in names}, **(proof or {})}
+
+
+def _applied(inputs: Inputs, request: dict[str, Any]) -> Any:
+    """Return the transform that is applied, as JSON has it: a given one is in the request."""
+    if inputs.config.registration.model != "translation":
+        return request["registration"]["transform"]
+    assert inputs.registration is not None  # or it would have raised
+    return inputs.registration.to_dict()["transform"]
+
+
+def recalled(inputs: Inputs, registration: dict[str, Any]) -> Inputs:
+    """Return the inputs with what was estimated when the plan was made."""
+    found = registration["estimate"]
+    estimate = None if found is None else registration_from_dict(found)
+    return replace(inputs, registration=estimate, unknown=registration["unknown"])

@@ -1,0 +1,116 @@
+"""A store that remembers what was read: a fingerprint of each stored object, of the very bytes that were decoded.
+
+Of two images that are larger than any patience nothing is read only to know it again. So the reads themselves leave a
+trace, and a run that goes on notices an input that has changed meanwhile where it matters.
+"""
+
+import asyncio
+import errno
+import os
+import random
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import xxhash
+from zarr.abc.store import ByteRequest, Store
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import WrapperStore
+
+from bigncc import store as files
+from bigncc.errors import InputError, RefusedError
+
+Absent = Literal["fill", "nodata", "error"]
+
+ABSENT = "absent"
+"""The fingerprint of an object that is not stored: zarr leaves out chunks of nothing but fill."""
+
+_METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
+
+
+class Watched(WrapperStore[Store]):
+    """A store for reading that remembers what it gave, and asks again where the storage may take a fault back.
+
+    Parameters
+    ----------
+    store : zarr Store
+        Where the objects are.
+    absent : {"fill", "nodata", "error"}
+        Whether an object that is not stored is refused.
+    """
+
+    def __init__(self, store: Store, absent: Absent = "fill") -> None:
+        super().__init__(store)
+        self._absent = absent
+        self._seen: dict[str, str] = {}
+        self._asked = self._again = 0
+
+    def __str__(self) -> str:
+        return str(self._store)
+
+    def take(self) -> dict[str, str]:
+        """Return the fingerprints of what was read since the last call, by key and, of a part of an object, range."""
+        seen, self._seen = self._seen, {}
+        return seen
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """Read an object or a part of it; InputError if it is absent and must not be."""
+        found = await self._patiently(key, prototype, byte_range)
+        if key.rpartition("/")[2] in _METADATA:
+            return found
+        if found is None:
+            # a shared file system may say so of a file that is there; and a directory is no chunk
+            found = await self._patiently(key, prototype, byte_range)
+            if found is None and await self._store.exists(key):
+                raise OSError(errno.EIO, os.strerror(errno.EIO), key)
+        if found is None and self._absent == "error":
+            message = f"{self}/{key} is absent: missing_chunks=fill or missing_chunks=nodata is accepted then"
+            raise InputError(message.removeprefix("file://"))
+        part = "" if byte_range is None else " ".join(f"{n}={v}" for n, v in asdict(byte_range).items())
+        name = f"{key} {part}".rstrip()
+        self._seen[name] = ABSENT if found is None else xxhash.xxh3_64(found.as_buffer_like()).hexdigest()[:8]
+        return found
+
+    async def _patiently(self, key: str, prototype: BufferPrototype, byte_range: Any) -> Buffer | None:
+        self._asked += 1
+        for pause in files.PAUSES:
+            try:
+                return await self._store.get(key, prototype, byte_range)
+            except OSError as error:
+                # where every tenth read fails, the storage is out of order, and waiting helps nobody
+                if error.errno not in files.TRANSIENT or self._again > 10 + self._asked / 10:
+                    raise
+                self._again += 1
+                await asyncio.sleep(pause * random.uniform(0.5, 1))
+        return await self._store.get(key, prototype, byte_range)
+
+
+@dataclass(frozen=True)
+class Trail:
+    """What this process reads of the inputs, beside what was read for this output before: `known`, by input and key."""
+
+    sources: Mapping[str, Watched]
+    known: dict[str, dict[str, str]]
+
+    def news(self) -> dict[str, dict[str, str]]:
+        """Return what was read for the first time since the last call, by input and key.
+
+        Raises
+        ------
+        RefusedError
+            If what was read is not what it was.
+        """
+        found = {}
+        for name, source in self.sources.items():
+            known, seen = self.known.setdefault(name, {}), source.take()
+            if changed := sorted(key for key, value in seen.items() if known.get(key, value) != value):
+                place = f"{source}".removeprefix("file://")
+                message = (
+                    f"{name} {place} has changed since this output was begun ({', '.join(changed[:5])}): the image as "
+                    "it was, or another output, is accepted"
+                )
+                raise RefusedError(message)
+            if new := {key: value for key, value in seen.items() if key not in known}:
+                known.update(new)
+                found[name] = new
+        return found
