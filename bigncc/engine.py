@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bigncc import journal, lazy, output
+from bigncc import journal, lazy, objects
 from bigncc.errors import BignccError
 from bigncc.kernel import Block, Pivots
 from bigncc.metadata import in_one_line
-from bigncc.output import Output, StorageFault
+from bigncc.objects import StorageFault
+from bigncc.output import Output
 from bigncc.pair import Pair, each, on_threads
 from bigncc.summary import Summary, merge
 from bigncc.tiles import Plan, Roi, Shape, Tile
@@ -214,13 +215,13 @@ def faults(out: Output, tile: Tile, row: journal.Row | None) -> list[str]:
     """Return a sentence for everything of a tile that is not what its row says."""
     if row is None:
         return [f"tile {tile.index} has no row in the journal"]
-    found = [fault for array in out.maps.values() for fault in output.faults(array, tile.write)]
+    found = [fault for array in out.maps.values() for fault in objects.faults(array, tile.write)]
     if found or matches(out, tile, row):
         return found
     for name, array in out.maps.items():
         stored = {name: list(_evidence(array, tile.write))}
         if _row(tile, row.summary, stored).digests[name] != row.digests.get(name):
-            first, *rest = output.places(array, tile.write)
+            first, *rest = objects.places(array, tile.write)
             which = f"one of {first} to {rest[-1]}" if rest else first
             found.append(f"{which} is not what was written there")
     return found
@@ -229,9 +230,9 @@ def faults(out: Output, tile: Tile, row: journal.Row | None) -> list[str]:
 def _commit(block: Block, roi: Roi, out: Output, *, durable: bool) -> tuple[Summary, dict[str, list[Evidence]]]:
     found = {}
     for name, array in out.maps.items():
-        output.write(array, roi, getattr(block, name))
+        objects.write(array, roi, getattr(block, name))
         if durable:
-            output.harden(array, roi)
+            objects.harden(array, roi)
         found[name] = list(_evidence(array, roi))
     return block.summary, found
 
@@ -249,7 +250,7 @@ def _evidence(array: Any, roi: Roi) -> Iterator[Evidence]:
     """Read back the objects of `roi`, each checked against its own checksum."""
     extent = array.shards or array.chunks
     grid = product(*(range(s.start // e, -(-s.stop // e)) for s, e in zip(roi, extent, strict=True)))
-    for index, data in zip(grid, output.stored(array, roi), strict=True):
+    for index, data in zip(grid, objects.stored(array, roi), strict=True):
         yield Evidence(index, len(data), journal.digest([data]))
 
 

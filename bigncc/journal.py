@@ -153,11 +153,18 @@ class Writer:
         body = {"summary": row.summary.to_dict(), "sizes": row.sizes, "digests": row.digests, "saw": row.saw}
         counts = ",".join(map(str, row.summary.counts))
         text = f"{self.plan_id[:16]} {row.tile} done {counts} {json.dumps(body, separators=(',', ':'))}"
-        with store.explained(f"the journal of tile {row.tile}", midway=True):
-            line = memoryview(f"{_checksum(text.encode())} {text}\n".encode())
-            while line:  # a disk that fills up takes a part of it
-                line = line[self.file.write(line) :]
+        line, start = f"{_checksum(text.encode())} {text}\n".encode(), self.file.tell()
+
+        def once() -> None:
+            self.file.seek(start)  # over what an attempt before may have left
+            rest = memoryview(line)
+            while rest:  # a disk that fills up takes a part of it
+                rest = rest[self.file.write(rest) :]
             os.fsync(self.file.fileno())
+
+        place = f"the journal of tile {row.tile}"
+        with store.explained(place, midway=True):
+            store.patiently(once, f"{place} cannot be written")
 
 
 def heads(url: str, plan_id: str) -> dict[int, tuple[int, ...]]:

@@ -7,12 +7,8 @@ block is written only to the objects that its caller owns.
 from __future__ import annotations
 
 import json
-import math
 import os
-import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +18,8 @@ from bigncc.errors import InputError, RefusedError
 from bigncc.metadata import local_path, member, open_node, place_of, validated
 from bigncc.storage import open_image
 from bigncc.store import PARTIAL, explained, get, patiently, put
-from bigncc.store import sync as to_disk
 from bigncc.summary import STATUS
-from bigncc.tiles import Roi, Shape, roi_shape
+from bigncc.tiles import Shape
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,13 +43,6 @@ ARRAYS = {"ncc": "0", "status": "labels/status/0"}
 
 METADATA = ("zarr.json", *(f"{name}/zarr.json" for name in ("labels", "labels/status", *ARRAYS.values())))
 """Every file of an output that is not an object of its maps."""
-
-_NOT_THERE = 2**64 - 1
-"""What the index of a shard says of a chunk that it does not have."""
-
-
-class StorageFault(Exception):
-    """A stored object is not what was written."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +131,11 @@ def create_output(
             if repair and not _says(path / key, document):
                 put(path / key, document.to_bytes())
             if not sync(store.exists(key)):
-                sync(store.set_if_not_exists(key, document))
+
+                def create(key: str = key, document: Any = document) -> None:
+                    sync(store.set_if_not_exists(key, document))
+
+                patiently(create, f"{path}/{key} cannot be written")
             if not sync(store.exists(key)):  # zarr keeps quiet about a file where a directory should be
                 message = f"{path}/{key} cannot be created: a directory that only bigncc writes to is accepted"
                 raise RefusedError(message)
@@ -390,154 +382,3 @@ def update_attributes(url: str | os.PathLike[str], attributes: dict[str, Any]) -
     group = _own_group(url, read_only=False)
     with explained(place_of(group)):
         group.attrs["bigncc"] = json.loads(json.dumps(attributes, sort_keys=True))
-
-
-def write(array: AnyArray, roi: Roi, block: NDArray[Any]) -> None:
-    """Write `block` to `roi`, which must be whole objects of `array`.
-
-    Parameters
-    ----------
-    array : zarr.Array
-        A map of an open output.
-    roi : tuple of slice
-        Pixels; each start is a multiple of the object's extent, each stop too or the array's end.
-    block : ndarray
-        Of the shape of `roi` and the dtype of `array`.
-
-    Raises
-    ------
-    ValueError
-        If it is not so: two writers within one object lose each other's pixels.
-    DoesNotFitError
-        If the disk is full or has become read-only.
-    StoppedError
-        If the storage does not answer.
-    """
-    _object_indices(array, roi)
-    if block.shape != roi_shape(roi) or block.dtype != array.dtype:
-        message = f"a block {block.dtype} {block.shape} is not {array.dtype} {roi_shape(roi)}"
-        raise ValueError(message)
-    with explained(place_of(array), midway=True):
-        if array.shards is not None:
-            _remove(array, roi)
-        patiently(lambda: array.__setitem__(roi, block), f"{place_of(array)} cannot be written")
-
-
-def _remove(array: AnyArray, roi: Roi) -> None:
-    """Remove the objects of `roi`: zarr reads a shard at the array's edge before it writes it, torn as it may be."""
-    from zarr.core.sync import sync
-
-    for index in _object_indices(array, roi):
-        target = array.store_path / array.metadata.encode_chunk_key(index)
-        sync(target.store.delete(target.path))
-
-
-def harden(array: AnyArray, roi: Roi) -> None:
-    """Make the stored objects of `roi` outlive a power cut."""
-    with explained(place_of(array), midway=True):
-        folders: set[Path] = set()
-        for place in places(array, roi):
-            to_disk(Path(place))
-            folders.update(Path(place).parents[: len(roi) + 1])
-        for folder in sorted(folders):
-            to_disk(folder)
-
-
-def stored(array: AnyArray, roi: Roi) -> Iterator[bytes]:
-    """Yield the stored objects of `roi` in row-major order, each proven by its checksums.
-
-    Parameters
-    ----------
-    array : zarr.Array
-        A map of an open output.
-    roi : tuple of slice
-        As for `write`.
-
-    Yields
-    ------
-    bytes
-        The whole object, the checksums (crc32c, 4 bytes, little-endian) included.
-
-    Raises
-    ------
-    StorageFault
-        If an object is absent, empty or differs from its checksum.
-    StoppedError
-        If the storage does not answer.
-    """
-    for place, data, fault in _looked_at(array, roi):
-        if fault:
-            message = f"{place} {fault}"
-            raise StorageFault(message)
-        yield data
-
-
-def faults(array: AnyArray, roi: Roi) -> list[str]:
-    """Return a sentence for each stored object of `roi` that `stored` would not yield."""
-    return [f"{place} {fault}" for place, _, fault in _looked_at(array, roi) if fault]
-
-
-def places(array: AnyArray, roi: Roi) -> list[str]:
-    """Return where the objects of `roi` are stored."""
-    return [f"{place_of(array)}/{array.metadata.encode_chunk_key(index)}" for index in _object_indices(array, roi)]
-
-
-def _looked_at(array: AnyArray, roi: Roi) -> Iterator[tuple[str, bytes, str]]:
-    """Yield place and bytes of each object of `roi`, and what is wrong with it."""
-    from zarr.core.buffer import default_buffer_prototype
-    from zarr.core.sync import sync
-
-    for index, place in zip(_object_indices(array, roi), places(array, roi), strict=True):
-        target = array.store_path / array.metadata.encode_chunk_key(index)
-
-        def get(target: Any = target) -> Any:
-            return sync(target.store.get(target.path, default_buffer_prototype()))
-
-        found = patiently(get, f"{place} cannot be read")
-        data = b"" if found is None else found.to_bytes()
-        right = _proven(data, *_chunks_within(array, index))
-        yield (
-            place,
-            data,
-            "" if right else "is absent" if found is None else f"({len(data)} bytes) differs from its checksum",
-        )
-
-
-def _chunks_within(array: AnyArray, index: Shape) -> tuple[int | None, int]:
-    """Return how many chunks of a shard lie in the array, None where there are no shards, and how many fit in it."""
-    if array.shards is None:
-        return None, 1
-    axes = list(zip(index, array.shards, array.chunks, array.shape, strict=True))
-    within = math.prod(-(-min(e, n - i * e) // c) for i, e, c, n in axes)
-    return within, math.prod(e // c for _, e, c, _ in axes)
-
-
-def _proven(data: bytes, chunks: int | None, capacity: int) -> bool:
-    """Say whether an object has the checksums that it was written with: its own, or in a shard those of all `chunks`.
-
-    A shard ends with an index, offset and length of each of the chunks that it could hold, and the index's checksum.
-    """
-    import google_crc32c
-
-    def right(part: bytes) -> bool:
-        return len(part) > 4 and google_crc32c.value(part[:-4]) == int.from_bytes(part[-4:], "little")
-
-    if chunks is None:
-        return right(data)
-    index = data[-16 * capacity - 4 :]
-    if len(index) != 16 * capacity + 4 or not right(index):
-        return False
-    places = [place for place in struct.iter_unpack("<QQ", index[:-4]) if place[0] != _NOT_THERE]
-    return len(places) == chunks and all(right(data[offset : offset + length]) for offset, length in places)
-
-
-def _object_indices(array: AnyArray, roi: Roi) -> Iterator[Shape]:
-    extent = array.shards or array.chunks
-    whole = [
-        0 <= s.start < s.stop <= n and s.start % e == 0 and (s.stop % e == 0 or s.stop == n)
-        for s, e, n in zip(roi, extent, array.shape, strict=True)
-    ]
-    if not all(whole):
-        message = f"{roi} is not made of whole objects {extent} of an array {array.shape}"
-        raise ValueError(message)
-    return product(*(range(s.start // e, -(-s.stop // e)) for s, e in zip(roi, extent, strict=True)))

@@ -100,15 +100,19 @@ def get(path: Path) -> bytes | None:
 
 def put(path: Path, data: bytes) -> None:
     """Write a file that is either the old one or the new one at any moment."""
-    with explained(path):
-        temporary = _temporary(path, data)
-        temporary.replace(path)
+
+    def once() -> None:
+        _temporary(path, data).replace(path)
         sync(path.parent)
+
+    with explained(path):
+        patiently(once, f"{path} cannot be written")
 
 
 def put_if_absent(path: Path, data: bytes) -> bool:
     """Write a file unless there is one; return whether this call made it. Of several writers one wins."""
-    with explained(path):
+
+    def once() -> bool:
         temporary = _temporary(path, data)
         try:
             path.hardlink_to(temporary)
@@ -117,7 +121,10 @@ def put_if_absent(path: Path, data: bytes) -> bool:
         finally:
             temporary.unlink()
         sync(path.parent)
-    return True
+        return True
+
+    with explained(path):
+        return patiently(once, f"{path} cannot be written")
 
 
 def sync(path: Path) -> None:

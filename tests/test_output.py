@@ -12,17 +12,8 @@ import pytest
 import zarr
 
 from bigncc.errors import DoesNotFitError, InputError, RefusedError, StoppedError
-from bigncc.output import (
-    Layout,
-    StorageFault,
-    check_vacant,
-    create_output,
-    open_output,
-    stored,
-    update_attributes,
-    write,
-    write_image,
-)
+from bigncc.objects import write
+from bigncc.output import Layout, check_vacant, create_output, open_output, update_attributes, write_image
 from bigncc.storage import open_image
 from tests.strategies import cover
 from tests.zarrs import everything, ome, plain, samples, tree
@@ -220,27 +211,9 @@ def test_faults_of_the_disk_while_creating(tmp_path, monkeypatch, number, error)
         raise OSError(number, "as planned")
 
     monkeypatch.setattr("zarr.storage._local._put", put)
-    with pytest.raises(error, match="as planned"):
-        create_output(tmp_path / "out", LAYOUT, PLAN)
-
-
-@pytest.mark.parametrize(
-    ("number", "error"),
-    [
-        (errno.ENOSPC, DoesNotFitError),
-        (errno.EDQUOT, DoesNotFitError),
-        (errno.EROFS, DoesNotFitError),
-        (errno.EIO, StoppedError),
-    ],
-)
-def test_faults_of_the_disk_while_writing(output, monkeypatch, number, error):
-    def put(*_, **__):
-        raise OSError(number, "as planned")
-
-    monkeypatch.setattr("zarr.storage._local._put", put)
     monkeypatch.setattr("bigncc.store.PAUSES", (0.0, 0.0))
     with pytest.raises(error, match="as planned"):
-        write(output.maps["ncc"], WHOLE, np.zeros(LAYOUT.shape, "f4"))
+        create_output(tmp_path / "out", LAYOUT, PLAN)
 
 
 def test_a_path_below_a_file_is_refused(tmp_path):
@@ -273,79 +246,3 @@ def test_attributes_are_replaced_and_others_kept(output):
     assert open_output(output.url).attributes == {"plan_id": "p1", "state": "complete", "summary": {"n": 3}}
     assert after["mine"] == 1
     assert after["ome"] == group.attrs["ome"]
-
-
-def test_a_chunk_of_nothing_but_fill_is_on_disk(output):
-    write(output.maps["ncc"], WHOLE, np.full(LAYOUT.shape, np.nan, "f4"))
-    write(output.maps["status"], WHOLE, np.zeros(LAYOUT.shape, "u1"))
-    chunks = list(cover(LAYOUT.shape, LAYOUT.chunks))
-    assert len(list((Path(output.url) / "0" / "c").rglob("*/*/*"))) == len(chunks)
-    for array in output.maps.values():
-        assert len(list(stored(array, WHOLE))) == len(chunks)
-
-
-@pytest.mark.parametrize(
-    "roi",
-    [
-        np.s_[0:1, 1:4, 0:5],
-        np.s_[0:1, 0:3, 0:5],
-        np.s_[0:1, 0:4, 0:14],
-        np.s_[0:1, 0:4, 0:15],
-        np.s_[0:1, 4:4, 0:5],
-        np.s_[-1:1, 0:4, 0:5],
-        np.s_[0:1, 0:4],
-    ],
-)
-def test_only_whole_objects_are_written(output, roi):
-    with pytest.raises(ValueError, match=r"whole objects|argument 2 is longer"):
-        write(output.maps["ncc"], roi, np.zeros([max(0, s.stop - s.start) for s in roi], "f4"))
-    assert not (Path(output.url) / "0" / "c").exists()
-
-
-def test_blocks_are_neither_broadcast_nor_cast(output):
-    for block in (np.zeros((1, 1, 1), "f4"), np.zeros((4, 5), "f4"), np.zeros((1, 4, 5), "f8")):
-        with pytest.raises(ValueError, match="is not float32"):
-            write(output.maps["ncc"], np.s_[0:1, 0:4, 0:5], block)
-
-
-def test_stored_objects_come_in_row_major_order(output):
-    fill(output)
-    files = [Path(output.url) / f"0/c/{c}/{y}/{x}" for c in (0, 1) for y in (1, 2) for x in (0, 1, 2)]
-    assert list(stored(output.maps["ncc"], np.s_[0:2, 4:10, 0:13])) == [file.read_bytes() for file in files]
-    with pytest.raises(ValueError, match="whole objects"):
-        list(stored(output.maps["ncc"], np.s_[0:2, 5:10, 0:13]))
-
-
-def flip(data):
-    return data[:9] + bytes([data[9] ^ 4]) + data[10:]
-
-
-def flip_checksum(data):
-    return data[:-1] + bytes([data[-1] ^ 128])
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        (flip, r"\(\d+ bytes\) differs from its checksum"),
-        (flip_checksum, r"\(\d+ bytes\) differs from its checksum"),
-        (lambda data: data[:-1], r"\(\d+ bytes\) differs from its checksum"),
-        (lambda data: data + b"\0", r"\(\d+ bytes\) differs from its checksum"),
-        (lambda data: data[:0], r"\(0 bytes\) differs from its checksum"),
-        (lambda data: data[:4], r"\(4 bytes\) differs from its checksum"),
-        (None, "is absent"),
-    ],
-)
-@pytest.mark.parametrize("name", ["ncc", "status"])
-def test_planted_faults_are_found(output, name, change, sentence):
-    fill(output)
-    array = output.maps[name]
-    file = Path(output.url) / array.path / "c" / "1" / "2" / "0"
-    data = file.read_bytes()
-    file.unlink()
-    if change:
-        file.write_bytes(change(data))
-    with pytest.raises(StorageFault, match=rf"{file} {sentence}"):
-        list(stored(array, WHOLE))
-    file.write_bytes(data)
-    assert len(list(stored(array, WHOLE))) == 18

@@ -1,0 +1,177 @@
+"""Stored objects of a map: written whole, read back, each proven by the checksums that it carries."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bigncc.metadata import place_of
+from bigncc.store import explained, patiently
+from bigncc.store import sync as to_disk
+from bigncc.tiles import Roi, Shape, roi_shape
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from zarr.types import AnyArray
+
+_NOT_THERE = 2**64 - 1
+"""What the index of a shard says of a chunk that it does not have."""
+
+
+class StorageFault(Exception):
+    """A stored object is not what was written."""
+
+
+def write(array: AnyArray, roi: Roi, block: NDArray[Any]) -> None:
+    """Write `block` to `roi`, which must be whole objects of `array`.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        A map of an open output.
+    roi : tuple of slice
+        Pixels; each start is a multiple of the object's extent, each stop too or the array's end.
+    block : ndarray
+        Of the shape of `roi` and the dtype of `array`.
+
+    Raises
+    ------
+    ValueError
+        If it is not so: two writers within one object lose each other's pixels.
+    DoesNotFitError
+        If the disk is full or has become read-only.
+    StoppedError
+        If the storage does not answer.
+    """
+    _object_indices(array, roi)
+    if block.shape != roi_shape(roi) or block.dtype != array.dtype:
+        message = f"a block {block.dtype} {block.shape} is not {array.dtype} {roi_shape(roi)}"
+        raise ValueError(message)
+    with explained(place_of(array), midway=True):
+        if array.shards is not None:
+            _remove(array, roi)
+        patiently(lambda: array.__setitem__(roi, block), f"{place_of(array)} cannot be written")
+
+
+def _remove(array: AnyArray, roi: Roi) -> None:
+    """Remove the objects of `roi`: zarr reads a shard at the array's edge before it writes it, torn as it may be."""
+    from zarr.core.sync import sync
+
+    for index in _object_indices(array, roi):
+        target = array.store_path / array.metadata.encode_chunk_key(index)
+        sync(target.store.delete(target.path))
+
+
+def harden(array: AnyArray, roi: Roi) -> None:
+    """Make the stored objects of `roi` outlive a power cut."""
+    with explained(place_of(array), midway=True):
+        folders: set[Path] = set()
+        for place in places(array, roi):
+            to_disk(Path(place))
+            folders.update(Path(place).parents[: len(roi) + 1])
+        for folder in sorted(folders):
+            to_disk(folder)
+
+
+def stored(array: AnyArray, roi: Roi) -> Iterator[bytes]:
+    """Yield the stored objects of `roi` in row-major order, each proven by its checksums.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        A map of an open output.
+    roi : tuple of slice
+        As for `write`.
+
+    Yields
+    ------
+    bytes
+        The whole object, the checksums (crc32c, 4 bytes, little-endian) included.
+
+    Raises
+    ------
+    StorageFault
+        If an object is absent, empty or differs from its checksum.
+    StoppedError
+        If the storage does not answer.
+    """
+    for place, data, fault in _looked_at(array, roi):
+        if fault:
+            message = f"{place} {fault}"
+            raise StorageFault(message)
+        yield data
+
+
+def faults(array: AnyArray, roi: Roi) -> list[str]:
+    """Return a sentence for each stored object of `roi` that `stored` would not yield."""
+    return [f"{place} {fault}" for place, _, fault in _looked_at(array, roi) if fault]
+
+
+def places(array: AnyArray, roi: Roi) -> list[str]:
+    """Return where the objects of `roi` are stored."""
+    return [f"{place_of(array)}/{array.metadata.encode_chunk_key(index)}" for index in _object_indices(array, roi)]
+
+
+def _looked_at(array: AnyArray, roi: Roi) -> Iterator[tuple[str, bytes, str]]:
+    """Yield place and bytes of each object of `roi`, and what is wrong with it."""
+    from zarr.core.buffer import default_buffer_prototype
+    from zarr.core.sync import sync
+
+    for index, place in zip(_object_indices(array, roi), places(array, roi), strict=True):
+        target = array.store_path / array.metadata.encode_chunk_key(index)
+
+        def get(target: Any = target) -> Any:
+            return sync(target.store.get(target.path, default_buffer_prototype()))
+
+        found = patiently(get, f"{place} cannot be read")
+        data = b"" if found is None else found.to_bytes()
+        right = _proven(data, *_chunks_within(array, index))
+        yield (
+            place,
+            data,
+            "" if right else "is absent" if found is None else f"({len(data)} bytes) differs from its checksum",
+        )
+
+
+def _chunks_within(array: AnyArray, index: Shape) -> tuple[int | None, int]:
+    """Return how many chunks of a shard lie in the array, None where there are no shards, and how many fit in it."""
+    if array.shards is None:
+        return None, 1
+    axes = list(zip(index, array.shards, array.chunks, array.shape, strict=True))
+    within = math.prod(-(-min(e, n - i * e) // c) for i, e, c, n in axes)
+    return within, math.prod(e // c for _, e, c, _ in axes)
+
+
+def _proven(data: bytes, chunks: int | None, capacity: int) -> bool:
+    """Say whether an object has the checksums that it was written with: its own, or in a shard those of all `chunks`.
+
+    A shard ends with an index, offset and length of each of the chunks that it could hold, and the index's checksum.
+    """
+    import google_crc32c
+
+    def right(part: bytes) -> bool:
+        return len(part) > 4 and google_crc32c.value(part[:-4]) == int.from_bytes(part[-4:], "little")
+
+    if chunks is None:
+        return right(data)
+    index = data[-16 * capacity - 4 :]
+    if len(index) != 16 * capacity + 4 or not right(index):
+        return False
+    places = [place for place in struct.iter_unpack("<QQ", index[:-4]) if place[0] != _NOT_THERE]
+    return len(places) == chunks and all(right(data[offset : offset + length]) for offset, length in places)
+
+
+def _object_indices(array: AnyArray, roi: Roi) -> Iterator[Shape]:
+    extent = array.shards or array.chunks
+    whole = [
+        0 <= s.start < s.stop <= n and s.start % e == 0 and (s.stop % e == 0 or s.stop == n)
+        for s, e, n in zip(roi, extent, array.shape, strict=True)
+    ]
+    if not all(whole):
+        message = f"{roi} is not made of whole objects {extent} of an array {array.shape}"
+        raise ValueError(message)
+    return product(*(range(s.start // e, -(-s.stop // e)) for s, e in zip(roi, extent, strict=True)))

@@ -1,0 +1,206 @@
+"""Stored objects are whole, proven by their checksums, and replaced without a look at what was there."""
+
+import errno
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bigncc.errors import DoesNotFitError, StoppedError
+from bigncc.objects import StorageFault, faults, harden, places, stored, write
+from bigncc.output import Layout, create_output, open_output
+from tests.strategies import cover
+
+GRID = ("c", "y", "x"), (1.0, 0.5, 0.25), (0.0, 3.0, -1.0), (None, "micrometer", None), "a"
+LAYOUTS = {
+    "plain": Layout((2, 10, 13), (1, 4, 5), *GRID),
+    "sharded": Layout((2, 10, 13), (1, 2, 5), *GRID, (1, 4, 10)),
+}
+WHOLE = np.s_[0:2, 0:10, 0:13]
+
+
+@pytest.fixture(params=sorted(LAYOUTS))
+def output(tmp_path, request):
+    create_output(tmp_path / "out.zarr", LAYOUTS[request.param], {"state": "in-progress", "plan_id": "p1"})
+    return open_output(tmp_path / "out.zarr")
+
+
+def fill(output, seed=0):
+    """Write random maps tile by tile and return them."""
+    rng = np.random.default_rng(seed)
+    maps = {
+        "ncc": rng.uniform(-1, 1, output.layout.shape).astype("f4"),
+        "status": rng.integers(0, 9, output.layout.shape).astype("u1"),
+    }
+    for roi in cover(output.layout.shape, (1, 8, 10)):
+        for name, values in maps.items():
+            write(output.maps[name], roi, values[roi])
+    return maps
+
+
+def objects(output):
+    """Every place of an object in a map, in order."""
+    return [Path(place) for place in places(output.maps["ncc"], WHOLE)]
+
+
+def test_what_is_written_is_read(output):
+    maps = fill(output)
+    for name, values in maps.items():
+        np.testing.assert_array_equal(output.maps[name][...], values)
+        harden(output.maps[name], WHOLE)  # nothing of it can be seen
+        assert faults(output.maps[name], WHOLE) == []
+
+
+def test_a_chunk_of_nothing_but_fill_is_on_disk(output):
+    write(output.maps["ncc"], WHOLE, np.full(output.layout.shape, np.nan, "f4"))
+    write(output.maps["status"], WHOLE, np.zeros(output.layout.shape, "u1"))
+    count = len(list(cover(output.layout.shape, output.layout.objects)))
+    assert len([path for path in (Path(output.url) / "0" / "c").rglob("*") if path.is_file()]) == count
+    for array in output.maps.values():
+        assert len(list(stored(array, WHOLE))) == count
+
+
+@pytest.mark.parametrize(
+    "roi",
+    [
+        np.s_[0:1, 1:4, 0:10],
+        np.s_[0:1, 0:3, 0:10],
+        np.s_[0:1, 0:4, 0:14],
+        np.s_[0:1, 0:4, 0:15],
+        np.s_[0:1, 4:4, 0:10],
+        np.s_[-1:1, 0:4, 0:10],
+        np.s_[0:1, 0:4],
+    ],
+)
+def test_only_whole_objects_are_written(output, roi):
+    with pytest.raises(ValueError, match=r"whole objects|argument 2 is longer"):
+        write(output.maps["ncc"], roi, np.zeros([max(0, s.stop - s.start) for s in roi], "f4"))
+    assert not (Path(output.url) / "0" / "c").exists()
+
+
+def test_a_chunk_of_a_shard_is_no_object(tmp_path):
+    create_output(tmp_path / "out", LAYOUTS["sharded"], {"state": "in-progress", "plan_id": "p1"})
+    with pytest.raises(ValueError, match="whole objects"):
+        write(open_output(tmp_path / "out").maps["ncc"], np.s_[0:1, 0:2, 0:5], np.zeros((1, 2, 5), "f4"))
+
+
+def test_blocks_are_neither_broadcast_nor_cast(output):
+    for block in (np.zeros((1, 1, 1), "f4"), np.zeros((4, 10), "f4"), np.zeros((1, 4, 10), "f8")):
+        with pytest.raises(ValueError, match="is not float32"):
+            write(output.maps["ncc"], np.s_[0:1, 0:4, 0:10], block)
+
+
+def test_stored_objects_come_in_row_major_order(output):
+    fill(output)
+    found = list(stored(output.maps["ncc"], WHOLE))
+    assert objects(output) == sorted(objects(output))
+    assert found == [path.read_bytes() for path in objects(output)]
+    assert len(set(found)) == len(found)
+    with pytest.raises(ValueError, match="whole objects"):
+        list(stored(output.maps["ncc"], np.s_[0:2, 5:10, 0:13]))
+
+
+def flipped(at):
+    """Return what flips a bit `at` a share of the way through."""
+
+    def change(data):
+        place = min(int(at * len(data)), len(data) - 1)
+        return data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        *((flipped(at), r"\(\d+ bytes\) differs from its checksum") for at in (0, 0.2, 0.4, 0.6, 0.8, 1)),
+        (lambda data: data[:-1], r"\(\d+ bytes\) differs from its checksum"),
+        (lambda data: data[1:], r"\(\d+ bytes\) differs from its checksum"),
+        (lambda data: data + b"\0", r"\(\d+ bytes\) differs from its checksum"),
+        (lambda data: b"\0" * len(data), r"\(\d+ bytes\) differs from its checksum"),
+        (lambda data: data[:0], r"\(0 bytes\) differs from its checksum"),
+        (lambda data: data[:4], r"\(4 bytes\) differs from its checksum"),
+        (None, "is absent"),
+    ],
+)
+@pytest.mark.parametrize("name", ["ncc", "status"])
+@pytest.mark.parametrize("which", [3, -1])
+def test_planted_faults_are_found(output, name, change, sentence, which):
+    fill(output)
+    array = output.maps[name]
+    file = Path(places(array, WHOLE)[which])
+    data = file.read_bytes()
+    file.unlink()
+    if change:
+        assert change(data) != data
+        file.write_bytes(change(data))
+    with pytest.raises(StorageFault, match=rf"{file} {sentence}"):
+        list(stored(array, WHOLE))
+    assert len(faults(array, WHOLE)) == 1
+    file.write_bytes(data)
+    assert len(list(stored(array, WHOLE))) == len(objects(output))
+
+
+def test_a_chunk_that_a_shard_has_lost_is_found(tmp_path):
+    create_output(tmp_path / "out", LAYOUTS["sharded"], {"state": "in-progress", "plan_id": "p1"})
+    array = open_output(tmp_path / "out").maps["ncc"]
+    lossy = array.with_config({"write_empty_chunks": False})
+    block = np.ones((1, 4, 10), "f4")
+    block[:, 2:] = np.nan  # two chunks that zarr leaves out
+    lossy[0:1, 0:4, 0:10] = block
+    assert len(faults(array, np.s_[0:1, 0:4, 0:10])) == 1
+    write(array, np.s_[0:1, 0:4, 0:10], block)
+    assert faults(array, np.s_[0:1, 0:4, 0:10]) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"torn", None])
+def test_what_is_torn_is_replaced_unread(output, content):
+    # zarr reads a shard at the array's edge before it writes to it
+    maps = fill(output)
+    for path in objects(output):
+        before = path.read_bytes()
+        if content is None:
+            path.unlink()
+        else:
+            path.write_bytes(content)
+        for roi in cover(output.layout.shape, (1, 8, 10)):
+            write(output.maps["ncc"], roi, maps["ncc"][roi])
+        assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [
+        (errno.ENOSPC, DoesNotFitError),
+        (errno.EDQUOT, DoesNotFitError),
+        (errno.EROFS, DoesNotFitError),
+        (errno.EIO, StoppedError),
+        (errno.ESTALE, StoppedError),
+    ],
+)
+def test_faults_of_the_disk_while_writing(output, monkeypatch, number, error):
+    def put(*_, **__):
+        raise OSError(number, "as planned")
+
+    monkeypatch.setattr("zarr.storage._local._put", put)
+    monkeypatch.setattr("bigncc.store.PAUSES", (0.0, 0.0))
+    with pytest.raises(error, match="as planned"):
+        write(output.maps["ncc"], WHOLE, np.zeros(output.layout.shape, "f4"))
+
+
+def test_a_fault_that_passes_is_waited_for(output, monkeypatch):
+    import zarr.storage._local as local
+
+    put, left = local._put, [3]
+
+    def stumbling(*args, **options):
+        if left[0]:
+            left[0] -= 1
+            raise OSError(errno.EIO, "as planned")
+        return put(*args, **options)
+
+    monkeypatch.setattr(local, "_put", stumbling)
+    monkeypatch.setattr("bigncc.store.PAUSES", (0.0,) * 4)
+    maps = fill(output)
+    assert left == [0]
+    np.testing.assert_array_equal(output.maps["ncc"][...], maps["ncc"])
