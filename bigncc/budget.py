@@ -4,16 +4,23 @@ import errno
 import math
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bigncc import engine, tiles
+from bigncc import engine, registration, sites, tiles
 from bigncc.config import Config
 from bigncc.errors import DoesNotFitError, InputError
 from bigncc.inputs import Inputs
 from bigncc.output import Layout
 from bigncc.store import explained
 from bigncc.tiles import Plan, Shape
+
+BEGINNING = 200 * 10**6
+"""Bytes of the process before it has compiled anything, which is when a shift is measured (measured 190 MB)."""
+
+SPECTRA = 64
+"""Bytes per sample of the spectra that two images are compared by, zero-padded to twice their extent (measured 50)."""
 
 TILES = 16
 """Tiles that a run has at least, if there are that many objects: a stop costs little, and progress can be seen."""
@@ -93,26 +100,77 @@ def layout_of(inputs: Inputs) -> Layout:
 
 
 def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
-    """Return the tiles of a new run; DoesNotFitError if a single object does not fit the memory."""
+    """Return the tiles of a new run; DoesNotFitError, with what would fit, if a single object does not."""
     window = inputs.config.window.window()
     margin = (0,) * (len(layout.shape) - window.ndim) + window.radius
-    samples = engine.largest_samples(
-        memory_of(inputs.config), _bytes_per_pixel(inputs), threads, math.prod(layout.objects)
-    )
     axis = inputs.channel_axis
-    # a tile has one time and one channel, as the pivot belongs to the channel
-    fixed = 0 if axis is None else axis + 1
-    tile = tiles.largest_tile(
-        layout.shape,
-        layout.objects,
-        margin,
-        _grain(inputs),
-        samples=samples,
-        pixels=engine.LARGEST,
-        tiles=TILES,
-        fixed=fixed,
-    )
+
+    def largest(objects: Shape, threads: int) -> Shape:
+        memory, per_pixel = memory_of(inputs.config), _bytes_per_pixel(inputs)
+        return tiles.largest_tile(
+            layout.shape,
+            objects,
+            margin,
+            _grain(inputs),
+            samples=engine.largest_samples(memory, per_pixel, threads, math.prod(objects)),
+            pixels=engine.LARGEST,
+            tiles=TILES,
+            # a tile has one time and one channel, as the pivot belongs to the channel
+            fixed=0 if axis is None else axis + 1,
+        )
+
+    try:
+        tile = largest(layout.objects, threads)
+    except DoesNotFitError as error:
+        samples = math.prod(tiles.aligned(layout.objects, margin, _grain(inputs), layout.shape))
+        blocks = threads * math.prod(layout.objects) * engine.SCRATCH
+        needed = engine.RESERVED + blocks + samples * _bytes_per_pixel(inputs)
+        other = _what_fits(largest, layout.objects, threads, window.ndim)
+        message = f"{error} (engine.memory={-(-needed // 10**6)}MB fits, {other})"
+        raise DoesNotFitError(message) from None
     return Plan(layout.shape, layout.objects, tile, margin, inputs.origin, inputs.reference.array.shape)
+
+
+def _what_fits(largest: Callable[[Shape, int], Shape], objects: Shape, threads: int, ndim: int) -> str:
+    """Say which smaller objects, or how many threads, would fit."""
+    while True:
+        for fewer in range(threads, 0, -1):
+            try:
+                largest(objects, fewer)
+            except DoesNotFitError:
+                continue
+            return f"or output.chunks={list(objects[-ndim:])} with engine.threads={fewer}"
+        if math.prod(objects) == 1:
+            return "and nothing smaller"
+        longest = max(range(len(objects)), key=lambda i: objects[i])
+        objects = tuple(-(-n // 2) if i == longest else n for i, n in enumerate(objects))
+
+
+def measuring(inputs: Inputs, threads: int) -> tuple[int, int]:
+    """Return on how many of `threads` a shift is measured, and the bytes that it takes; 0 of both if none is.
+
+    Raises
+    ------
+    DoesNotFitError
+        If it does not fit on one.
+    """
+    chosen, ndim, memory = inputs.config.registration, inputs.ndim, memory_of(inputs.config)
+    if chosen.model is None:
+        return 0, 0
+    shapes = inputs.reference.array.shape[-ndim:], inputs.moving.array.shape[-ndim:]
+    search = registration.searched(*shapes) * SPECTRA if chosen.model == "translation" else 0
+    side = (sites.SITE[ndim],) * ndim
+    decoded = math.prod(tiles.aligned(side, (0,) * ndim, _grain(inputs)[-ndim:], shapes[0]))
+    each = SPECTRA * math.prod(2 * n for n in side) + 2 * decoded * _bytes_per_pixel(inputs)
+    fitting = max(1, min(threads, (memory - BEGINNING) // each))
+    needed = BEGINNING + max(search, fitting * each)
+    if needed > memory:
+        message = (
+            f"engine.memory is {memory / 1e6:.0f} MB and measuring the shift takes {needed / 1e6:.0f} MB: "
+            "that much, or a transform (registration.transform=FILE), is accepted"
+        )
+        raise DoesNotFitError(message)
+    return fitting, needed
 
 
 def block_of(inputs: Inputs, grid: Plan, threads: int) -> Shape:

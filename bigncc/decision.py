@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from bigncc import journal, kernel
-from bigncc.budget import check_disk, layout_of, threads_of, tiles_of
+from bigncc.budget import check_disk, layout_of, measuring, threads_of, tiles_of
 from bigncc.engine import Job
 from bigncc.errors import RefusedError
 from bigncc.inputs import Inputs, headline, pivots, registered
@@ -33,8 +33,9 @@ def decide(
     """
     layout = layout_of(inputs)
     grid = tiles_of(inputs, layout, threads_of(inputs.config))
+    threads, _ = measuring(inputs, threads_of(inputs.config))
     check_disk(layout, inputs.config.output.url)
-    inputs = registered(inputs, threads_of(inputs.config))
+    inputs = registered(inputs, threads)
     settings = inputs.config.model_dump(mode="json", exclude={"engine"})
     settings["output"]["url"] = str(Path(settings["output"]["url"]).absolute())
     for name, image in (("reference", inputs.reference), ("moving", inputs.moving)):

@@ -167,9 +167,18 @@ class Writer:
             store.patiently(once, f"{place} cannot be written")
 
 
-def heads(url: str, plan_id: str) -> dict[int, tuple[int, ...]]:
-    """Return the counts per status of each finished tile, without parsing bodies."""
-    return {int(fields[2]): tuple(map(int, fields[4].split(b","))) for fields in _lines(url, plan_id)}
+def progress(url: str, plan_id: str) -> tuple[int, tuple[int, ...]]:
+    """Return how many tiles are finished and their counts per status, without parsing bodies."""
+    seen: set[int] = set()
+    total = [0] * len(STATUS)
+    for fields in _lines(url, plan_id):
+        tile = int(fields[2])
+        if tile not in seen:  # a tile that was computed again has the counts that it had
+            seen.add(tile)
+            for code, n in enumerate(fields[4].split(b",")):
+                if n != b"0":
+                    total[code] += int(n)
+    return len(seen), tuple(total)
 
 
 def rows(url: str, plan_id: str, tiles: Container[int] | None = None) -> dict[int, Row]:
@@ -190,11 +199,6 @@ def fingerprints(url: str, plan_id: str) -> Iterator[tuple[str, str, str]]:
         for name, seen in json.loads(fields[5])["saw"].items():
             for key, found in seen.items():
                 yield name, key, found
-
-
-def merged_counts(counts: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
-    """Add up counts per status."""
-    return tuple(map(sum, zip(*counts, strict=True))) or (0,) * len(STATUS)
 
 
 def _lines(url: str, plan_id: str) -> Iterator[list[bytes]]:

@@ -14,7 +14,18 @@ from typing import Any
 
 from bigncc import config as words
 from bigncc import engine, journal, store
-from bigncc.budget import Estimate, block_of, check_disk, disk, held, layout_of, memory_of, threads_of, tiles_of
+from bigncc.budget import (
+    Estimate,
+    block_of,
+    check_disk,
+    disk,
+    held,
+    layout_of,
+    measuring,
+    memory_of,
+    threads_of,
+    tiles_of,
+)
 from bigncc.config import Config
 from bigncc.decision import attributes_of, check_request, decide, job_of, recalled, stored_layout
 from bigncc.engine import Job
@@ -81,7 +92,7 @@ def plan(config: Config) -> Estimate:
         shape=layout.shape,
         tiles=len(grid),
         tile=grid.tile,
-        memory=held(inputs, grid) + threads * math.prod(block) * engine.SCRATCH,
+        memory=max(held(inputs, grid) + threads * math.prod(block) * engine.SCRATCH, measuring(inputs, threads)[1]),
         memory_limit=memory_of(config),
         threads=threads,
         disk=disk(layout),
@@ -89,9 +100,14 @@ def plan(config: Config) -> Estimate:
         decode_overhead=grid.decoded(inputs.reference.array.chunks) / pixels,
         tasks=math.prod(-(-n // b) for n, b in zip(grid.tile, block, strict=True)),
         seconds=pixels * NANOSECONDS * 1e-9 / threads,
-        notes=inputs.notes,
+        notes=inputs.notes + _absent(inputs),
         headline=headline(inputs),
     )
+
+
+def _absent(inputs: Inputs) -> tuple[str, ...]:
+    images = (("reference", inputs.reference.array), ("moving", inputs.moving.array))
+    return tuple(f"{n} chunks of {name} are not stored" for name, image in images if (n := image.absent))
 
 
 def register(config: Config, output: str | None = None, *, waiting: Waiting = _unsaid) -> Registration:
@@ -121,7 +137,7 @@ def register(config: Config, output: str | None = None, *, waiting: Waiting = _u
         raise RefusedError(message)
     inputs = open_inputs(config)
     with waiting(_SHIFT):
-        found = registered(inputs, threads_of(config)).registration
+        found = registered(inputs, measuring(inputs, threads_of(config))[0]).registration
     assert found is not None  # or it would have raised
     if output is not None:
         text = json.dumps(found.to_dict()["transform"], indent=1)

@@ -137,13 +137,12 @@ def status(url: str) -> dict[str, Any]:
         total = attributes.get("tiles", 0)
         return _status(url, attributes["state"], attributes["plan_id"], (total, total), tuple(counts), sum(counts))
     grid = stored_grid(standing)
-    heads = journal.heads(url, standing["plan_id"])
+    done, counts = journal.progress(url, standing["plan_id"])
     complete = journal.read_complete(url)
     # a journal whose output is gone proves nothing
     whole = complete is not None and complete["plan_id"] == standing["plan_id"] and Path(url).exists()
     state = "complete" if whole else "in-progress"
-    counts = journal.merged_counts(heads.values())
-    found = _status(url, state, standing["plan_id"], (len(heads), len(grid)), counts, math.prod(grid.shape))
+    found = _status(url, state, standing["plan_id"], (done, len(grid)), counts, math.prod(grid.shape))
     return found | {"quarantined": {str(tile): reason for tile, reason in journal.aside(url).items()}}
 
 

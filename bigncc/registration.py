@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-COARSE = {2: 1024, 3: 256}
+COARSE = {2: 1024, 3: 128}
 """Longest side of the images of the coarse search, in coarse pixels, for two and three axes."""
 
 
@@ -237,6 +237,12 @@ def _settled(
 # -- the coarse search
 
 
+def searched(reference: Shape, moving: Shape) -> int:
+    """Return how many samples each spectrum of the coarse search of two whole images has."""
+    factors = _factors(tuple(map(max, zip(reference, moving, strict=True))))
+    return math.prod(_padded([-(-max(n, m) // f) for n, m, f in zip(reference, moving, factors, strict=True)]))
+
+
 def _factors(extent: Shape) -> Shape:
     """Return the powers of two by which an image is reduced for the coarse search; one for y and x."""
     most = COARSE[len(extent)]
@@ -273,8 +279,14 @@ def _apart(first: Array, second: Array) -> Offset:
     from scipy import fft
     from skimage.registration import phase_cross_correlation
 
-    # so large that no shift can be taken for another that wraps around
-    shape = [fft.next_fast_len(2 * max(n, m)) for n, m in zip(first.shape, second.shape, strict=True)]
+    shape = _padded(list(map(max, zip(first.shape, second.shape, strict=True))))
     spectra = (fft.fftn(image, shape) for image in (first, second))
     found, _, _ = phase_cross_correlation(*spectra, space="fourier", normalization=None, upsample_factor=4)
     return tuple(-float(value) for value in found)
+
+
+def _padded(extent: Sequence[int]) -> list[int]:
+    """Return an extent so large that no shift can be taken for another that wraps around."""
+    from scipy import fft
+
+    return [int(fft.next_fast_len(2 * n)) for n in extent]

@@ -162,6 +162,11 @@ class View:
             )
             yield self.array.metadata.encode_chunk_key(index), roi
 
+    @property
+    def absent(self) -> int:
+        """Number of chunks of the stored array, all channels, that are not stored; its objects are listed."""
+        return int(self.array.nchunks - self.array.nchunks_initialized)
+
     def stored(self, key: Roi) -> NDArray[np.bool_]:
         """Say of each sample of a region whether the object that it belongs to is stored."""
         from zarr.core.sync import sync

@@ -73,7 +73,8 @@ def test_help_lists_the_verbs(tmp_path):
     text = good(tmp_path, "--help")
     assert good(tmp_path, "-h") == text
     listed = re.findall(r"^  (\w+) ", text.partition("Commands:\n")[2], re.MULTILINE)
-    assert sorted(listed) == ["config", "demo", "plan", "register", "report", "run", "status"]
+    verbs = {"config", "demo", "finish", "plan", "prepare", "register", "report", "run", "status", "verify"}
+    assert set(listed) == verbs
     for verb in listed:
         assert good(tmp_path, verb, "--help").startswith(f"Usage: bigncc {verb} ")
     assert not tree(tmp_path)
@@ -331,6 +332,20 @@ BAD = {
     "plan of unequal shapes": (("plan", "a.zarr", "tall.zarr", "out", "--as-is"), "axis y has length 130"),
     "plan in a file": (("plan", "a.zarr", "b.zarr", "file/out", "--as-is"), "file.* cannot be written"),
     "demo in a file": (("demo", "file"), "file cannot be made"),
+    "part of text": ((*AS_IS, "--part", "first"), "--part is 'first': I/N is accepted, I from 0 to N - 1"),
+    "part too many": ((*AS_IS, "--part", "3/3"), "--part is '3/3': I/N is accepted"),
+    "part of nothing": ((*AS_IS, "--part", "0/0"), "--part is '0/0': I/N is accepted"),
+    "time of text": ((*AS_IS, "--max-time", "soon"), "--max-time is 'soon': a time such as 3h50m, 90m or 45s"),
+    "no time": ((*AS_IS, "--max-time", ""), "--max-time is '': a time such as"),
+    "missing chunks": ((*AS_IS, "--missing-chunks", "zero"), "'zero' is not one of 'fill', 'nodata', 'error'"),
+    "shards": ((*AS_IS, "output.shards=[100, 100]", "output.chunks=[64, 64]"), "multiples of these are accepted"),
+    "shards of one axis": ((*AS_IS, "output.shards=[64]"), r"output.shards is \[64\]: 2 numbers are accepted"),
+    "finish of nothing": (("finish", "nothing"), "nothing.bigncc/plan.json is absent: an output with its journal"),
+    "verify of nothing": (("verify", "nothing"), "nothing.bigncc/plan.json is absent: an output with its journal"),
+    "verify of an image": (("verify", "a.zarr"), "a.zarr.bigncc/plan.json is absent"),
+    "verify in a file": (("verify", "file/out"), "file/out.bigncc/plan.json is absent"),
+    "recompute less": (("verify", "done", "--recompute", "-1"), "-1 is not in the range x>=0"),
+    "verify part": (("verify", "done", "--part", "1"), "--part is '1': I/N is accepted"),
 }
 UNFIT = {
     "run": ((*AS_IS, "engine.memory=100MB"), "raise engine.memory or lower output.chunks"),
@@ -347,6 +362,18 @@ REFUSALS = {
         r"done is the output of another request \(window.size is \[7, 7\] there, \[9, 9\] asked\)",
     ),
     "another image": (("run", "a.zarr", "a.zarr", "done", "--as-is"), "moving.samples is '.*' there, '.*' asked"),
+    "a part of nothing prepared": (
+        (*AS_IS, "--part", "0/2"),
+        "is not prepared: bigncc prepare with the same words, once before all parts",
+    ),
+    "another id": (
+        ("run", "a.zarr", "b.zarr", "done", "--as-is", "--overwrite", "0" * 32),
+        "done belongs to plan [0-9a-f]{32} and not to 0{32}: the id of the plan there is accepted",
+    ),
+    "an image by id": (
+        ("run", "a.zarr", "b.zarr", "fine.ome.zarr", "--as-is", "--overwrite", "0" * 32),
+        "fine.ome.zarr exists and is no output of bigncc",
+    ),
 }
 CASES = {"bad": BAD, "refused": REFUSALS, "unfit": UNFIT}
 CODES = {"bad": BAD_INPUT, "refused": REFUSED, "unfit": DOES_NOT_FIT}
@@ -485,6 +512,30 @@ def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_space(tmp_path, disk
     assert sorted(computed(out)) == list(range(found["tiles"]["total"]))
 
 
+@pytest.mark.soak
+def test_a_disk_that_is_full_at_any_point_loses_nothing(tmp_path, disk, words):
+    rng = np.random.default_rng(0)
+    stopped = set()
+    for trial in range(20):
+        place = disk(tmp_path / f"disk{trial}", f"{int(rng.integers(40, 1700))}k")
+        out = place / "out"
+        # too small a disk is noticed before; this one fills up behind the back of a run that has begun
+        size = shutil.disk_usage(place).free
+        remount(place, "size=50m")
+        good(tmp_path, "prepare", *words[1:], out, *PAGES)
+        used = 50 * 2**20 - shutil.disk_usage(place).free
+        remount(place, f"size={used + size}")
+        sentence(bigncc_cli(tmp_path, *words, out, *PAGES), DOES_NOT_FIT)
+        found = json.loads(good(tmp_path, "status", out, "--json"))["tiles"]
+        stopped.add(found["done"])
+        assert found["done"] < found["total"]
+        remount(place, "size=50m")
+        good(tmp_path, *words, out, *PAGES)
+        pairs.same(pairs.maps(out), pairs.maps(tmp_path / "whole"))
+        assert "right: " in good(tmp_path, "verify", out)
+    assert len(stopped) > 3
+
+
 def test_a_disk_that_is_full_from_the_start_is_one_sentence(tmp_path, disk, words):
     place = disk(tmp_path / "disk", "2m")
     fill(place / "ballast")
@@ -579,14 +630,68 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(long_run, number, code, text
     assert journal.read_complete(str(out))["digest"] == journal.read_complete(str(folder / "whole"))["digest"]
 
 
+def test_a_run_that_reaches_its_time_goes_on_where_it_was(long_run):
+    folder, words = long_run
+    command = ("run", "a.zarr", "b.zarr", "timed", *words)
+    said = sentence(bigncc_cli(folder, *command, "--max-time", "1s"), STOPPED)
+    assert said == "bigncc: stopped by --max-time; the same command continues"
+    good(folder, *command, "--max-time", "1h0m1s")
+    pairs.same(pairs.maps(folder / "timed"), pairs.maps(folder / "whole"))
+
+
+def test_parts_by_several_jobs_make_the_whole(tmp_path):
+    pairs.pair(tmp_path, (300, 300))
+    words = ("a.zarr", "b.zarr", "out", "--as-is", "output.chunks=[16, 16]", "output.shards=[32, 32]")
+    assert "prepared: " in good(tmp_path, "prepare", *words)
+    said = sentence(bigncc_cli(tmp_path, "finish", "out"), 2)
+    assert re.search("out has 0 of [0-9]+ tiles: run the same command again to complete it", said)
+    with ThreadPoolExecutor(3) as pool:
+        parts = [("run", *words, "--part", f"{i}/3") for i in range(3)]
+        done = list(pool.map(lambda part: bigncc_cli(tmp_path, *part), parts))
+    assert [each.returncode for each in done] == [0, 0, 0], [each.stderr for each in done]
+    assert "part 2/3 is done, bigncc finish after all parts: " in done[2].stdout
+    assert "complete: " in good(tmp_path, "finish", "out")
+    assert sorted(computed(tmp_path / "out")) == list(range(len(computed(tmp_path / "out"))))
+    assert "right: " in good(tmp_path, "verify", "out", "--recompute", "2")
+    good(tmp_path, "run", *words[:2], "alone", *words[3:])
+    pairs.same(pairs.maps(tmp_path / "out"), pairs.maps(tmp_path / "alone"))
+
+
+def test_what_is_not_what_was_computed_is_named_and_repaired(tmp_path):
+    pairs.pair(tmp_path)
+    good(tmp_path, *AS_IS)
+    whole = pairs.maps(tmp_path / "out")
+    victim = tmp_path / "out" / "0" / "c" / "0" / "0"
+    victim.write_bytes(victim.read_bytes()[:-1])
+    done = bigncc_cli(tmp_path, "verify", "out")
+    assert "is not what was computed: bigncc run --repair" in sentence(done, 2)
+    assert re.search(rf"^{victim} \(\d+ bytes\) differs from its checksum$", done.stdout, re.MULTILINE)
+    good(tmp_path, *AS_IS, "--repair")
+    assert "right: " in good(tmp_path, "verify", "out")
+    pairs.same(whole, pairs.maps(tmp_path / "out"))
+
+
+def test_an_output_is_overwritten_by_its_name_only(tmp_path):
+    pairs.pair(tmp_path)
+    good(tmp_path, *AS_IS)
+    old = json.loads(good(tmp_path, "status", "out", "--json"))["plan_id"]
+    words = (*AS_IS, "--window", "9", "--overwrite", old)
+    for _ in range(2):  # again, and it is not removed again
+        good(tmp_path, *words)
+        assert len(list((tmp_path / "out.bigncc" / "journal").iterdir())) == 1
+    assert json.loads(good(tmp_path, "status", "out", "--json"))["plan_id"] != old
+    good(tmp_path, *AS_IS[:3], "nine", "--as-is", "--window", "9")
+    pairs.same(pairs.maps(tmp_path / "out"), pairs.maps(tmp_path / "nine"))
+
+
 DEAF = """
 import time
 from bigncc import cli
 @cli.cli.command()
 def deaf():
-    print("up", flush=True)
     while True:
         try:
+            print("up", flush=True)
             time.sleep(60)
         except Exception:
             print("deaf", flush=True)
@@ -604,6 +709,6 @@ def test_a_signal_is_obeyed_even_where_its_exception_is_lost(tmp_path):
         process.terminate()
         stdout, stderr = process.communicate(timeout=60)
     assert time.monotonic() - start < 10
-    assert stdout == "deaf\n"  # the exception was lost
+    assert stdout == "deaf\nup\n"  # the exception was lost
     done = subprocess.CompletedProcess([], process.returncode, stdout, stderr)
     assert sentence(done, STOPPED) == "bigncc: stopped by SIGTERM; the same command continues"
