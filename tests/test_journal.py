@@ -1,13 +1,15 @@
 """The journal holds what was appended, whole lines only, of its own plan only."""
 
+import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigncc import journal
-from bigncc.errors import InputError
+from bigncc.errors import InputError, RefusedError
 from bigncc.journal import Row
 from tests.test_summary import of
 
@@ -39,13 +41,15 @@ def test_rows_come_back_from_all_writers(url):
     write(url, [row(0), row(2)])
     write(url, [row(1, (0.25,)), row(2)])
     assert journal.rows(url, PLAN) == {0: row(0), 1: row(1, (0.25,)), 2: row(2)}
-    assert journal.heads(url, PLAN) == {i: r.summary.counts for i, r in journal.rows(url, PLAN).items()}
+    every = [each.summary.counts for each in journal.rows(url, PLAN).values()]
+    assert journal.progress(url, PLAN) == (3, tuple(map(sum, zip(*every, strict=True))))
     assert len(files(url)) == 2
 
 
 def test_rows_of_another_plan_do_not_count(url):
     write(url, [row(0)], plan="f" * 32)
-    assert journal.rows(url, PLAN) == journal.heads(url, PLAN) == {}
+    assert journal.rows(url, PLAN) == {}
+    assert journal.progress(url, PLAN) == (0, (0,) * 9)
 
 
 def test_a_writer_that_wrote_nothing_leaves_nothing(url):
@@ -104,9 +108,172 @@ def test_complete_is_what_was_written_last(url):
 def test_digests_do_not_depend_on_how_the_bytes_are_cut():
     assert journal.digest([b"ab", b"c"]) == journal.digest([b"abc"]) != journal.digest([b"abd"])
     assert journal.canonical({"b": 1, "a": [1.5, None]}) == b'{"a":[1.5,null],"b":1}'
-    assert journal.merged_counts([]) == (0,) * 9
 
 
 def test_plain_documents_are_strict_json():
     document = {"a": (1, math.nan), 2: {"b": [-math.inf, 0.5, None, True]}}
     assert journal.plain(document) == {"a": [1, "nan"], "2": {"b": ["-inf", 0.5, None, True]}}
+
+
+# --- tiles that are done ----------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.lists(st.integers(0, 6), max_size=5), max_size=5), st.sets(st.integers(0, 6)))
+@settings(max_examples=30)
+def test_of_two_rows_of_a_tile_that_of_the_file_begun_later_holds(tmp_path_factory, runs, asked):
+    url = str(tmp_path_factory.mktemp("journal") / "out")
+    wanted = {}
+    for number, tiles in enumerate(runs):
+        each = [row(tile, (number / 10,)) for tile in tiles]
+        write(url, each)
+        wanted |= {r.tile: r for r in each}
+    assert journal.rows(url, PLAN) == wanted
+    assert journal.rows(url, PLAN, asked) == {tile: wanted[tile] for tile in wanted if tile in asked}
+    assert journal.rows(url, PLAN, range(3)) == {tile: wanted[tile] for tile in wanted if tile < 3}
+
+
+def test_a_file_begun_later_wins_also_where_a_writer_before_it_wrote_nothing(url):
+    # names have random parts, so once is no proof
+    for trial in range(8):
+        with journal.writer(url, PLAN), journal.writer(url, PLAN) as second:  # the first leaves nothing
+            second.append(row(trial, (0.1,)))
+        with journal.writer(url, PLAN) as third:
+            third.append(row(trial, (0.2,)))
+        assert len(files(url)) == 2 * trial + 2
+    assert journal.rows(url, PLAN) == {trial: row(trial, (0.2,)) for trial in range(8)}
+
+
+def test_a_file_begun_later_wins_although_the_other_is_written_longer(url):
+    with journal.writer(url, PLAN) as first, journal.writer(url, PLAN) as second:
+        second.append(row(0, (0.2,)))
+        first.append(row(0, (0.1,)))
+    assert journal.rows(url, PLAN) == {0: row(0, (0.2,))}
+
+
+def test_fingerprints_are_all_that_any_row_saw(url):
+    one, two = {"moving": {"c/0/0": "12", "c/0/1": "absent"}}, {"moving": {"c/0/0": "34"}, "reference": {"0.0": "56"}}
+    write(url, [replace(row(0), saw=one), row(1)])
+    write(url, [replace(row(0), saw=two)])
+    found = list(journal.fingerprints(url, PLAN))
+    assert found == [
+        ("moving", "c/0/0", "12"),
+        ("moving", "c/0/1", "absent"),
+        ("moving", "c/0/0", "34"),
+        ("reference", "0.0", "56"),
+    ]
+    assert list(journal.fingerprints(url, "f" * 32)) == []
+    assert journal.rows(url, PLAN)[0].saw == two
+
+
+def test_of_nothing_there_are_no_rows(url):
+    assert journal.rows(url, PLAN) == {}
+    assert list(journal.fingerprints(url, PLAN)) == []
+    assert journal.aside(url) == {}
+    journal.withdraw_complete(url)
+    journal.take_back(url, 3)
+    journal.remove(url)
+    assert not journal.directory(url).exists()
+
+
+# --- tiles that are not -----------------------------------------------------------------------------------------------
+
+
+def test_tiles_are_set_aside_with_their_reasons_until_they_are_taken_back(url):
+    for tile, reason in ((3, "first"), (10, "ValueError: é"), (3, "second")):
+        journal.set_aside(url, tile, reason)
+    assert journal.aside(url) == {3: "second", 10: "ValueError: é"}
+    journal.take_back(url, 3)
+    journal.take_back(url, 3)
+    assert journal.aside(url) == {10: "ValueError: é"}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"tile": 3}'])
+def test_a_reason_that_is_damaged_is_named(url, text):
+    journal.set_aside(url, 3, "so")
+    (path,) = (journal.directory(url) / "quarantine").iterdir()
+    path.write_text(text)
+    with pytest.raises(InputError, match="quarantine/3.json is damaged"):
+        journal.aside(url)
+
+
+# --- plans ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", sorted(journal.PLAN))
+def test_an_edited_plan_is_noticed(url, key):
+    journal.settle_plan(url, PLAN_ONE)
+    path = journal.directory(url) / "plan.json"
+    document = json.loads(path.read_text())
+    document[key] = 3
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match="plan.json is damaged"):
+        journal.read_plan(url)
+    # what is noticed is what it says, not how it is written
+    path.write_text(json.dumps({**document, key: 1}, indent=7))
+    assert journal.read_plan(url) == PLAN_ONE
+    path.write_text(json.dumps({name: value for name, value in document.items() if name != "digest"} | {key: 1}))
+    with pytest.raises(InputError, match="plan.json is damaged"):
+        journal.read_plan(url)
+
+
+def test_complete_can_be_withdrawn(url):
+    journal.write_complete(url, {"plan_id": "x"})
+    journal.withdraw_complete(url)
+    assert journal.read_complete(url) is None
+
+
+# --- removal ----------------------------------------------------------------------------------------------------------
+
+
+def furnished(url):
+    """A plan, a record, rows, a tile aside, and what was left half written."""
+    journal.settle_plan(url, PLAN_ONE)
+    write(url, [row(0)])
+    write(url, [row(1)])
+    journal.set_aside(url, 2, "so")
+    journal.write_complete(url, {"plan_id": "x"})
+    (journal.directory(url) / f"plan.json.{'0' * 32}.partial").write_bytes(b"{")
+
+
+def everything(url):
+    return {p: p.read_bytes() for p in sorted(journal.directory(url).rglob("*")) if p.is_file()}
+
+
+def test_a_journal_is_removed_with_all_that_belongs_to_it(url, tmp_path):
+    furnished(url)
+    assert len(everything(url)) == 6
+    journal.remove(url)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "more/plan.json", ".hidden", "plan.json.bak", "x.partial"])
+def test_a_journal_with_a_file_of_somebody_else_stays(url, name):
+    furnished(url)
+    path = journal.directory(url) / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("precious")
+    before = everything(url)
+    with pytest.raises(RefusedError, match=f"{name} was not made by bigncc"):
+        journal.remove(url)
+    assert everything(url) == before
+
+
+@pytest.mark.parametrize("kills", range(6))
+def test_a_removal_that_was_killed_leaves_the_plan_until_the_end(url, monkeypatch, kills):
+    furnished(url)
+    unlink, calls = type(journal.directory(url)).unlink, []
+
+    def die(self, *rest, **named):
+        calls.append(self)
+        if len(calls) > kills:
+            raise KeyboardInterrupt
+        unlink(self, *rest, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.unlink", die)
+        with pytest.raises(KeyboardInterrupt):
+            journal.remove(url)
+    assert len(everything(url)) == 6 - kills
+    assert journal.read_plan(url) == PLAN_ONE
+    journal.remove(url)
+    assert not journal.directory(url).exists()

@@ -88,11 +88,11 @@ def test_the_commands_of_readme(folder):
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     typed = [line for block in blocks("sh") if ".venv" not in block for line in block.splitlines()]
     typed += re.findall(r"`(bigncc register [^`]*)`", README)
-    assert len(typed) == 6
+    assert len(typed) == 13
     for command in typed:
         done = subprocess.run(
             ["/bin/sh", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
         )
         assert done.returncode == 0, (command, done.stderr)
-    for name in ("out.ome.zarr", "out.png", "job.ome.zarr", "t.json"):
+    for name in ("out.ome.zarr", "out.png", "job.ome.zarr", "parts.ome.zarr", "t.json"):
         assert (folder / name).exists()

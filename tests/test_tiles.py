@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigncc.errors import DoesNotFitError
-from bigncc.tiles import Plan, aligned, cut, largest_tile, roi_pad, roi_shape, roi_shift, roi_within
+from bigncc.tiles import Plan, aligned, cut, largest_tile, roi_pad, roi_shape, roi_shift, roi_within, share
 from tests.strategies import cover
 
 
@@ -110,3 +110,18 @@ def test_cut_fills_the_length(length, block):
 
 def test_padding_is_cut_at_the_edge():
     assert roi_pad((slice(2, 5), slice(0, 4)), (3, 1), (6, 9)) == (slice(0, 6), slice(0, 5))
+
+
+@given(st.integers(0, 500), st.integers(1, 60))
+def test_shares_are_neighbours_that_cover_all_and_differ_by_one_at_most(total, parts):
+    shares = [share(total, part, parts) for part in range(parts)]
+    assert [tile for each in shares for tile in each] == list(range(total))
+    sizes = [len(each) for each in shares]
+    assert max(sizes) - min(sizes) <= 1
+    assert all(each.step == 1 for each in shares)
+
+
+def test_one_share_is_everything_and_no_tile_is_lost_among_many_jobs():
+    assert share(7, 0, 1) == range(7)
+    assert sum(len(share(10**12 + 7, part, 1000)) for part in range(1000)) == 10**12 + 7
+    assert sorted(tile for part in range(10) for tile in share(3, part, 10)) == [0, 1, 2]
