@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from bigncc import journal, kernel
 from bigncc.budget import check_disk, layout_of, measuring, threads_of, tiles_of
 from bigncc.engine import Job
-from bigncc.errors import RefusedError
+from bigncc.errors import InputError, RefusedError
 from bigncc.inputs import Inputs, headline, pivots, registered
-from bigncc.output import Layout
+from bigncc.output import ARRAYS, Layout, Output, open_output
 from bigncc.registration import registration_from_dict
 from bigncc.tiles import Plan
 
@@ -37,9 +37,13 @@ def decide(
     check_disk(layout, inputs.config.output.url)
     inputs = registered(inputs, threads)
     settings = inputs.config.model_dump(mode="json", exclude={"engine"})
+    # what is read again later, by `verify` or `report`, is found from wherever that is called
     settings["output"]["url"] = str(Path(settings["output"]["url"]).absolute())
     for name, image in (("reference", inputs.reference), ("moving", inputs.moving)):
         settings[name]["url"] = image.url or settings[name]["url"]
+        _absolute(settings[name]["mask"] or {}, "url")
+    _absolute(settings["registration"], "transform")
+    _absolute(settings["registration"]["displacement"] or {}, "url")
     applied = _applied(inputs, request)
     decided = {
         "request_id": hashlib.sha256(journal.canonical(request)).hexdigest(),
@@ -63,6 +67,11 @@ def decide(
         },
         "versions": {name: version(name) for name in ("bigncc", "numpy", "numba", "zarr", "dask")},
     }
+
+
+def _absolute(section: dict[str, Any], key: str) -> None:
+    if section.get(key) is not None:
+        section[key] = str(Path(section[key]).absolute())
 
 
 def check_request(url: str, standing: dict[str, Any], request: dict[str, Any]) -> None:
@@ -93,6 +102,16 @@ def stored_layout(standing: dict[str, Any]) -> Layout:
     """Return what the output of a plan looks like on disk."""
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in standing["layout"].items()}
     return Layout(**values)
+
+
+def opened(url: str, standing: dict[str, Any]) -> Output:
+    """Open the output of a plan; InputError if its arrays are not those of the plan."""
+    out, layout = open_output(url), stored_layout(standing)
+    for name, array in out.maps.items():
+        if (array.shape, array.chunks, array.shards) != (layout.shape, layout.chunks, layout.shards):
+            message = f"{url}/{ARRAYS[name]}/zarr.json is not what was written there: bigncc run --repair is accepted"
+            raise InputError(message)
+    return out
 
 
 def stored_grid(standing: dict[str, Any]) -> Plan:

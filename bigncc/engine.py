@@ -205,7 +205,7 @@ def _blocks(job: Job, pair: Pair, tile: Tile, means: Means, function: Callable[[
 def matches(out: Output, tile: Tile, row: journal.Row) -> bool:
     """Say whether the stored objects of a tile are those that its row was written for."""
     try:
-        found = {name: list(_evidence(array, tile.write)) for name, array in out.maps.items()}
+        found = {name: _read(array, tile.write) for name, array in out.maps.items()}
     except StorageFault:
         return False
     return _row(tile, row.summary, found).digests == row.digests
@@ -219,7 +219,7 @@ def faults(out: Output, tile: Tile, row: journal.Row | None) -> list[str]:
     if found or matches(out, tile, row):
         return found
     for name, array in out.maps.items():
-        stored = {name: list(_evidence(array, tile.write))}
+        stored = {name: _read(array, tile.write)}
         if _row(tile, row.summary, stored).digests[name] != row.digests.get(name):
             first, *rest = objects.places(array, tile.write)
             which = f"one of {first} to {rest[-1]}" if rest else first
@@ -228,12 +228,10 @@ def faults(out: Output, tile: Tile, row: journal.Row | None) -> list[str]:
 
 
 def _commit(block: Block, roi: Roi, out: Output, *, durable: bool) -> tuple[Summary, dict[str, list[Evidence]]]:
-    found = {}
-    for name, array in out.maps.items():
-        objects.write(array, roi, getattr(block, name))
-        if durable:
-            objects.harden(array, roi)
-        found[name] = list(_evidence(array, roi))
+    found = {
+        name: _evidence(array, roi, objects.write(array, roi, getattr(block, name), durable=durable))
+        for name, array in out.maps.items()
+    }
     return block.summary, found
 
 
@@ -246,12 +244,15 @@ def _compare(block: Block, roi: Roi, out: Output) -> dict[str, int]:
     return wrong
 
 
-def _evidence(array: Any, roi: Roi) -> Iterator[Evidence]:
-    """Read back the objects of `roi`, each checked against its own checksum."""
+def _evidence(array: Any, roi: Roi, stored: Iterable[bytes]) -> list[Evidence]:
+    """Return what is to be remembered of the stored objects of `roi`."""
     extent = array.shards or array.chunks
     grid = product(*(range(s.start // e, -(-s.stop // e)) for s, e in zip(roi, extent, strict=True)))
-    for index, data in zip(grid, objects.stored(array, roi), strict=True):
-        yield Evidence(index, len(data), journal.digest([data]))
+    return [Evidence(index, len(data), journal.digest([data])) for index, data in zip(grid, stored, strict=True)]
+
+
+def _read(array: Any, roi: Roi) -> list[Evidence]:
+    return _evidence(array, roi, objects.stored(array, roi))
 
 
 def _row(tile: Tile, summary: Summary, found: dict[str, list[Evidence]]) -> journal.Row:

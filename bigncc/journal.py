@@ -8,6 +8,7 @@ its own, and where two lines say something of the same tile, that of the file be
 import json
 import math
 import os
+import re
 import uuid
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ import xxhash
 from bigncc import store, summary
 from bigncc.errors import InputError, RefusedError
 from bigncc.summary import STATUS, Summary
+
+_OURS = re.compile(r"plan\.json|COMPLETE\.json|journal/[0-9]+-[0-9a-f]{32}\.jsonl|quarantine/[0-9]+\.json")
 
 PLAN = {"plan_id", "kernel", "pivots", "tiles", "request", "layout", "config", "headline", "registration", "versions"}
 """What a plan says."""
@@ -106,22 +109,25 @@ def withdraw_complete(url: str) -> None:
 
 
 def remove(url: str) -> None:
-    """Remove plan and journal; RefusedError, and nothing is touched, if anything else lies there."""
+    """Remove plan and journal; `check_removable` was called."""
     folder = directory(url)
     files = sorted(entry for entry in folder.rglob("*") if not entry.is_dir())
-    known = {"plan.json", "COMPLETE.json"}
-    for path in files:
-        kind = path.relative_to(folder).parts
-        if not (kind[0] in known or kind[0] in ("journal", "quarantine") or store.PARTIAL.fullmatch(path.name)):
-            message = f"{path} was not made by bigncc: a journal with nothing else beside it is accepted"
-            raise RefusedError(message)
     # the plan last: as long as it is there, it says what is being removed
     for path in sorted(files, key=lambda path: path.name == "plan.json"):
         path.unlink()
-    for place in sorted((entry for entry in folder.rglob("*")), reverse=True):
-        place.rmdir()
-    if folder.exists():
-        folder.rmdir()
+    for place in (*sorted(folder.rglob("*"), reverse=True), folder):
+        if place.exists():
+            place.rmdir()
+
+
+def check_removable(url: str) -> None:
+    """Raise RefusedError if anything but plan and journal lies beside an output."""
+    folder = directory(url)
+    for path in sorted(entry for entry in folder.rglob("*") if not entry.is_dir()):
+        kind = path.relative_to(folder).parts
+        if not (_OURS.fullmatch("/".join(kind)) or store.PARTIAL.fullmatch(path.name)):
+            message = f"{path} was not made by bigncc: a journal with nothing else beside it is accepted"
+            raise RefusedError(message)
 
 
 @contextmanager
@@ -130,7 +136,8 @@ def writer(url: str, plan_id: str) -> Iterator["Writer"]:
     folder = directory(url) / "journal"
     with store.explained(folder, midway=True):
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{len(list(folder.iterdir())):06d}-{uuid.uuid4().hex}.jsonl"
+        number = 1 + max((int(entry.name.partition("-")[0]) for entry in folder.glob("*-*.jsonl")), default=0)
+        path = folder / f"{number:06d}-{uuid.uuid4().hex}.jsonl"
         file = path.open("xb", buffering=0)
     try:
         with file:

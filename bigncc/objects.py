@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import struct
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from bigncc.tiles import Roi, Shape, roi_shape
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from zarr.core.buffer import Buffer
     from zarr.types import AnyArray
 
 _NOT_THERE = 2**64 - 1
@@ -26,8 +28,8 @@ class StorageFault(Exception):
     """A stored object is not what was written."""
 
 
-def write(array: AnyArray, roi: Roi, block: NDArray[Any]) -> None:
-    """Write `block` to `roi`, which must be whole objects of `array`.
+def write(array: AnyArray, roi: Roi, block: NDArray[Any], *, durable: bool = False) -> list[bytes]:
+    """Write `block` to `roi`, which must be whole objects of `array`, and read it back.
 
     Parameters
     ----------
@@ -37,36 +39,71 @@ def write(array: AnyArray, roi: Roi, block: NDArray[Any]) -> None:
         Pixels; each start is a multiple of the object's extent, each stop too or the array's end.
     block : ndarray
         Of the shape of `roi` and the dtype of `array`.
+    durable : bool
+        Whether the objects outlive a power cut before they are read back.
+
+    Returns
+    -------
+    list of bytes
+        The stored objects in row-major order, as they were read back.
 
     Raises
     ------
     ValueError
         If it is not so: two writers within one object lose each other's pixels.
+    StorageFault
+        If what is stored is not what was written.
     DoesNotFitError
         If the disk is full or has become read-only.
     StoppedError
         If the storage does not answer.
     """
-    _object_indices(array, roi)
+    sent = _put(array, roi, block)
+    if durable:
+        _harden(array, roi)
+    found = []
+    for data, wanted in zip(stored(array, roi), sent, strict=True):
+        if data != wanted.to_bytes():
+            message = f"{place_of(array)} keeps other objects than were written at {roi}"
+            raise StorageFault(message)
+        found.append(data)
+    return found
+
+
+def _put(array: AnyArray, roi: Roi, block: NDArray[Any]) -> list[Buffer]:
+    """Replace the objects of `roi`, each at once and whatever was there; return what they are to be."""
+    from zarr.core.sync import sync
+
     if block.shape != roi_shape(roi) or block.dtype != array.dtype:
         message = f"a block {block.dtype} {block.shape} is not {array.dtype} {roi_shape(roi)}"
         raise ValueError(message)
-    with explained(place_of(array), midway=True):
-        if array.shards is not None:
-            _remove(array, roi)
-        patiently(lambda: array.__setitem__(roi, block), f"{place_of(array)} cannot be written")
+    objects = _encoded(array, roi, block)
+    store, place = array.store_path.store, place_of(array)
+    with explained(place, midway=True):
+        for key, data in objects.items():
+
+            def put(key: str = key, data: Any = data) -> None:
+                sync(store.set(key, data))
+
+            # another run that ends may sweep this one's unfinished file
+            patiently(put, f"{place} cannot be written", {errno.ENOENT})
+    return list(objects.values())
 
 
-def _remove(array: AnyArray, roi: Roi) -> None:
-    """Remove the objects of `roi`: zarr reads a shard at the array's edge before it writes it, torn as it may be."""
-    from zarr.core.sync import sync
+def _encoded(array: AnyArray, roi: Roi, block: NDArray[Any]) -> dict[str, Buffer]:
+    """Return the objects of `roi` by key: encoded in memory, as zarr itself reads a shard before it writes to it."""
+    import zarr
+    from zarr.storage import MemoryStore, StorePath
 
-    for index in _object_indices(array, roi):
-        target = array.store_path / array.metadata.encode_chunk_key(index)
-        sync(target.store.delete(target.path))
+    keys = [(array.store_path / array.metadata.encode_chunk_key(index)).path for index in _object_indices(array, roi)]
+    objects: dict[str, Buffer] = {}
+    path = StorePath(MemoryStore(objects), array.store_path.path)
+    beside: AnyArray = zarr.Array(zarr.AsyncArray(array.metadata, path, array.config))
+    beside[roi] = block
+    return {key: objects[key] for key in keys}
 
 
-def harden(array: AnyArray, roi: Roi) -> None:
+def _harden(array: AnyArray, roi: Roi) -> None:
     """Make the stored objects of `roi` outlive a power cut."""
     with explained(place_of(array), midway=True):
         folders: set[Path] = set()

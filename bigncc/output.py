@@ -6,6 +6,7 @@ block is written only to the objects that its caller owns.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from dataclasses import dataclass
@@ -129,7 +130,7 @@ def create_output(
         store = LocalStore(path)
         for key, document in documents.items():  # the group first: from then on the directory is ours
             if repair and not _says(path / key, document):
-                put(path / key, document.to_bytes())
+                put(path / key, _restored(path / key, document))
             if not sync(store.exists(key)):
 
                 def create(key: str = key, document: Any = document) -> None:
@@ -177,11 +178,21 @@ def _says(path: Path, document: Any) -> bool:
     except ValueError:
         return False
     wanted = json.loads(document.to_bytes())
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or not isinstance(found.get("attributes", {}), dict):
         return False
     # whoever adds an attribute of his own does no harm
     mine = {key: value for key, value in found.get("attributes", {}).items() if key in wanted.get("attributes", {})}
     return {**found, "attributes": mine} == {**wanted, "attributes": wanted.get("attributes", {})}
+
+
+def _restored(path: Path, document: Any) -> bytes:
+    """Return a metadata file as it was written, with the attributes that somebody else has added since."""
+    wanted = json.loads(document.to_bytes())
+    try:
+        theirs = dict(json.loads(get(path) or b"")["attributes"])
+    except (ValueError, KeyError, TypeError):
+        theirs = {}
+    return json.dumps({**wanted, "attributes": {**theirs, **wanted.get("attributes", {})}}, indent=2).encode()
 
 
 def altered(url: str | os.PathLike[str], layout: Layout, attributes: dict[str, Any]) -> list[str]:
@@ -195,49 +206,48 @@ def altered(url: str | os.PathLike[str], layout: Layout, attributes: dict[str, A
 
 
 def surplus(url: str | os.PathLike[str], layout: Layout) -> list[str]:
-    """Return the files of an output that are no object of it and no metadata."""
+    """Return the files of an output that are no object of it, no metadata and nothing unfinished."""
     path = local_path(url)
-    return [str(path / name) for name in _files(path) if not _expected(name, layout)]
+    counts = tuple(-(-n // e) for n, e in zip(layout.shape, layout.objects, strict=True))
+    return [str(path / name) for name in _files(path) if not _ours(name, counts)]
 
 
 def _files(path: Path) -> list[str]:
     return sorted(entry.relative_to(path).as_posix() for entry in path.rglob("*") if not entry.is_dir())
 
 
-def _expected(name: str, layout: Layout) -> bool:
+def _ours(name: str, counts: Shape | None = None) -> bool:
+    """Say whether bigncc makes a file of this name, in an output of `counts` objects per axis if that is known."""
     array, _, key = name.partition("/c/")
-    counts = [-(-n // e) for n, e in zip(layout.shape, layout.objects, strict=True)]
     place = key.split("/")
-    on_grid = len(place) == len(counts) and all(i in map(str, range(n)) for i, n in zip(place, counts, strict=True))
-    return name in METADATA or (array in ARRAYS.values() and on_grid)
+    is_object = array in ARRAYS.values() and all(part.isdecimal() and part == str(int(part)) for part in place)
+    if is_object and counts is not None:
+        is_object = len(place) == len(counts) and all(int(part) < n for part, n in zip(place, counts, strict=True))
+    return is_object or name in METADATA or PARTIAL.fullmatch(name) is not None
 
 
-def remove_output(url: str | os.PathLike[str], plan_id: str) -> None:
-    """Remove an output, and nothing else.
-
-    Raises
-    ------
-    RefusedError
-        If it is not the output of this plan, or holds a file that bigncc did not make; nothing was touched.
-    """
+def check_removable(url: str | os.PathLike[str], plan_id: str) -> None:
+    """Raise RefusedError unless there is nothing but the output of this plan."""
     path = local_path(url)
-    if not path.exists():
-        return
     with explained(path):
-        if not _broken(path):
+        if path.exists() and not _broken(path):
             _refuse_foreign(path, plan_id)
-        names = _files(path)
-        for name in names:
-            array, _, key = name.partition("/c/")
-            if not (name in METADATA or PARTIAL.fullmatch(name) or (array in ARRAYS.values() and key)):
+        for name in _files(path):
+            if not _ours(name):
                 message = f"{path}/{name} was not made by bigncc: an output with nothing else in it is accepted"
                 raise RefusedError(message)
+
+
+def remove_output(url: str | os.PathLike[str]) -> None:
+    """Remove an output; `check_removable` was called."""
+    path = local_path(url)
+    with explained(path):
         # the group last: as long as there is anything, it says whose it is
-        for name in sorted(names, key=lambda name: (name == "zarr.json", name)):
+        for name in sorted(_files(path), key=lambda name: (name == "zarr.json", name)):
             (path / name).unlink()
-        for folder in sorted((entry for entry in path.rglob("*") if entry.is_dir()), reverse=True):
-            folder.rmdir()
-        path.rmdir()
+        for folder in (*sorted(path.rglob("*"), reverse=True), path):
+            if folder.exists():
+                folder.rmdir()
 
 
 def sweep(url: str | os.PathLike[str]) -> None:
@@ -380,5 +390,7 @@ def open_output(url: str | os.PathLike[str]) -> Output:
 def update_attributes(url: str | os.PathLike[str], attributes: dict[str, Any]) -> None:
     """Replace what bigncc keeps in the output at `url`, in one rename; other attributes stay."""
     group = _own_group(url, read_only=False)
+    own = json.loads(json.dumps(attributes, sort_keys=True))
     with explained(place_of(group)):
-        group.attrs["bigncc"] = json.loads(json.dumps(attributes, sort_keys=True))
+        place = f"{place_of(group)} cannot be written"
+        patiently(lambda: group.attrs.__setitem__("bigncc", own), place, {errno.ENOENT})

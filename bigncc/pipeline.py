@@ -27,13 +27,13 @@ from bigncc.budget import (
     tiles_of,
 )
 from bigncc.config import Config
-from bigncc.decision import attributes_of, check_request, decide, job_of, recalled, stored_layout
+from bigncc.decision import attributes_of, check_request, decide, job_of, opened, recalled, stored_layout
 from bigncc.engine import Job
 from bigncc.errors import IncompleteError, InputError, RefusedError
 from bigncc.inputs import Inputs, headline, open_inputs, pair_of, registered, request_of, samples_of
-from bigncc.output import check_vacant, create_output, open_output, remove_output
+from bigncc.output import check_removable, check_vacant, create_output, remove_output
 from bigncc.picture import panel, report
-from bigncc.proof import Result, Verdict, finish, incomplete, status, verify, withdraw
+from bigncc.proof import Result, Verdict, finish, incomplete, plan_of, status, verify, withdraw
 from bigncc.registration import Registration
 from bigncc.summary import merge
 from bigncc.tiles import roi_shape, share
@@ -179,9 +179,14 @@ def prepare(
     request = request_of(inputs, samples)
     standing = _remaining(url, overwrite)
     if standing is None:
-        check_vacant(url)
+        if overwrite is None:
+            check_vacant(url)
         with waiting(_SHIFT):
-            standing = journal.settle_plan(url, decide(inputs, request, samples, overwrite))
+            decided = decide(inputs, request, samples, overwrite)
+        if overwrite is not None:  # not before it is certain that there will be another one
+            remove_output(url)
+            journal.remove(url)
+        standing = journal.settle_plan(url, decided)
     check_request(url, standing, request)
     inputs = recalled(inputs, standing["registration"])
     create_output(url, stored_layout(standing), attributes_of(standing, None), repair=repair)
@@ -189,18 +194,17 @@ def prepare(
 
 
 def _remaining(url: str, overwrite: str | None) -> dict[str, Any] | None:
-    """Return the plan that is there, after the output of plan `overwrite` was removed."""
+    """Return the plan that is there and stays; RefusedError if the output of plan `overwrite` is something else."""
     standing = journal.read_plan(url)
     # a plan that replaced this one is a run that goes on
     if overwrite is None or (standing is not None and standing["replaces"] == overwrite):
         return standing
     if standing is not None and standing["plan_id"] != overwrite:
-        message = (
-            f"{url} belongs to plan {standing['plan_id']} and not to {overwrite}: the id of the plan there is accepted"
-        )
+        there = standing["plan_id"]
+        message = f"{url} belongs to plan {there} and not to {overwrite}: the id of the plan there is accepted"
         raise RefusedError(message)
-    remove_output(url, overwrite)
-    journal.remove(url)
+    check_removable(url, overwrite)
+    journal.check_removable(url)
     return None
 
 
@@ -243,13 +247,15 @@ def run(config: Config | Mapping[str, Any], *, part: Part = (0, 1), progress: Pr
 def complete(ready: Prepared, *, part: Part = (0, 1), progress: Progress = _silent) -> Result:
     """Compute what is missing of a prepared run; arguments and errors as `run`."""
     job, inputs = ready.job, ready.inputs
-    out, own = open_output(job.url), share(len(job.plan), *part)
+    out, own = opened(job.url, plan_of(job.url)), share(len(job.plan), *part)
     threads = threads_of(inputs.config)
     # the plan's tiles stay; a smaller memory limit than the plan was made for may not hold them
     block = block_of(inputs, job.plan, threads)
     rows = engine.done(job, out, own, threads)
     # what failed before comes last, so that it keeps nothing else waiting
     aside = journal.aside(job.url)
+    for index in aside.keys() & rows.keys():  # a kill came between
+        journal.take_back(job.url, index)
     missing = sorted(set(own) - rows.keys(), key=lambda index: (index in aside, index))
     if missing:
         withdraw(job.url)

@@ -10,7 +10,7 @@ from typing import Any
 from bigncc import engine, journal, output
 from bigncc.budget import block_of, threads_of
 from bigncc.config import Config
-from bigncc.decision import attributes_of, job_of, recalled, stored_grid, stored_layout
+from bigncc.decision import attributes_of, job_of, opened, recalled, stored_grid, stored_layout
 from bigncc.errors import IncompleteError, InputError
 from bigncc.inputs import open_inputs, pair_of
 from bigncc.output import open_output, update_attributes
@@ -57,13 +57,13 @@ def finish(url: str, notes: tuple[str, ...] = ()) -> Result:
         If a tile has no row in the journal.
     """
     url = str(Path(url).absolute())
-    standing = _standing(url)
+    standing = plan_of(url)
     rows = journal.rows(url, standing["plan_id"])
     total = len(stored_grid(standing))
     if len(rows) < total:
         raise IncompleteError(incomplete(url))
-    proof = _proof(standing, rows)
-    if journal.read_complete(url) != proof or open_output(url).attributes != attributes_of(standing, proof):
+    proof = _proof(url, standing, rows)
+    if _recorded(url) != proof or open_output(url).attributes != attributes_of(standing, proof):
         update_attributes(url, attributes_of(standing, proof))
         journal.write_complete(url, proof)
     output.sweep(url)
@@ -72,7 +72,8 @@ def finish(url: str, notes: tuple[str, ...] = ()) -> Result:
     return Result(url, complete=True, summary=summary, headline=standing["headline"], notes=notes + _absent(proof))
 
 
-def _standing(url: str) -> dict[str, Any]:
+def plan_of(url: str) -> dict[str, Any]:
+    """Return the plan of an output; InputError if there is none."""
     standing = journal.read_plan(url)
     if standing is None:
         message = f"{journal.directory(url)}/plan.json is absent: an output with its journal beside it is accepted"
@@ -80,10 +81,18 @@ def _standing(url: str) -> dict[str, Any]:
     return standing
 
 
+def _recorded(url: str) -> dict[str, Any] | None:
+    """Return what COMPLETE.json says: nothing if it is damaged, None if it is not there."""
+    try:
+        return journal.read_complete(url)
+    except InputError:
+        return {}
+
+
 def withdraw(url: str) -> None:
     """Take back that an output is complete, before its tiles are computed again."""
-    if journal.read_complete(url) is not None:
-        update_attributes(url, attributes_of(_standing(url), None))
+    if _recorded(url) is not None:
+        update_attributes(url, attributes_of(plan_of(url), None))
         journal.withdraw_complete(url)
 
 
@@ -93,13 +102,12 @@ def incomplete(url: str) -> str:
     return f"{url} has {found['done']} of {found['total']} tiles: {_why(url)}run the same command again to complete it"
 
 
-def _proof(standing: dict[str, Any], rows: dict[int, journal.Row]) -> dict[str, Any]:
+def _proof(url: str, standing: dict[str, Any], rows: dict[int, journal.Row]) -> dict[str, Any]:
     """Return what COMPLETE.json says: a digest over all tiles in their order, and the statistics."""
     every = [rows[index] for index in sorted(rows)]
     absent: dict[str, set[str]] = {}
-    for row in every:
-        for name, seen in row.saw.items():
-            absent.setdefault(name, set()).update(key for key, found in seen.items() if found == ABSENT)
+    for name, key, found in journal.fingerprints(url, standing["plan_id"]):
+        absent.setdefault(name, set()).update([key] if found == ABSENT else [])
     return {
         "plan_id": standing["plan_id"],
         "summary": merge(row.summary for row in every).to_dict(),
@@ -184,22 +192,23 @@ def verify(url: str, *, recompute: int = 0, part: tuple[int, int] = (0, 1)) -> V
         If nothing is wrong and tiles are missing.
     """
     url = str(Path(url).absolute())
-    standing = _standing(url)
+    standing = plan_of(url)
     rows = journal.rows(url, standing["plan_id"])
-    grid, proof = stored_grid(standing), journal.read_complete(url)
+    grid, proof = stored_grid(standing), _recorded(url)
     own = share(len(grid), *part)
     faults = _faults_beside_tiles(url, standing, rows, proof) if part[0] == 0 else []
     try:
-        out = open_output(url)
+        out = opened(url, standing)
     except InputError as error:
         return Verdict(url, 0, 0, (), (*faults, str(error)))
     # while a run goes on, a tile without a row is no fault
     looked_at = [index for index in own if proof is not None or index in rows]
     with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda index: engine.faults(out, grid[index], rows.get(index)), looked_at)
-        faults += [fault for each in found for fault in each]
+        found = list(pool.map(lambda index: engine.faults(out, grid[index], rows.get(index)), looked_at))
+    faults += [fault for each in found for fault in each]
     there = [index for index in looked_at if index in rows]
-    chosen = sorted(random.SystemRandom().sample(there, min(recompute, len(there))))
+    sound = [index for index, each in zip(looked_at, found, strict=True) if not each]
+    chosen = sorted(random.SystemRandom().sample(sound, min(recompute, len(sound))))
     faults += _recomputed(url, standing, out, chosen)
     if proof is None and not faults:
         message = f"{incomplete(url)}; what is there is right"
@@ -213,7 +222,7 @@ def _faults_beside_tiles(
 ) -> list[str]:
     """Return a sentence for what is wrong with metadata and COMPLETE.json, and for each file too many."""
     layout = stored_layout(standing)
-    wanted = _proof(standing, rows)
+    wanted = _proof(url, standing, rows)
     # a run that was killed within its last step says that it is complete, but not yet in COMPLETE.json
     states = (None, wanted) if proof is None else (proof,)
     altered = min((output.altered(url, layout, attributes_of(standing, state)) for state in states), key=len)

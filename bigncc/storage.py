@@ -179,7 +179,11 @@ class View:
                 slice(max(a.start, b.start) - b.start, min(a.stop, b.stop) - b.start)
                 for a, b in zip(roi, full, strict=True)
             )
-            found[inner] = sync(target.store.exists(target.path))
+            try:
+                found[inner] = sync(target.store.exists(target.path))
+            except OSError as error:
+                message = f"{self.place}/{name} cannot be read: {in_one_line(error)}"
+                raise InputError(message) from error
         return found if self.axis is None else np.logical_and.reduce(found, self.axis)
 
 
@@ -228,8 +232,8 @@ def open_image(
         Index or omero label on the axis c, or 'grey' for RGB and RGBA of uint8 or uint16:
         ``(77 R + 150 G + 29 B + 128) >> 8``. By default c stays as a batch.
     missing_chunks : {"fill", "nodata", "error"}
-        What a chunk that is not stored means: the array's fill value, which is Zarr's definition and what is read with
-        "nodata" as well, or an `InputError` when it is read.
+        What a chunk that is not stored, or of a sharded array a shard, means: the array's fill value, which is Zarr's
+        definition and what is read with "nodata" as well, or an `InputError` when it is read.
 
     Returns
     -------

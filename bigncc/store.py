@@ -6,7 +6,7 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -66,19 +66,28 @@ def explained(place: str | Path, *, midway: bool = False) -> Iterator[None]:
         raise
 
 
-def patiently(function: Callable[[], Result], what: str) -> Result:
+def patiently(function: Callable[[], Result], what: str, also: Container[int | None] = ()) -> Result:
     """Call a function that may be called again, until the storage answers.
+
+    Parameters
+    ----------
+    function : callable
+        What reads or writes.
+    what : str
+        Begins the sentence of a failure.
+    also : container of int
+        Further error numbers that pass: ENOENT where another process may sweep a file before it has its name.
 
     Raises
     ------
     StoppedError
-        If it does not after `PAUSES`; `what` begins the sentence.
+        If it does not after `PAUSES`.
     """
     for pause in (*PAUSES, None):
         try:
             return function()
         except OSError as error:
-            if error.errno not in TRANSIENT:
+            if error.errno not in TRANSIENT and error.errno not in also:
                 raise
             if pause is None:
                 message = f"{what}: {error.strerror}, {len(PAUSES) + 1} times; the same command continues"
@@ -106,16 +115,20 @@ def put(path: Path, data: bytes) -> None:
         sync(path.parent)
 
     with explained(path):
-        patiently(once, f"{path} cannot be written")
+        patiently(once, f"{path} cannot be written", {errno.ENOENT})
 
 
 def put_if_absent(path: Path, data: bytes) -> bool:
     """Write a file unless there is one; return whether this call made it. Of several writers one wins."""
+    made = False
 
     def once() -> bool:
+        nonlocal made
         temporary = _temporary(path, data)
         try:
-            path.hardlink_to(temporary)
+            if not made:
+                path.hardlink_to(temporary)
+            made = True
         except FileExistsError:
             return False
         finally:

@@ -10,12 +10,12 @@ import os
 import random
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import xxhash
-from zarr.abc.store import ByteRequest, Store
+from zarr.abc.store import ByteRequest, RangeByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import WrapperStore
+from zarr.storage import LocalStore, WrapperStore
 
 from bigncc import store as files
 from bigncc.errors import InputError, RefusedError
@@ -55,14 +55,14 @@ class Watched(WrapperStore[Store]):
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """Read an object or a part of it; InputError if it is absent and must not be."""
-        found = await self._patiently(key, prototype, byte_range)
         if key.rpartition("/")[2] in _METADATA:
-            return found
+            return await self._store.get(key, prototype, byte_range)
+        found = await self._patiently(key, prototype, byte_range)
         if found is None:
-            # a shared file system may say so of a file that is there; and a directory is no chunk
+            # a shared file system may say so of a file that is there
             found = await self._patiently(key, prototype, byte_range)
-            if found is None and await self._store.exists(key):
-                raise OSError(errno.EIO, os.strerror(errno.EIO), key)
+        if found is None and await self.exists(key):
+            raise _broken(key)
         if found is None and self._absent == "error":
             message = f"{self}/{key} is absent: missing_chunks=fill or missing_chunks=nodata is accepted then"
             raise InputError(message.removeprefix("file://"))
@@ -71,18 +71,36 @@ class Watched(WrapperStore[Store]):
         self._seen[name] = ABSENT if found is None else xxhash.xxh3_64(found.as_buffer_like()).hexdigest()[:8]
         return found
 
-    async def _patiently(self, key: str, prototype: BufferPrototype, byte_range: Any) -> Buffer | None:
+    async def exists(self, key: str) -> bool:
+        """Say whether an object is stored, looking twice; OSError if a directory is in its place."""
+        if isinstance(self._store, LocalStore) and (self._store.root / key).is_dir():
+            raise _broken(key)
+        return await self._store.exists(key) or await self._store.exists(key)
+
+    async def _patiently(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None) -> Buffer | None:
         self._asked += 1
-        for pause in files.PAUSES:
+        for pause in (*files.PAUSES, None):
             try:
-                return await self._store.get(key, prototype, byte_range)
+                return _whole(await self._store.get(key, prototype, byte_range), key, byte_range)
             except OSError as error:
                 # where every tenth read fails, the storage is out of order, and waiting helps nobody
-                if error.errno not in files.TRANSIENT or self._again > 10 + self._asked / 10:
+                if pause is None or error.errno not in files.TRANSIENT or self._again > 10 + self._asked / 10:
                     raise
                 self._again += 1
                 await asyncio.sleep(pause * random.uniform(0.5, 1))
-        return await self._store.get(key, prototype, byte_range)
+        raise AssertionError  # the last attempt returns or raises
+
+
+def _whole(found: Buffer | None, key: str, byte_range: ByteRequest | None) -> Buffer | None:
+    """Return what was read; OSError if it is too short, since zarr would take no bytes of a shard for fill."""
+    least = byte_range.end - byte_range.start if isinstance(byte_range, RangeByteRequest) else 1
+    if found is not None and len(found) < least:
+        raise _broken(key)
+    return found
+
+
+def _broken(key: str) -> OSError:
+    return OSError(errno.EIO, os.strerror(errno.EIO), key)
 
 
 @dataclass(frozen=True)

@@ -254,7 +254,7 @@ def test_a_journal_with_a_file_of_somebody_else_stays(url, name):
     path.write_text("precious")
     before = everything(url)
     with pytest.raises(RefusedError, match=f"{name} was not made by bigncc"):
-        journal.remove(url)
+        journal.check_removable(url)
     assert everything(url) == before
 
 

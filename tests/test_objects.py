@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bigncc.errors import DoesNotFitError, StoppedError
-from bigncc.objects import StorageFault, faults, harden, places, stored, write
+from bigncc.objects import StorageFault, faults, places, stored, write
 from bigncc.output import Layout, create_output, open_output
 from tests.strategies import cover
 
@@ -47,7 +47,7 @@ def test_what_is_written_is_read(output):
     maps = fill(output)
     for name, values in maps.items():
         np.testing.assert_array_equal(output.maps[name][...], values)
-        harden(output.maps[name], WHOLE)  # nothing of it can be seen
+        write(output.maps[name], WHOLE, values, durable=True)  # nothing of it can be seen
         assert faults(output.maps[name], WHOLE) == []
 
 

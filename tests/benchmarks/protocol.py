@@ -20,7 +20,7 @@ import numpy as np
 import zarr
 from scipy.ndimage import gaussian_filter
 
-from bigncc import config, engine, journal, objects, pipeline, watch
+from bigncc import config, engine, journal, pipeline, watch
 from bigncc.journal import Row
 from bigncc.summary import Summary
 
@@ -57,7 +57,7 @@ def without_the_protocol():
 
     def commit(block, roi, out, *, durable):
         for name, array in out.maps.items():
-            objects.write(array, roi, getattr(block, name))
+            array[roi] = getattr(block, name)
         return block.summary, {name: [] for name in out.maps}
 
     async def get(self, key, prototype, byte_range=None):
