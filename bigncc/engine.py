@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bigncc import journal, lazy, objects
+from bigncc import journal, lazy, objects, store
 from bigncc.errors import BignccError
 from bigncc.kernel import Block, Pivots
 from bigncc.metadata import in_one_line
@@ -248,7 +248,7 @@ def _evidence(array: Any, roi: Roi, stored: Iterable[bytes]) -> list[Evidence]:
     """Return what is to be remembered of the stored objects of `roi`."""
     extent = array.shards or array.chunks
     grid = product(*(range(s.start // e, -(-s.stop // e)) for s, e in zip(roi, extent, strict=True)))
-    return [Evidence(index, len(data), journal.digest([data])) for index, data in zip(grid, stored, strict=True)]
+    return [Evidence(index, len(data), store.digest([data])) for index, data in zip(grid, stored, strict=True)]
 
 
 def _read(array: Any, roi: Roi) -> list[Evidence]:
@@ -257,5 +257,5 @@ def _read(array: Any, roi: Roi) -> list[Evidence]:
 
 def _row(tile: Tile, summary: Summary, found: dict[str, list[Evidence]]) -> journal.Row:
     sizes = {name: sum(e.size for e in evidence) for name, evidence in found.items()}
-    digests = {name: journal.digest(e.digest.encode() for e in sorted(evidence)) for name, evidence in found.items()}
+    digests = {name: store.digest(e.digest.encode() for e in sorted(evidence)) for name, evidence in found.items()}
     return journal.Row(tile.index, summary, sizes, digests)

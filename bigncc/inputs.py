@@ -16,12 +16,13 @@ from bigncc import kernel, storage, transform
 from bigncc.config import Config, ImageConfig
 from bigncc.errors import InputError, RegistrationError
 from bigncc.field import open_field
-from bigncc.journal import digest, plain
+from bigncc.journal import plain
 from bigncc.kernel import Pivots
 from bigncc.metadata import SPATIAL
 from bigncc.pair import Pair, among, from_storage, on_threads, seen, validity
 from bigncc.registration import Registration, residual, translation
 from bigncc.storage import Image, Stored
+from bigncc.store import digest
 from bigncc.tiles import Shape
 from bigncc.transform import Displacement, Transform, shift_in_words
 from bigncc.watch import Watched

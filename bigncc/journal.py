@@ -10,14 +10,12 @@ import math
 import os
 import re
 import uuid
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 from typing import Any
-
-import xxhash
 
 from bigncc import store, summary
 from bigncc.errors import InputError, RefusedError
@@ -64,19 +62,11 @@ def canonical(document: Any) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
 
 
-def digest(parts: Iterable[bytes]) -> str:
-    """Return the xxh3-128 of some bytes, hexadecimal."""
-    state = xxhash.xxh3_128()
-    for part in parts:
-        state.update(part)
-    return state.hexdigest()
-
-
 def read_plan(url: str) -> dict[str, Any] | None:
     """Return the plan of the output at `url`, or None where none was made; InputError if it is damaged."""
     path = directory(url) / "plan.json"
     document = _read_document(path, PLAN)
-    if document is not None and document.pop("digest", None) != digest([canonical(document)]):
+    if document is not None and document.pop("digest", None) != store.digest([canonical(document)]):
         raise _damaged(path)
     return document
 
@@ -85,7 +75,7 @@ def settle_plan(url: str, document: dict[str, Any]) -> dict[str, Any]:
     """Write the plan unless there is one, and return the one that holds."""
     path = directory(url) / "plan.json"
     document = json.loads(json.dumps(document))  # as the next one will read it
-    proven = {**document, "digest": digest([canonical(document)])}
+    proven = {**document, "digest": store.digest([canonical(document)])}
     if store.put_if_absent(path, json.dumps(proven, indent=1).encode()):
         return document
     standing = read_plan(url)
@@ -222,7 +212,7 @@ def _lines(url: str, plan_id: str) -> Iterator[list[bytes]]:
 
 
 def _checksum(text: bytes) -> str:
-    return xxhash.xxh3_64(text).hexdigest()
+    return store.digest([text])[:16]
 
 
 def set_aside(url: str, tile: int, reason: str) -> None:

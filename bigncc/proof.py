@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bigncc import engine, journal, output
+from bigncc import engine, journal, output, store
 from bigncc.budget import block_of, threads_of
 from bigncc.config import Config
 from bigncc.decision import attributes_of, job_of, opened, recalled, stored_grid, stored_layout
@@ -111,7 +111,7 @@ def _proof(url: str, standing: dict[str, Any], rows: dict[int, journal.Row]) -> 
     return {
         "plan_id": standing["plan_id"],
         "summary": merge(row.summary for row in every).to_dict(),
-        "digest": journal.digest(journal.canonical([row.tile, row.digests]) for row in every),
+        "digest": store.digest(journal.canonical([row.tile, row.digests]) for row in every),
         "tiles": len(every),
         "absent": {name: len(keys) for name, keys in sorted(absent.items())},
     }

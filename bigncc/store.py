@@ -1,4 +1,4 @@
-"""Small files on disk: complete or absent, never half; and what a disk refuses, said in a sentence."""
+"""Small files on disk: complete or absent, never half; what a disk refuses, said in a sentence; digests of bytes."""
 
 import errno
 import os
@@ -6,10 +6,12 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import xxhash
 
 from bigncc.errors import DoesNotFitError, InputError, StoppedError
 
@@ -64,6 +66,14 @@ def explained(place: str | Path, *, midway: bool = False) -> Iterator[None]:
             message = f"{place} cannot be written ({error.strerror}): a path in a writable directory is accepted"
             raise InputError(message) from error
         raise
+
+
+def digest(parts: Iterable[Any]) -> str:
+    """Return the xxh3-128 of some bytes, hexadecimal."""
+    state = xxhash.xxh3_128()
+    for part in parts:
+        state.update(part)
+    return state.hexdigest()
 
 
 def patiently(function: Callable[[], Result], what: str, also: Container[int | None] = ()) -> Result:

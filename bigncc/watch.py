@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-import xxhash
 from zarr.abc.store import ByteRequest, RangeByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, WrapperStore
@@ -68,7 +67,7 @@ class Watched(WrapperStore[Store]):
             raise InputError(message.removeprefix("file://"))
         part = "" if byte_range is None else " ".join(f"{n}={v}" for n, v in asdict(byte_range).items())
         name = f"{key} {part}".rstrip()
-        self._seen[name] = ABSENT if found is None else xxhash.xxh3_64(found.as_buffer_like()).hexdigest()[:8]
+        self._seen[name] = ABSENT if found is None else files.digest([found.as_buffer_like()])[:8]
         return found
 
     async def exists(self, key: str) -> bool:

@@ -31,7 +31,7 @@ HOSTS = {
     "zarr": {"metadata", "storage", "output", "field", "watch", "objects"},
     "yaozarrs": {"metadata"},
     "google_crc32c": {"objects"},
-    "xxhash": {"journal", "watch"},
+    "xxhash": {"store"},
     "pydantic": {"config"},
     "yaml": {"config"},
     "rich": {"progress"},
