@@ -212,19 +212,31 @@ def _bytes_per_pixel(inputs: Inputs) -> int:
 
 
 def check_disk(layout: Layout, url: str) -> None:
-    """Raise DoesNotFitError if the disk of `url` has less space than the output may take."""
+    """Raise DoesNotFitError if the disk of `url` has less space, or room for fewer files, than the output may take."""
     folder = Path(url).absolute()
     with explained(folder):
         while not folder.exists():
             folder = folder.parent
         if not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        free = shutil.disk_usage(folder).free
+        free, system = shutil.disk_usage(folder).free, os.statvfs(folder)
     if disk(layout) > free:
         message = f"{folder} has {free / 1e6:.1f} MB free: {disk(layout) / 1e6:.1f} MB, what the output may take, fit"
+        raise DoesNotFitError(message)
+    # a file system that makes room for files as they come has none to begin with
+    if system.f_files and objects(layout) > system.f_favail:
+        message = (
+            f"{folder} has room for {system.f_favail} files: {objects(layout)}, what the output takes, fit; "
+            "larger output.chunks, or output.shards, are fewer"
+        )
         raise DoesNotFitError(message)
 
 
 def disk(layout: Layout) -> int:
     """Return the most bytes that the output can take: float32 and uint8 that do not compress."""
     return 5 * math.prod(layout.shape)
+
+
+def objects(layout: Layout) -> int:
+    """Return the number of stored objects of the output, both maps."""
+    return 2 * math.prod(-(-n // e) for n, e in zip(layout.shape, layout.objects, strict=True))

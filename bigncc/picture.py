@@ -64,4 +64,5 @@ def panel(url: str) -> Panel:
     except InputError:
         reference, moving = None, None
     summary = from_dict(output.attributes["summary"])
-    return Panel(output.attributes["headline"], reference, moving, mean(where_valid(**maps)), summary, factor)
+    title = "; ".join((output.attributes["headline"], *proof.absent_notes(output.attributes)))
+    return Panel(title, reference, moving, mean(where_valid(**maps)), summary, factor)

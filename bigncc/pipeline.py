@@ -23,6 +23,7 @@ from bigncc.budget import (
     layout_of,
     measuring,
     memory_of,
+    objects,
     threads_of,
     tiles_of,
 )
@@ -96,7 +97,7 @@ def plan(config: Config) -> Estimate:
         memory_limit=memory_of(config),
         threads=threads,
         disk=disk(layout),
-        objects=2 * math.prod(-(-n // e) for n, e in zip(layout.shape, layout.objects, strict=True)),
+        objects=objects(layout),
         decode_overhead=grid.decoded(inputs.reference.array.chunks) / pixels,
         tasks=math.prod(-(-n // b) for n, b in zip(grid.tile, block, strict=True)),
         seconds=pixels * NANOSECONDS * 1e-9 / threads,

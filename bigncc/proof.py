@@ -69,7 +69,7 @@ def finish(url: str, notes: tuple[str, ...] = ()) -> Result:
     output.sweep(url)
     output.sweep(str(journal.directory(url)))
     summary = merge(rows[index].summary for index in sorted(rows))
-    return Result(url, complete=True, summary=summary, headline=standing["headline"], notes=notes + _absent(proof))
+    return Result(url, complete=True, summary=summary, headline=standing["headline"], notes=notes + absent_notes(proof))
 
 
 def plan_of(url: str) -> dict[str, Any]:
@@ -117,7 +117,8 @@ def _proof(url: str, standing: dict[str, Any], rows: dict[int, journal.Row]) -> 
     }
 
 
-def _absent(proof: dict[str, Any]) -> tuple[str, ...]:
+def absent_notes(proof: dict[str, Any]) -> tuple[str, ...]:
+    """Say how many chunks of the inputs were read as fill because they are not stored."""
     return tuple(f"{n} chunks of {name} are not stored" for name, n in proof["absent"].items() if n)
 
 

@@ -430,12 +430,14 @@ def test_a_result_whose_pixels_are_gone_is_not_complete(store, tmp_path):
     assert done.returncode != 0 or json.loads(done.stdout)["state"] != "complete"
 
 
-def test_two_runs_at_once_make_one_result(tmp_path):
+@pytest.mark.parametrize("jobs", [2, 4])
+def test_runs_at_once_make_one_result(tmp_path, jobs):
     pairs.pair(tmp_path, (300, 300))
     words = ("--as-is", "output.chunks=[32, 32]", "engine.threads=1")
-    with ThreadPoolExecutor(2) as pool:
-        both = list(pool.map(lambda _: bigncc_cli(tmp_path, "run", "a.zarr", "b.zarr", "out", *words), range(2)))
-    assert [done.returncode for done in both] == [0, 0], [done.stderr for done in both]
+    with ThreadPoolExecutor(jobs) as pool:
+        all_of_them = pool.map(lambda _: bigncc_cli(tmp_path, "run", "a.zarr", "b.zarr", "out", *words), range(jobs))
+        ended = list(all_of_them)
+    assert [done.returncode for done in ended] == [0] * jobs, [done.stderr for done in ended]
     good(tmp_path, "run", "a.zarr", "b.zarr", "alone", *words)
     pairs.same(pairs.maps(tmp_path / "out"), pairs.maps(tmp_path / "alone"))
     records = [journal.read_complete(str(tmp_path / name)) for name in ("out", "alone")]
@@ -543,6 +545,14 @@ def test_a_disk_that_is_full_from_the_start_is_one_sentence(tmp_path, disk, word
     assert str(place) in said
     assert "0.0 GB" not in said  # which would explain nothing
     assert list(tree(place)) == ["ballast"]
+
+
+def test_a_disk_without_room_for_files_is_one_sentence(tmp_path, disk, words):
+    place = disk(tmp_path / "disk", "50m")
+    remount(place, "nr_inodes=200")
+    said = sentence(bigncc_cli(tmp_path, *words, place / "out", *PAGES), DOES_NOT_FIT)
+    assert re.search(r"has room for \d+ files: 722, what the output takes, fit; larger output\.chunks", said)
+    assert not tree(place)
 
 
 def test_a_plan_that_does_not_fit_its_disk_is_one_sentence(tmp_path, disk, words):

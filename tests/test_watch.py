@@ -503,6 +503,7 @@ def test_absent_chunks_are_counted_also_after_tiles_were_computed_again(tmp_path
     config = job(*paths, tmp_path / "out")
     first = pipeline.run(config)
     assert "1 chunks of reference are not stored" in first.notes
+    assert pipeline.panel(config.output.url).title.endswith("; 1 chunks of reference are not stored")
     record = (tmp_path / "out.bigncc" / "COMPLETE.json").read_bytes()
     (tmp_path / "out" / "0" / "c" / "0" / "0").unlink()
     assert pipeline.run(config).notes == first.notes
