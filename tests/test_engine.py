@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from bigncc import Window, engine, journal, pipeline
 from bigncc.engine import Job
+from bigncc.objects import places
 from bigncc.output import open_output
 from bigncc.tiles import Plan
 from tests import pairs
@@ -212,3 +215,31 @@ def test_progress_counts_each_missing_tile_once(tmp_path):
     assert steps == [math.prod(s.stop - s.start for s in here.plan[0].write)]
     # what is announced is what is done
     assert calls[0] == (1, 130 * 170, 130 * 170 - steps[0])
+
+
+@pytest.mark.parametrize("durable", ["journal", "all"])
+def test_what_outlives_a_power_cut_is_synced_before_the_row_that_says_so(tmp_path, monkeypatch, durable):
+    reference, moving, *_ = pairs.pair(tmp_path)
+    config = pairs.job(reference, moving, tmp_path / "out", {"engine": {"durable": durable}})
+    ready = pipeline.prepare(config)
+    synced, sync = [], os.fsync
+
+    def fsync(number):
+        synced.append(Path(f"/proc/self/fd/{number}").readlink())
+        sync(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    pipeline.complete(ready)
+    seen = set()
+    rows = iter(
+        row for path in (tmp_path / "out.bigncc" / "journal").iterdir() for row in path.read_bytes().splitlines()
+    )
+    for path in synced:
+        if path.suffix == ".jsonl":
+            tile = ready.job.plan[int(next(rows).split(b" ")[2])]
+            for array in open_output(ready.job.url).maps.values():
+                objects = [Path(place) for place in places(array, tile.write)]
+                needed = {*objects, *(parent for place in objects for parent in list(place.parents)[:3])}
+                assert (needed <= seen) == (durable == "all")
+        seen.add(path)
+    assert next(rows, None) is None  # and every row was synced
