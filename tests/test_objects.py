@@ -191,7 +191,7 @@ def test_faults_of_the_disk_while_writing(output, monkeypatch, number, error):
 def test_storage_that_keeps_what_was_there_before_is_found_out(output, monkeypatch):
     # the old object is whole and has the right checksum: only the bytes that were sent tell
     fill(output)
-    monkeypatch.setattr("zarr.storage._local._put", lambda path, value, exclusive=False: len(value))
+    monkeypatch.setattr("zarr.storage._local._put", lambda *_, **__: 0)
     with pytest.raises(StorageFault, match="keeps other objects than were written"):
         fill(output, seed=1)
 

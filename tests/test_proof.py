@@ -751,6 +751,16 @@ def test_finish_is_what_a_run_ends_with_and_once_is_enough(made):
     assert pipeline.verify(url).faults == ()
 
 
+def test_what_is_computed_again_is_not_complete_meanwhile(made, monkeypatch):
+    files_of(made.url)[0].unlink()
+    killed_after(monkeypatch, 1)
+    with pytest.raises(Killed):
+        pipeline.run(made.config)
+    assert journal.read_complete(made.url) is None
+    assert open_output(made.url).attributes["state"] == "in-progress"
+    assert pipeline.status(made.url)["state"] == "in-progress"
+
+
 def test_a_run_that_dies_in_its_last_step_is_incomplete_and_not_wrong(tmp_path, monkeypatch):
     reference, moving, *_ = pairs.pair(tmp_path, (70, 100))
     config = job(reference, moving, tmp_path / "out")
