@@ -61,6 +61,9 @@ def run(
     config = _config(words, **options)
     share = (0, 1) if part is None else _part(part)
     if share[1] > 1:
+        if repair or overwrite is not None:
+            message = f"--part {part} and {'--repair' if repair else '--overwrite'} are given: one of them is accepted"
+            raise InputError(message)
         ready = pipeline.prepared(config)
     else:
         ready = pipeline.prepare(config, waiting=progress.waiting, repair=repair, overwrite=overwrite)

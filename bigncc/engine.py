@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,11 +12,10 @@ from bigncc import journal, lazy, objects, store
 from bigncc.errors import BignccError
 from bigncc.kernel import Block, Pivots
 from bigncc.metadata import in_one_line
-from bigncc.objects import StorageFault
 from bigncc.output import Output
 from bigncc.pair import Pair, each, on_threads
 from bigncc.summary import Summary, merge
-from bigncc.tiles import Plan, Roi, Shape, Tile
+from bigncc.tiles import Plan, Roi, Shape, Tile, roi_cells
 from bigncc.transform import Transform
 from bigncc.watch import Trail, Watched
 from bigncc.window import Window
@@ -133,7 +131,7 @@ def run_tiles(
     seen: Trail,
     advance: Callable[[int], None] | None = None,
 ) -> Iterator[journal.Row]:
-    """Compute tiles; yield each one's row when it is in the journal. A tile that fails twice is set aside.
+    """Compute tiles; yield each one's row when it is in the journal. A tile that fails twice is quarantined.
 
     Parameters
     ----------
@@ -163,7 +161,7 @@ def run_tiles(
             if row is None:
                 continue
             writer.append(row)
-            journal.take_back(job.url, index)
+            journal.release(job.url, index)
             if advance is not None:
                 advance(row.summary.pixels)
             yield row
@@ -178,7 +176,7 @@ def _attempted(job: Job, pair: Pair, out: Output, index: int, means: Means, seen
             raise
         except Exception as error:
             if not again:
-                journal.set_aside(job.url, index, in_one_line(error))
+                journal.quarantine(job.url, index, in_one_line(error))
     return None
 
 
@@ -204,34 +202,33 @@ def _blocks(job: Job, pair: Pair, tile: Tile, means: Means, function: Callable[[
 
 def matches(out: Output, tile: Tile, row: journal.Row) -> bool:
     """Say whether the stored objects of a tile are those that its row was written for."""
-    try:
-        found = {name: _read(array, tile.write) for name, array in out.maps.items()}
-    except StorageFault:
-        return False
-    return _row(tile, row.summary, found).digests == row.digests
+    return not faults(out, tile, row)
 
 
 def faults(out: Output, tile: Tile, row: journal.Row | None) -> list[str]:
-    """Return a sentence for everything of a tile that is not what its row says."""
+    """Return a sentence for everything of a tile that is not what its row says; each object is read once."""
     if row is None:
         return [f"tile {tile.index} has no row in the journal"]
-    found = [fault for array in out.maps.values() for fault in objects.faults(array, tile.write)]
-    if found or matches(out, tile, row):
-        return found
+    found = []
     for name, array in out.maps.items():
-        stored = {name: _read(array, tile.write)}
-        if _row(tile, row.summary, stored).digests[name] != row.digests.get(name):
+        wrong, evidence = [], []
+        examined = objects.examined(array, tile.write)
+        for index, (place, data, fault) in zip(_cells(array, tile.write), examined, strict=True):
+            wrong += [f"{place} {fault}"] if fault else []
+            evidence.append(_evidence(index, data))
+        if not wrong and _digest(evidence) != row.digests.get(name):
             first, *rest = objects.places(array, tile.write)
             which = f"one of {first} to {rest[-1]}" if rest else first
-            found.append(f"{which} is not what was written there")
+            wrong.append(f"{which} is not what was written there")
+        found += wrong
     return found
 
 
 def _commit(block: Block, roi: Roi, out: Output, *, durable: bool) -> tuple[Summary, dict[str, list[Evidence]]]:
-    found = {
-        name: _evidence(array, roi, objects.write(array, roi, getattr(block, name), durable=durable))
-        for name, array in out.maps.items()
-    }
+    found = {}
+    for name, array in out.maps.items():
+        stored = objects.write(array, roi, getattr(block, name), durable=durable)
+        found[name] = [_evidence(index, data) for index, data in zip(_cells(array, roi), stored, strict=True)]
     return block.summary, found
 
 
@@ -244,18 +241,19 @@ def _compare(block: Block, roi: Roi, out: Output) -> dict[str, int]:
     return wrong
 
 
-def _evidence(array: Any, roi: Roi, stored: Iterable[bytes]) -> list[Evidence]:
-    """Return what is to be remembered of the stored objects of `roi`."""
-    extent = array.shards or array.chunks
-    grid = product(*(range(s.start // e, -(-s.stop // e)) for s, e in zip(roi, extent, strict=True)))
-    return [Evidence(index, len(data), store.digest([data])) for index, data in zip(grid, stored, strict=True)]
+def _cells(array: Any, roi: Roi) -> Iterator[Shape]:
+    return roi_cells(roi, array.shards or array.chunks)
 
 
-def _read(array: Any, roi: Roi) -> list[Evidence]:
-    return _evidence(array, roi, objects.stored(array, roi))
+def _evidence(index: Shape, data: bytes) -> Evidence:
+    return Evidence(index, len(data), store.digest([data]))
+
+
+def _digest(evidence: Iterable[Evidence]) -> str:
+    """Return the digest of objects in their order, in whatever order they were computed."""
+    return store.digest(e.digest.encode() for e in sorted(evidence))
 
 
 def _row(tile: Tile, summary: Summary, found: dict[str, list[Evidence]]) -> journal.Row:
     sizes = {name: sum(e.size for e in evidence) for name, evidence in found.items()}
-    digests = {name: store.digest(e.digest.encode() for e in sorted(evidence)) for name, evidence in found.items()}
-    return journal.Row(tile.index, summary, sizes, digests)
+    return journal.Row(tile.index, summary, sizes, {name: _digest(evidence) for name, evidence in found.items()})

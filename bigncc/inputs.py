@@ -109,8 +109,14 @@ def open_inputs(config: Config) -> Inputs:
     """
     window = config.window.window()
     reference, moving = (
-        storage.open_image(s.url, level=s.level, channel=s.channel, missing_chunks=s.missing_chunks)
-        for s in (config.reference, config.moving)
+        storage.open_image(
+            section.url,
+            level=section.level,
+            channel=section.channel,
+            # what is no data is read as fill and left out by its validity
+            missing_chunks="error" if section.missing_chunks == "error" else "fill",
+        )
+        for section in (config.reference, config.moving)
     )
     given = given_transform(config)
     same_grid = config.registration.model == "none"
@@ -348,7 +354,7 @@ def request_of(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> dict[str, An
         "output": {
             "chunks": config.output.chunks,
             "region": config.output.region,
-            **({} if config.output.shards is None else {"shards": config.output.shards}),
+            "shards": config.output.shards,
         },
     }
     for name, image, section in (

@@ -215,23 +215,24 @@ def _checksum(text: bytes) -> str:
     return store.digest([text])[:16]
 
 
-def set_aside(url: str, tile: int, reason: str) -> None:
+def quarantine(url: str, tile: int, reason: str) -> None:
     """Record that a tile could not be computed, and why."""
-    store.put(_aside(url, tile), json.dumps({"tile": tile, "reason": reason}).encode())
+    store.put(_quarantine_file(url, tile), json.dumps({"tile": tile, "reason": reason}).encode())
 
 
-def take_back(url: str, tile: int) -> None:
+def release(url: str, tile: int) -> None:
     """Forget that a tile could not be computed, if that was recorded."""
-    _aside(url, tile).unlink(missing_ok=True)
+    _quarantine_file(url, tile).unlink(missing_ok=True)
 
 
-def aside(url: str) -> dict[int, str]:
+def quarantined(url: str) -> dict[int, str]:
     """Return why tiles could not be computed."""
-    found = (_read_document(path, {"tile", "reason"}) for path in sorted(_aside(url, 0).parent.glob("*.json")))
+    paths = sorted(_quarantine_file(url, 0).parent.glob("*.json"))
+    found = (_read_document(path, {"tile", "reason"}) for path in paths)
     return {document["tile"]: document["reason"] for document in found if document is not None}
 
 
-def _aside(url: str, tile: int) -> Path:
+def _quarantine_file(url: str, tile: int) -> Path:
     return directory(url) / "quarantine" / f"{tile}.json"
 
 

@@ -6,14 +6,13 @@ import errno
 import math
 import struct
 from collections.abc import Iterator
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bigncc.metadata import place_of
 from bigncc.store import digest, explained, patiently
 from bigncc.store import sync as to_disk
-from bigncc.tiles import Roi, Shape, roi_shape
+from bigncc.tiles import Roi, Shape, roi_cells, roi_shape
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -136,16 +135,11 @@ def stored(array: AnyArray, roi: Roi) -> Iterator[bytes]:
     StoppedError
         If the storage does not answer.
     """
-    for place, data, fault in _looked_at(array, roi):
+    for place, data, fault in examined(array, roi):
         if fault:
             message = f"{place} {fault}"
             raise StorageFault(message)
         yield data
-
-
-def faults(array: AnyArray, roi: Roi) -> list[str]:
-    """Return a sentence for each stored object of `roi` that `stored` would not yield."""
-    return [f"{place} {fault}" for place, _, fault in _looked_at(array, roi) if fault]
 
 
 def places(array: AnyArray, roi: Roi) -> list[str]:
@@ -153,8 +147,8 @@ def places(array: AnyArray, roi: Roi) -> list[str]:
     return [f"{place_of(array)}/{array.metadata.encode_chunk_key(index)}" for index in _object_indices(array, roi)]
 
 
-def _looked_at(array: AnyArray, roi: Roi) -> Iterator[tuple[str, bytes, str]]:
-    """Yield place and bytes of each object of `roi`, and what is wrong with it."""
+def examined(array: AnyArray, roi: Roi) -> Iterator[tuple[str, bytes, str]]:
+    """Yield place and bytes of each stored object of `roi`, and what is wrong with it, or ""; errors as `stored`."""
     from zarr.core.buffer import default_buffer_prototype
     from zarr.core.sync import sync
 
@@ -217,4 +211,4 @@ def _object_indices(array: AnyArray, roi: Roi) -> Iterator[Shape]:
     if not all(whole):
         message = f"{roi} is not made of whole objects {extent} of an array {array.shape}"
         raise ValueError(message)
-    return product(*(range(s.start // e, -(-s.stop // e)) for s, e in zip(roi, extent, strict=True)))
+    return roi_cells(roi, extent)

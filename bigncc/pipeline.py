@@ -254,10 +254,10 @@ def complete(ready: Prepared, *, part: Part = (0, 1), progress: Progress = _sile
     block = block_of(inputs, job.plan, threads)
     rows = engine.done(job, out, own, threads)
     # what failed before comes last, so that it keeps nothing else waiting
-    aside = journal.aside(job.url)
-    for index in aside.keys() & rows.keys():  # a kill came between
-        journal.take_back(job.url, index)
-    missing = sorted(set(own) - rows.keys(), key=lambda index: (index in aside, index))
+    quarantined = journal.quarantined(job.url)
+    for index in quarantined.keys() & rows.keys():  # a kill came between
+        journal.release(job.url, index)
+    missing = sorted(set(own) - rows.keys(), key=lambda index: (index in quarantined, index))
     if missing:
         withdraw(job.url)
         pixels = sum(math.prod(roi_shape(job.plan[index].write)) for index in own)

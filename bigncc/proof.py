@@ -124,9 +124,10 @@ def absent_notes(proof: dict[str, Any]) -> tuple[str, ...]:
 
 def _why(url: str) -> str:
     """Name the first of the tiles that could not be computed."""
-    aside = journal.aside(url)
-    named = "; ".join(f"tile {tile} failed twice ({reason})" for tile, reason in list(aside.items())[:3])
-    return f"{named}{f' and {len(aside) - 3} more' if len(aside) > 3 else ''}; " if aside else ""
+    quarantined = journal.quarantined(url)
+    named = "; ".join(f"tile {tile} failed twice ({reason})" for tile, reason in list(quarantined.items())[:3])
+    more = f" and {len(quarantined) - 3} more" if len(quarantined) > 3 else ""
+    return f"{named}{more}; " if quarantined else ""
 
 
 def status(url: str) -> dict[str, Any]:
@@ -152,7 +153,7 @@ def status(url: str) -> dict[str, Any]:
     whole = complete is not None and complete["plan_id"] == standing["plan_id"] and Path(url).exists()
     state = "complete" if whole else "in-progress"
     found = _status(url, state, standing["plan_id"], (done, len(grid)), counts, math.prod(grid.shape))
-    return found | {"quarantined": {str(tile): reason for tile, reason in journal.aside(url).items()}}
+    return found | {"quarantined": {str(tile): reason for tile, reason in journal.quarantined(url).items()}}
 
 
 def _status(

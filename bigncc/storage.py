@@ -6,14 +6,13 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from bigncc.errors import BignccError, InputError
 from bigncc.metadata import SPATIAL, Found, described, in_one_line, open_node, place_of
-from bigncc.tiles import Roi, Shape
+from bigncc.tiles import Roi, Shape, roi_cells
 from bigncc.watch import Absent, Watched
 
 if TYPE_CHECKING:
@@ -155,8 +154,7 @@ class View:
     def _objects(self, full: Roi) -> Iterator[tuple[str, Roi]]:
         """Yield key and region of each stored object that a region of the stored array meets."""
         extent = self.array.shards or self.array.chunks
-        grid = product(*(range(s.start // e, -(-s.stop // e)) for s, e in zip(full, extent, strict=True)))
-        for index in grid:
+        for index in roi_cells(full, extent):
             roi = tuple(
                 slice(i * e, min(n, (i + 1) * e)) for i, e, n in zip(index, extent, self.array.shape, strict=True)
             )
@@ -231,9 +229,9 @@ def open_image(
     channel : int or str, optional
         Index or omero label on the axis c, or 'grey' for RGB and RGBA of uint8 or uint16:
         ``(77 R + 150 G + 29 B + 128) >> 8``. By default c stays as a batch.
-    missing_chunks : {"fill", "nodata", "error"}
+    missing_chunks : {"fill", "error"}
         What a chunk that is not stored, or of a sharded array a shard, means: the array's fill value, which is Zarr's
-        definition and what is read with "nodata" as well, or an `InputError` when it is read.
+        definition, or an `InputError` when it is read.
 
     Returns
     -------

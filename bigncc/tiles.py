@@ -4,7 +4,9 @@ Tuples in, tuples out: nothing here knows an array, a file or dask.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 from bigncc.errors import DoesNotFitError
 
@@ -35,6 +37,11 @@ def roi_pad(roi: Roi, margin: Shape, shape: Shape) -> Roi:
 def roi_within(inner: Roi, outer: Roi) -> Roi:
     """Return `inner` in the frame of `outer`: ``X[outer][roi_within(i, o)] == X[i]``."""
     return tuple(slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True))
+
+
+def roi_cells(roi: Roi, extent: Shape) -> Iterator[Shape]:
+    """Yield the indices of the cells of `extent` that `roi` meets, in row-major order."""
+    return product(*(range(s.start // e, -(-s.stop // e)) for s, e in zip(roi, extent, strict=True)))
 
 
 def cut(length: int, block: int) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from zarr.storage import LocalStore, WrapperStore
 from bigncc import store as files
 from bigncc.errors import InputError, RefusedError
 
-Absent = Literal["fill", "nodata", "error"]
+Absent = Literal["fill", "error"]
 
 ABSENT = "absent"
 """The fingerprint of an object that is not stored: zarr leaves out chunks of nothing but fill."""
@@ -34,7 +34,7 @@ class Watched(WrapperStore[Store]):
     ----------
     store : zarr Store
         Where the objects are.
-    absent : {"fill", "nodata", "error"}
+    absent : {"fill", "error"}
         Whether an object that is not stored is refused.
     """
 

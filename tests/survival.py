@@ -529,12 +529,12 @@ def existence(where: Ground) -> None:
     def unless_there(array: Any, roi: Any, block: Any, **options: Any) -> list[bytes]:
         if not all(Path(place).exists() for place in objects.places(array, roi)):
             write(array, roi, block, **options)
-        return list(unproven(array, roi))
+        return [data for _, data, _ in unproven(array, roi)]
 
-    def unproven(array: Any, roi: Any) -> Iterator[bytes]:
-        yield from (Path(place).read_bytes() for place in objects.places(array, roi))
+    def unproven(array: Any, roi: Any) -> Iterator[tuple[str, bytes, str]]:
+        yield from ((place, Path(place).read_bytes(), "") for place in objects.places(array, roi))
 
-    objects.write, objects.stored = unless_there, unproven
+    objects.write, objects.examined = unless_there, unproven
 
 
 def row_before_pixels(where: Ground) -> None:

@@ -335,6 +335,11 @@ BAD = {
     "part of text": ((*AS_IS, "--part", "first"), "--part is 'first': I/N is accepted, I from 0 to N - 1"),
     "part too many": ((*AS_IS, "--part", "3/3"), "--part is '3/3': I/N is accepted"),
     "part of nothing": ((*AS_IS, "--part", "0/0"), "--part is '0/0': I/N is accepted"),
+    "part to repair": ((*AS_IS, "--part", "0/2", "--repair"), "--part 0/2 and --repair are given: one of them"),
+    "part to overwrite": (
+        (*AS_IS, "--part", "0/2", "--overwrite", "x"),
+        "--part 0/2 and --overwrite are given: one of",
+    ),
     "time of text": ((*AS_IS, "--max-time", "soon"), "--max-time is 'soon': a time such as 3h50m, 90m or 45s"),
     "no time": ((*AS_IS, "--max-time", ""), "--max-time is '': a time such as"),
     "missing chunks": ((*AS_IS, "--missing-chunks", "zero"), "'zero' is not one of 'fill', 'nodata', 'error'"),

@@ -168,9 +168,9 @@ def test_fingerprints_are_all_that_any_row_saw(url):
 def test_of_nothing_there_are_no_rows(url):
     assert journal.rows(url, PLAN) == {}
     assert list(journal.fingerprints(url, PLAN)) == []
-    assert journal.aside(url) == {}
+    assert journal.quarantined(url) == {}
     journal.withdraw_complete(url)
-    journal.take_back(url, 3)
+    journal.release(url, 3)
     journal.remove(url)
     assert not journal.directory(url).exists()
 
@@ -178,22 +178,22 @@ def test_of_nothing_there_are_no_rows(url):
 # --- tiles that are not -----------------------------------------------------------------------------------------------
 
 
-def test_tiles_are_set_aside_with_their_reasons_until_they_are_taken_back(url):
+def test_tiles_are_quarantined_with_their_reasons_until_they_are_released(url):
     for tile, reason in ((3, "first"), (10, "ValueError: é"), (3, "second")):
-        journal.set_aside(url, tile, reason)
-    assert journal.aside(url) == {3: "second", 10: "ValueError: é"}
-    journal.take_back(url, 3)
-    journal.take_back(url, 3)
-    assert journal.aside(url) == {10: "ValueError: é"}
+        journal.quarantine(url, tile, reason)
+    assert journal.quarantined(url) == {3: "second", 10: "ValueError: é"}
+    journal.release(url, 3)
+    journal.release(url, 3)
+    assert journal.quarantined(url) == {10: "ValueError: é"}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"tile": 3}'])
 def test_a_reason_that_is_damaged_is_named(url, text):
-    journal.set_aside(url, 3, "so")
+    journal.quarantine(url, 3, "so")
     (path,) = (journal.directory(url) / "quarantine").iterdir()
     path.write_text(text)
     with pytest.raises(InputError, match="quarantine/3.json is damaged"):
-        journal.aside(url)
+        journal.quarantined(url)
 
 
 # --- plans ------------------------------------------------------------------------------------------------------------
@@ -226,11 +226,11 @@ def test_complete_can_be_withdrawn(url):
 
 
 def furnished(url):
-    """A plan, a record, rows, a tile aside, and what was left half written."""
+    """A plan, a record, rows, a tile in quarantine, and what was left half written."""
     journal.settle_plan(url, PLAN_ONE)
     write(url, [row(0)])
     write(url, [row(1)])
-    journal.set_aside(url, 2, "so")
+    journal.quarantine(url, 2, "so")
     journal.write_complete(url, {"plan_id": "x"})
     (journal.directory(url) / f"plan.json.{'0' * 32}.partial").write_bytes(b"{")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bigncc.errors import DoesNotFitError, StoppedError
-from bigncc.objects import StorageFault, faults, places, stored, write
+from bigncc.objects import StorageFault, examined, places, stored, write
 from bigncc.output import Layout, create_output, open_output
 from tests.strategies import cover
 
@@ -36,6 +36,11 @@ def fill(output, seed=0):
         for name, values in maps.items():
             write(output.maps[name], roi, values[roi])
     return maps
+
+
+def faults(array, roi):
+    """What is wrong with the objects of a region."""
+    return [f"{place} {fault}" for place, _, fault in examined(array, roi) if fault]
 
 
 def objects(output):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bigncc import engine, journal, objects, pipeline, proof
+from bigncc import engine, journal, objects, pipeline
 from bigncc.config import Config
 from bigncc.decision import stored_grid
 from bigncc.errors import BignccError, DoesNotFitError, IncompleteError, InputError, RefusedError
@@ -900,8 +900,3 @@ def test_a_removal_that_was_killed_is_taken_up_again(made, monkeypatch):
             (made.folder / name).parent.mkdir(parents=True, exist_ok=True)
             (made.folder / name).write_bytes(data)
     assert landed >= 6
-
-
-def test_the_proof_is_the_same_from_every_door():
-    assert pipeline.verify is proof.verify
-    assert pipeline.finish is proof.finish

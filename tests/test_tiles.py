@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigncc.errors import DoesNotFitError
-from bigncc.tiles import Plan, aligned, cut, largest_tile, roi_pad, roi_shape, roi_shift, roi_within, share
+from bigncc.tiles import Plan, aligned, cut, largest_tile, roi_cells, roi_pad, roi_shape, roi_shift, roi_within, share
 from tests.strategies import cover
 
 
@@ -106,6 +106,14 @@ def test_cut_fills_the_length(length, block):
     assert sum(sizes) == length
     assert all(0 < n <= block for n in sizes)
     assert [roi_shape(roi)[0] for roi in cover((length,), (block,))] == list(sizes)
+
+
+def test_cells_are_those_that_a_roi_meets():
+    roi = (slice(3, 9), slice(5, 10))
+    cells = list(roi_cells(roi, (4, 5)))
+    assert cells == [(0, 1), (1, 1), (2, 1)]
+    met = {(y // 4, x // 5) for y in range(3, 9) for x in range(5, 10)}
+    assert set(cells) == met
 
 
 def test_padding_is_cut_at_the_edge():

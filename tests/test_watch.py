@@ -22,7 +22,7 @@ from zarr.storage import LocalStore, WrapperStore
 from zarr.storage import _local as local
 
 import bigncc
-from bigncc import journal, kernel, lazy, pipeline, store, watch
+from bigncc import journal, kernel, lazy, pipeline, store
 from bigncc.errors import BignccError, IncompleteError, InputError, RefusedError, StoppedError
 from bigncc.storage import grey, open_image
 from bigncc.tiles import roi_of
@@ -545,10 +545,10 @@ def test_a_tile_that_fails_once_is_tried_again(tmp_path, monkeypatch):
         pipeline.run(job(*paths, tmp_path / "out"))
     assert failed == {0: 1, 3: 1}
     pairs.same(pairs.maps(tmp_path / "out"), bigncc.local_maps(f, g, 7))
-    assert journal.aside(str(tmp_path / "out")) == {}
+    assert journal.quarantined(str(tmp_path / "out")) == {}
 
 
-def test_a_tile_that_fails_again_is_set_aside_and_the_rest_is_done(tmp_path, monkeypatch):
+def test_a_tile_that_fails_again_is_quarantined_and_the_rest_is_done(tmp_path, monkeypatch):
     *paths, f, g = written(tmp_path)
     config, out = job(*paths, tmp_path / "out"), tmp_path / "out"
     reasons = {str(tile): f"ArithmeticError: tile {tile} is cursed" for tile in (1, 4)}
@@ -575,7 +575,7 @@ def test_what_failed_before_comes_last(tmp_path, monkeypatch):
     *paths, _, _ = written(tmp_path)
     config = job(*paths, tmp_path / "out")
     pipeline.prepare(config)
-    journal.set_aside(config.output.url, 0, "as planned")
+    journal.quarantine(config.output.url, 0, "as planned")
     pipeline.run(config)
     (path,) = (tmp_path / "out.bigncc" / "journal").iterdir()
     assert [int(line.split()[2]) for line in path.read_text().splitlines()] == [1, 2, 3, 4, 5, 0]
@@ -585,7 +585,7 @@ def test_a_tile_that_is_done_is_not_said_to_have_failed(tmp_path, monkeypatch):
     *paths, _, _ = written(tmp_path)
     config = job(*paths, tmp_path / "out")
     pipeline.prepare(config)
-    journal.set_aside(config.output.url, 0, "as planned")
+    journal.quarantine(config.output.url, 0, "as planned")
     begun(monkeypatch, config, 6)  # dies between the row of the last tile and what comes after it
     assert pipeline.run(config).complete
     assert pipeline.status(config.output.url)["quarantined"] == {}
@@ -688,8 +688,3 @@ def test_an_output_that_fails_for_good_stops_the_run_until_it_is_sound_again(tmp
     pipeline.run(config)
     pairs.same(pairs.maps(tmp_path / "out"), bigncc.local_maps(f, g, 7))
     assert pipeline.verify(tmp_path / "out").faults == ()
-
-
-def test_a_file_system_that_is_asked_again_is_asked_by_one_rule():
-    # both rooms that wait for storage wait as long and for the same
-    assert watch.files is store
