@@ -172,13 +172,13 @@ def status(folder):
 def main(parts):
     with tempfile.TemporaryDirectory(dir=os.environ.get("BIGNCC_BENCHMARK_FOLDER")) as place:
         folder = Path(place)
+        if "status" in parts:  # first, as a child's peak memory begins with that of its parent
+            status(folder)
         paths = pair(folder) if {"cost", "verify"} & parts else []
         if "cost" in parts:
             cost(folder, paths)
         if "verify" in parts:
             verify(folder, paths)
-        if "status" in parts:
-            status(folder)
 
 
 if __name__ == "__main__":
