@@ -5,7 +5,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bigncc import engine, registration, sites, tiles
@@ -13,6 +13,7 @@ from bigncc.config import Config
 from bigncc.errors import DoesNotFitError, InputError
 from bigncc.inputs import Inputs
 from bigncc.output import Layout
+from bigncc.reading import CELL, cell_of
 from bigncc.store import explained
 from bigncc.tiles import Plan, Shape
 
@@ -106,7 +107,7 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
     axis = inputs.channel_axis
 
     def largest(objects: Shape, threads: int) -> Shape:
-        memory, per_pixel = memory_of(inputs.config), _bytes_per_pixel(inputs)
+        memory, per_pixel = memory_of(inputs.config), _bytes_per_pixel(inputs) + _sample(inputs)
         return tiles.largest_tile(
             layout.shape,
             objects,
@@ -124,7 +125,7 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
     except DoesNotFitError as error:
         samples = math.prod(tiles.aligned(layout.objects, margin, _grain(inputs), layout.shape))
         blocks = threads * math.prod(layout.objects) * engine.SCRATCH
-        needed = engine.RESERVED + blocks + samples * _bytes_per_pixel(inputs)
+        needed = engine.RESERVED + blocks + samples * (_bytes_per_pixel(inputs) + _sample(inputs))
         other = _what_fits(largest, layout.objects, threads, window.ndim)
         message = f"{error} (engine.memory={-(-needed // 10**6)}MB fits, {other})"
         raise DoesNotFitError(message) from None
@@ -161,7 +162,7 @@ def measuring(inputs: Inputs, threads: int) -> tuple[int, int]:
     search = registration.searched(*shapes) * SPECTRA if chosen.model == "translation" else 0
     side = (sites.SITE[ndim],) * ndim
     decoded = math.prod(tiles.aligned(side, (0,) * ndim, _grain(inputs)[-ndim:], shapes[0]))
-    each = SPECTRA * math.prod(2 * n for n in side) + 2 * decoded * _bytes_per_pixel(inputs)
+    each = SPECTRA * math.prod(2 * n for n in side) + 2 * decoded * (_bytes_per_pixel(inputs) + _sample(inputs))
     fitting = max(1, min(threads, (memory - BEGINNING) // each))
     needed = BEGINNING + max(search, fitting * each)
     if needed > memory:
@@ -173,35 +174,74 @@ def measuring(inputs: Inputs, threads: int) -> tuple[int, int]:
     return fitting, needed
 
 
-def block_of(inputs: Inputs, grid: Plan, threads: int) -> Shape:
-    """Return the extent of the blocks inside a tile, as the memory allows.
+def means_of(inputs: Inputs, grid: Plan) -> engine.Means:
+    """Return how this process computes the tiles of a plan, as its memory allows.
 
     Raises
     ------
     DoesNotFitError
         If blocks of one object each do not fit.
     """
-    memory, inputs_held = memory_of(inputs.config), held(inputs, grid)
-    pixels = (memory - inputs_held) // (threads * engine.SCRATCH)
-    if pixels < (least := math.prod(grid.objects)):
-        needed = inputs_held + threads * least * engine.SCRATCH
+    memory, threads = memory_of(inputs.config), threads_of(inputs.config)
+    ways = [_least(inputs, grid, at_once) for at_once in (CELL, 1)]
+    least = next((means for means in ways if taken(inputs, grid, means) <= memory), ways[-1])
+    if (needed := taken(inputs, grid, least)) > memory:
         message = (
             f"engine.memory is {memory / 1e6:.0f} MB and the tiles of this run need {needed / 1e6:.0f} MB: "
             "that much, or fewer engine.threads, is accepted"
         )
         raise DoesNotFitError(message)
-    return engine.inner_block(grid.tile, grid.objects, threads, min(pixels, engine.INNER))
+    two = replace(least, flights=2)
+    means = two if taken(inputs, grid, two) <= memory else least
+    pixels = (memory - taken(inputs, grid, replace(means, block=(0,)))) // (threads * _scratch(inputs, means))
+    block = engine.inner_block(grid.tile, grid.objects, -(-4 * threads // means.flights), min(pixels, engine.INNER))
+    means = replace(means, block=block)
+    images = (inputs.reference.array, inputs.moving.array)
+    stored = sum(math.prod(image.shape) * image.dtype.itemsize for image in images)
+    return replace(means, cache=min(stored, means.cache + memory - taken(inputs, grid, means)))
 
 
-def held(inputs: Inputs, grid: Plan) -> int:
-    """Return the bytes of the process with a tile's inputs, before the first block is computed."""
-    decoded = math.prod(tiles.aligned(grid.tile, grid.margin, _grain(inputs), grid.extent))
-    return engine.RESERVED + decoded * _bytes_per_pixel(inputs)
+def _least(inputs: Inputs, grid: Plan, at_once: int) -> engine.Means:
+    """Return the smallest means: what a tile reads stays until all of its blocks have read it."""
+    chosen, cells = inputs.config.engine, _grain(inputs, at_once)
+    cache = math.prod(tiles.aligned(grid.tile, grid.margin, cells, grid.extent)) * _sample(inputs)
+    durable = chosen.durable == "all"
+    return engine.Means(grid.objects, threads_of(inputs.config), durable, chosen.halo, 1, cache, at_once)
 
 
-def _grain(inputs: Inputs) -> Shape:
-    """Return the larger chunk of both images along each axis."""
-    return tuple(map(max, zip(inputs.reference.array.chunks, inputs.moving.array.chunks, strict=True)))
+def taken(inputs: Inputs, grid: Plan, means: engine.Means) -> int:
+    """Return the bytes of the process at work: tiles in flight, blocks, and what is kept decoded."""
+    blocks = means.threads * math.prod(means.block) * _scratch(inputs, means)
+    held = 0
+    if means.halo == "overlap":
+        region = math.prod(tiles.aligned(grid.tile, grid.margin, (1,) * len(grid.tile), grid.extent))
+        held = means.flights * region * _bytes_per_pixel(inputs)
+    return engine.RESERVED + held + blocks + means.cache
+
+
+def decode_overhead(inputs: Inputs, grid: Plan, means: engine.Means) -> float:
+    """Return how many pixels of the reference are decoded for each pixel of the output."""
+    image = inputs.reference.array
+    cell = cell_of(image.chunks, image.shape, means.at_once)
+    fits = 2 * grid.waiting(cell) * image.dtype.itemsize <= means.cache
+    return (grid.decoded_once(cell) if fits else grid.decoded(cell)) / math.prod(grid.shape)
+
+
+def _scratch(inputs: Inputs, means: engine.Means) -> int:
+    """Return the bytes per pixel of a block in work."""
+    own = engine.SCRATCH if inputs.pulled else min(engine.SCRATCH, 12 + 2 * _sample(inputs))
+    return own + (_bytes_per_pixel(inputs) if means.halo == "read" else 0)
+
+
+def _grain(inputs: Inputs, at_once: int = 1) -> Shape:
+    """Return the larger chunk of both images along each axis, or of what is decoded by one call."""
+    images = (inputs.reference.array, inputs.moving.array)
+    return tuple(map(max, zip(*(cell_of(image.chunks, image.shape, at_once) for image in images), strict=True)))
+
+
+def _sample(inputs: Inputs) -> int:
+    """Return the bytes of a sample of both images as they are stored."""
+    return inputs.reference.array.dtype.itemsize + inputs.moving.array.dtype.itemsize
 
 
 def _bytes_per_pixel(inputs: Inputs) -> int:

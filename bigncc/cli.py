@@ -54,8 +54,9 @@ def run(
     words: tuple[str, ...], part: str | None, max_time: str | None, repair: bool, overwrite: str | None, **options: Any
 ) -> None:
     """Correlate REF and MOV into OUT, or continue a stopped run."""
-    from bigncc import pipeline, progress, report
+    from bigncc import allocator, pipeline, progress, report
 
+    allocator.keep_freed_memory()
     if max_time is not None:
         _stop_after(max_time)
     config = _config(words, **options)

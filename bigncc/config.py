@@ -158,6 +158,10 @@ class EngineConfig(_Section):
         None, description="peak memory of the process, such as 4GB; null: half of what machine and cgroup allow"
     )
     threads: int | None = Field(None, gt=0, description="threads; null: as many as there are processors")
+    halo: Literal["overlap", "read"] = Field(
+        "overlap",
+        description="whether the blocks of a tile give each other their margins (overlap) or each reads its own",
+    )
     durable: Literal["journal", "all"] = Field(
         "journal",
         description="what outlives a power cut as soon as a tile is done: its line in the journal, or all of it",

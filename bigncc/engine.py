@@ -1,24 +1,28 @@
 """Run tiles: graph -> compute -> whole objects on disk -> read back -> row in the journal; and prove them."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
 from bigncc import journal, lazy, objects, store
-from bigncc.errors import BignccError
+from bigncc.errors import BignccError, StoppedError
 from bigncc.kernel import Block, Pivots
 from bigncc.metadata import in_one_line
 from bigncc.output import Output
-from bigncc.pair import Pair, each, on_threads
+from bigncc.pair import Pair, all_of, each, on_threads, source_regions
+from bigncc.reading import Decoded
 from bigncc.summary import Summary, merge
-from bigncc.tiles import Plan, Roi, Shape, Tile, roi_cells
+from bigncc.tiles import Plan, Roi, Shape, Tile, roi_cells, roi_shape
 from bigncc.transform import Transform
 from bigncc.watch import Trail, Watched
 from bigncc.window import Window
+
+Result = TypeVar("Result")
 
 RESERVED = 360 * 10**6
 """Bytes of the process before it computes anything: interpreter, libraries, compiled code (measured 330 MB)."""
@@ -64,11 +68,23 @@ class Means:
         Threads to compute on.
     durable : bool
         Whether the pixels, and not only the journal, outlive a power cut.
+    halo : {"overlap", "read"}
+        Whether the blocks of a tile give each other their margins, or each reads its own.
+    flights : int
+        Tiles in work at once: one is read and another is written while the processors compute.
+    cache : int
+        Bytes of decoded chunks that are kept for tiles to come.
+    at_once : int
+        Samples to decode by one call, if chunks are smaller.
     """
 
     block: Shape
     threads: int
     durable: bool = False
+    halo: Literal["overlap", "read"] = "overlap"
+    flights: int = 1
+    cache: int = 0
+    at_once: int = 1
 
 
 class Evidence(NamedTuple):
@@ -82,9 +98,9 @@ class Evidence(NamedTuple):
 def bytes_per_pixel(reference: np.dtype[Any], moving: np.dtype[Any], *, pulled: bool, masked: bool) -> int:
     """Return the memory that a pixel of a tile takes in the worst case, when all inputs wait for their neighbours.
 
-    Samples are held as decoded, then as blocks of the tile's grid; a pulled image is float64 with its validity.
+    Samples are held as blocks of the tile's grid; a pulled image is float64 with its validity.
     """
-    held = 2 * (reference.itemsize + moving.itemsize)
+    held = reference.itemsize + moving.itemsize
     if pulled:
         held += 2 * (8 + 1)
     return held + (4 if masked else 0)
@@ -95,13 +111,13 @@ def largest_samples(memory: int, per_pixel: int, threads: int, block: int) -> in
     return (memory - RESERVED - threads * block * SCRATCH) // per_pixel
 
 
-def inner_block(tile: Shape, objects: Shape, threads: int, pixels: int) -> Shape:
-    """Return the extent of a block inside a tile: whole objects, at most `pixels`, enough to keep all threads busy."""
+def inner_block(tile: Shape, objects: Shape, least: int, pixels: int) -> Shape:
+    """Return the extent of a block inside a tile: whole objects, at most `pixels`, and `least` of them if it can be."""
     block = objects
     while True:
         grown = tuple(min(-(-n // o) * o, 2 * b) for n, o, b in zip(tile, objects, block, strict=True))
         blocks = np.prod([-(-n // b) for n, b in zip(tile, grown, strict=True)])
-        if grown == block or np.prod(grown) > pixels or blocks < 4 * threads:
+        if grown == block or np.prod(grown) > pixels or blocks < least:
             return block
         block = grown
 
@@ -155,29 +171,59 @@ def run_tiles(
     BignccError
         What concerns more than one tile stops at once.
     """
-    with journal.writer(job.url, job.plan_id) as writer:
-        for index in missing:
-            row = _attempted(job, pair, out, index, means, seen)
+    pending = set(missing := list(missing))
+    attempt = partial(_attempted, job, pair, out, means=means, pending=pending)
+    with journal.writer(job.url, job.plan_id) as writer, on_threads(means.threads):
+        for index, row in zip(missing, _in_flight(attempt, missing, means.flights), strict=True):
             if row is None:
                 continue
-            writer.append(row)
+            writer.append(replace(row, saw=seen.news()))
             journal.release(job.url, index)
             if advance is not None:
                 advance(row.summary.pixels)
             yield row
 
 
-def _attempted(job: Job, pair: Pair, out: Output, index: int, means: Means, seen: Trail) -> journal.Row | None:
-    for again in (True, False):
-        try:
-            row = compute(job, pair, out, job.plan[index], means)
-            return replace(row, saw=seen.news())
-        except BignccError:
-            raise
-        except Exception as error:
-            if not again:
-                journal.quarantine(job.url, index, in_one_line(error))
-    return None
+def _in_flight(function: Callable[[int], Result], items: Iterable[int], count: int) -> Iterator[Result]:
+    """Yield ``function(item)`` in order, while those of the next items are being computed."""
+    pool, waiting, patient = ThreadPoolExecutor(count), deque[Future[Result]](), True
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) == count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except (StoppedError, KeyboardInterrupt):
+        patient = False
+        raise
+    finally:
+        pool.shutdown(wait=patient, cancel_futures=True)
+
+
+def _attempted(job: Job, pair: Pair, out: Output, index: int, means: Means, pending: set[int]) -> journal.Row | None:
+    near = [i for i in job.plan.around(index) if i in pending]
+    images = [image for image in (pair.reference, pair.moving) if isinstance(image, Decoded)]
+    for image, regions in zip(
+        images,
+        zip(*(source_regions(pair, job.plan[i].read, job.transform, job.order) for i in near), strict=True),
+        strict=True,
+    ):
+        image.expect({i: region for i, region in zip(near, regions, strict=True) if region is not None})
+    try:
+        for again in (True, False):
+            try:
+                return compute(job, pair, out, job.plan[index], means)
+            except BignccError:
+                raise
+            except Exception as error:
+                if not again:
+                    journal.quarantine(job.url, index, in_one_line(error))
+        return None
+    finally:
+        pending.discard(index)
+        for image in images:
+            image.done(index)
 
 
 def compute(job: Job, pair: Pair, out: Output, tile: Tile, means: Means) -> journal.Row:
@@ -195,9 +241,22 @@ def differences(job: Job, pair: Pair, out: Output, tile: Tile, means: Means) -> 
 
 
 def _blocks(job: Job, pair: Pair, tile: Tile, means: Means, function: Callable[[Any, Roi], Any]) -> list[Any]:
-    blocks = lazy.tile(pair, job.window, job.pivot(tile), tile, job.plan.origin, means.block, job.transform, job.order)
-    with on_threads(means.threads):
-        return each(blocks, function, tuple(s.start for s in tile.write))
+    if means.halo == "overlap":
+        return each(_lazy(job, pair, tile, means.block), function, _start(tile))
+    return all_of(partial(_alone, job, pair, function=function), job.plan.parts(tile, means.block))
+
+
+def _alone(job: Job, pair: Pair, part: Tile, function: Callable[[Any, Roi], Any]) -> Any:
+    """Compute one block of a tile, with a margin of its own, on this thread."""
+    return each(_lazy(job, pair, part, roi_shape(part.write)), function, _start(part), here=True)[0]
+
+
+def _lazy(job: Job, pair: Pair, tile: Tile, block: Shape) -> Any:
+    return lazy.tile(pair, job.window, job.pivot(tile), tile, job.plan.origin, block, job.transform, job.order)
+
+
+def _start(tile: Tile) -> Shape:
+    return tuple(s.start for s in tile.write)
 
 
 def matches(out: Output, tile: Tile, row: journal.Row) -> bool:
@@ -228,7 +287,7 @@ def _commit(block: Block, roi: Roi, out: Output, *, durable: bool) -> tuple[Summ
     found = {}
     for name, array in out.maps.items():
         stored = objects.write(array, roi, getattr(block, name), durable=durable)
-        found[name] = [_evidence(index, data) for index, data in zip(_cells(array, roi), stored, strict=True)]
+        found[name] = [Evidence(index, *each) for index, each in zip(_cells(array, roi), stored, strict=True)]
     return block.summary, found
 
 

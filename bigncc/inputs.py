@@ -20,6 +20,7 @@ from bigncc.journal import plain
 from bigncc.kernel import Pivots
 from bigncc.metadata import SPATIAL
 from bigncc.pair import Pair, among, from_storage, on_threads, seen, validity
+from bigncc.reading import Decoded
 from bigncc.registration import Registration, residual, translation
 from bigncc.storage import Image, Stored
 from bigncc.store import digest
@@ -372,18 +373,24 @@ def request_of(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> dict[str, An
     return plain(request)  # type: ignore[no-any-return]
 
 
-def pair_of(inputs: Inputs) -> Pair:
-    """Return the whole images lazily, with the validity that masks and nodata give."""
+def pair_of(inputs: Inputs, capacity: int | None = None, at_once: int = 1) -> Pair:
+    """Return the whole images lazily, with the validity that masks and nodata give.
+
+    With a `capacity` in bytes they keep what they have decoded, `at_once` samples by one call, and are read on the
+    grid of whatever block.
+    """
     ndim = inputs.config.window.window().ndim
-    images = [from_storage(image.array) for image in (inputs.reference, inputs.moving)]
+    images: list[Any] = [inputs.reference.array, inputs.moving.array]
+    if capacity is not None:
+        images = [Decoded(array, capacity // 2, at_once) for array in images]
     flags = [
-        validity(from_storage(image.array), _mask(section, image), section.nodata, ndim)
-        for image, section in (
-            (inputs.reference, inputs.config.reference),
-            (inputs.moving, inputs.config.moving),
+        validity(from_storage(array), _mask(section, image), section.nodata, ndim)
+        for array, image, section in (
+            (images[0], inputs.reference, inputs.config.reference),
+            (images[1], inputs.moving, inputs.config.moving),
         )
     ]
-    return Pair(*images, *flags)
+    return Pair(*(from_storage(array) if capacity is None else array for array in images), *flags)
 
 
 def given_transform(config: Config) -> Transform | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bigncc import inline
 from bigncc.metadata import place_of
 from bigncc.store import digest, explained, patiently
 from bigncc.store import sync as to_disk
@@ -27,7 +28,7 @@ class StorageFault(Exception):
     """A stored object is not what was written."""
 
 
-def write(array: AnyArray, roi: Roi, block: NDArray[Any], *, durable: bool = False) -> list[bytes]:
+def write(array: AnyArray, roi: Roi, block: NDArray[Any], *, durable: bool = False) -> list[tuple[int, str]]:
     """Write `block` to `roi`, which must be whole objects of `array`, and read it back.
 
     Parameters
@@ -43,8 +44,8 @@ def write(array: AnyArray, roi: Roi, block: NDArray[Any], *, durable: bool = Fal
 
     Returns
     -------
-    list of bytes
-        The stored objects in row-major order, as they were read back.
+    list of (int, str)
+        Size and digest of the stored objects in row-major order, as they were read back.
 
     Raises
     ------
@@ -61,18 +62,18 @@ def write(array: AnyArray, roi: Roi, block: NDArray[Any], *, durable: bool = Fal
     if durable:
         _harden(array, roi)
     found = []
-    for data, wanted in zip(stored(array, roi), sent, strict=True):
-        if digest([data]) != digest([wanted.as_buffer_like()]):
-            message = f"{place_of(array)} keeps other objects than were written at {roi}"
+    for place, data, wanted in zip(places(array, roi), _read(array, roi), sent, strict=True):
+        there = data is not None and digest([_bytes(data)])
+        # the same bytes have the same checksums
+        if data is None or there != digest([wanted.as_buffer_like()]):
+            message = f"{place} is not what was written there"
             raise StorageFault(message)
-        found.append(data)
+        found.append((len(data), there))
     return found
 
 
 def _put(array: AnyArray, roi: Roi, block: NDArray[Any]) -> list[Buffer]:
     """Replace the objects of `roi`, each at once and whatever was there; return what they are to be."""
-    from zarr.core.sync import sync
-
     if block.shape != roi_shape(roi) or block.dtype != array.dtype:
         message = f"a block {block.dtype} {block.shape} is not {array.dtype} {roi_shape(roi)}"
         raise ValueError(message)
@@ -82,7 +83,7 @@ def _put(array: AnyArray, roi: Roi, block: NDArray[Any]) -> list[Buffer]:
         for key, data in objects.items():
 
             def put(key: str = key, data: Any = data) -> None:
-                sync(store.set(key, data))
+                inline.run(store.set(key, data), store)
 
             # another run that ends may sweep this one's unfinished file
             patiently(put, f"{place} cannot be written", {errno.ENOENT})
@@ -97,8 +98,8 @@ def _encoded(array: AnyArray, roi: Roi, block: NDArray[Any]) -> dict[str, Buffer
     keys = [(array.store_path / array.metadata.encode_chunk_key(index)).path for index in _object_indices(array, roi)]
     objects: dict[str, Buffer] = {}
     path = StorePath(MemoryStore(objects), array.store_path.path)
-    beside: AnyArray = zarr.Array(zarr.AsyncArray(array.metadata, path, array.config))
-    beside[roi] = block
+    beside: Any = zarr.AsyncArray(array.metadata, path, array.config)
+    inline.run(beside.setitem(roi, block), path.store)
     return {key: objects[key] for key in keys}
 
 
@@ -113,8 +114,13 @@ def _harden(array: AnyArray, roi: Roi) -> None:
             to_disk(folder)
 
 
-def stored(array: AnyArray, roi: Roi) -> Iterator[bytes]:
-    """Yield the stored objects of `roi` in row-major order, each proven by its checksums.
+def places(array: AnyArray, roi: Roi) -> list[str]:
+    """Return where the objects of `roi` are stored."""
+    return [f"{place_of(array)}/{array.metadata.encode_chunk_key(index)}" for index in _object_indices(array, roi)]
+
+
+def examined(array: AnyArray, roi: Roi) -> Iterator[tuple[str, bytes, str]]:
+    """Yield place and bytes of each stored object of `roi` in row-major order, and what is wrong with it, or "".
 
     Parameters
     ----------
@@ -123,49 +129,28 @@ def stored(array: AnyArray, roi: Roi) -> Iterator[bytes]:
     roi : tuple of slice
         As for `write`.
 
-    Yields
-    ------
-    bytes
-        The whole object, the checksums (crc32c, 4 bytes, little-endian) included.
-
     Raises
     ------
-    StorageFault
-        If an object is absent, empty or differs from its checksum.
     StoppedError
         If the storage does not answer.
     """
-    for place, data, fault in examined(array, roi):
-        if fault:
-            message = f"{place} {fault}"
-            raise StorageFault(message)
-        yield data
+    for index, place, found in zip(_object_indices(array, roi), places(array, roi), _read(array, roi), strict=True):
+        data = b"" if found is None else _bytes(found)
+        fault = "" if _proven(data, *_chunks_within(array, index)) else f"({len(data)} bytes) differs from its checksum"
+        yield place, data, "is absent" if found is None else fault
 
 
-def places(array: AnyArray, roi: Roi) -> list[str]:
-    """Return where the objects of `roi` are stored."""
-    return [f"{place_of(array)}/{array.metadata.encode_chunk_key(index)}" for index in _object_indices(array, roi)]
-
-
-def examined(array: AnyArray, roi: Roi) -> Iterator[tuple[str, bytes, str]]:
-    """Yield place and bytes of each stored object of `roi`, and what is wrong with it, or ""; errors as `stored`."""
+def _read(array: AnyArray, roi: Roi) -> Iterator[Buffer | None]:
+    """Yield each stored object of `roi`, None where there is none."""
     from zarr.core.buffer import default_buffer_prototype
-    from zarr.core.sync import sync
 
     for index, place in zip(_object_indices(array, roi), places(array, roi), strict=True):
         target = array.store_path / array.metadata.encode_chunk_key(index)
 
         def get(target: Any = target) -> Any:
-            return sync(target.store.get(target.path, default_buffer_prototype()))
+            return inline.run(target.store.get(target.path, default_buffer_prototype()), target.store)
 
-        found = patiently(get, f"{place} cannot be read")
-        data = b"" if found is None else _bytes(found)
-        right = _proven(data, *_chunks_within(array, index))
-        yield (
-            place,
-            data,
-            "" if right else "is absent" if found is None else f"({len(data)} bytes) differs from its checksum",
-        )
+        yield patiently(get, f"{place} cannot be read")
 
 
 def _bytes(found: Buffer) -> bytes:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial, reduce
+from operator import getitem
 from typing import Any, TypeVar
 
 import dask
@@ -17,8 +19,9 @@ from dask.delayed import delayed
 from numpy.typing import NDArray
 
 from bigncc.errors import InputError
+from bigncc.reading import Part
 from bigncc.tiles import Roi, Shape, roi_of, roi_shape
-from bigncc.transform import Transform, pull, source_roi, whole_pixels
+from bigncc.transform import Displacement, Transform, pull, source_roi, whole_pixels
 
 Array = NDArray[Any]
 Chunks = tuple[tuple[int, ...], ...]
@@ -30,22 +33,31 @@ SPREAD = 4
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images on the reference's grid, each with its validity or None where all samples are valid."""
+    """Two images on the reference's grid, each with its validity or None where all samples are valid.
 
-    reference: da.Array
-    moving: da.Array
+    An image is a dask array, or a stored one that is read block by block of whatever grid it is needed on.
+    """
+
+    reference: Any
+    moving: Any
     reference_validity: da.Array | None = None
     moving_validity: da.Array | None = None
 
     @property
-    def arrays(self) -> dict[str, da.Array]:
+    def arrays(self) -> dict[str, Any]:
         """The arrays that there are, by the kernel's names."""
         return {name: array for name, array in vars(self).items() if array is not None}
 
 
-def from_storage(array: Any) -> da.Array:
-    """Return a stored array as dask blocks of its storage chunks, so that each is decoded once."""
-    return da.from_array(array, chunks=array.chunks, name=False, meta=np.empty((0,) * array.ndim, array.dtype))
+def from_storage(array: Any, chunks: Chunks | None = None) -> da.Array:
+    """Return a stored array as dask blocks, by default of its storage chunks, so that each is decoded once."""
+    meta = np.empty((0,) * array.ndim, array.dtype)
+    return da.from_array(array, chunks=chunks or array.chunks, name=False, meta=meta)
+
+
+def _region(array: Any, region: Roi, grid: Chunks) -> da.Array:
+    """Return a region of a pair's array, a stored one in blocks of `grid`."""
+    return array[region] if isinstance(array, da.Array) else from_storage(Part(array, region), grid)
 
 
 def validity(image: da.Array, mask: Any, nodata: float | tuple[float, ...] | None, ndim: int) -> da.Array | None:
@@ -73,7 +85,7 @@ def among(image: da.Array, values: Sequence[int]) -> da.Array:
 def on_grid(pair: Pair, region: Roi, grid: Chunks, transform: Transform | None, order: int) -> Pair:
     """Return `region` of the reference with the moving image that belongs to it, pulled block by block of `grid`."""
     kept = {
-        name: array[region]
+        name: _region(array, region, grid)
         for name, array in pair.arrays.items()
         if transform is None or name in ("reference", "reference_validity")
     }
@@ -81,6 +93,16 @@ def on_grid(pair: Pair, region: Roi, grid: Chunks, transform: Transform | None, 
         return Pair(**kept)
     here = replace(pair, **kept)
     return register(here, transform, order, tuple(s.start for s in region), grid)
+
+
+def source_regions(pair: Pair, region: Roi, transform: Transform | None, order: int) -> tuple[Roi, Roi | None]:
+    """Return what a region of the reference's grid takes of both images; None where only a field can tell."""
+    if transform is None:
+        return region, region
+    if isinstance(transform, Displacement):
+        return region, None
+    ndim = transform.ndim
+    return region, (*region[:-ndim], *source_roi(transform, region[-ndim:], pair.moving.shape[-ndim:], order))
 
 
 def register(pair: Pair, transform: Transform, order: int, start: Shape, chunks: Chunks) -> Pair:
@@ -92,7 +114,7 @@ def register(pair: Pair, transform: Transform, order: int, start: Shape, chunks:
     shift = whole_pixels(transform, order)
     moving, valid = pair.moving, pair.moving_validity
     if shift is not None and not any((*shift, *start)) and moving.shape == pair.reference.shape:
-        return pair
+        return replace(pair, moving=_region(moving, roi_of(start, moving.shape), chunks))
     counts = tuple(map(len, chunks))
     values = np.empty(counts, object)
     flags = np.empty(counts, object)
@@ -105,7 +127,7 @@ def register(pair: Pair, transform: Transform, order: int, start: Shape, chunks:
 
 
 def _pulled(
-    moving: da.Array, valid: da.Array | None, transform: Transform, roi: Roi, order: int
+    moving: Any, valid: da.Array | None, transform: Transform, roi: Roi, order: int
 ) -> tuple[da.Array, da.Array]:
     """Pull one block, in halves where its source region is too large."""
     ndim = transform.ndim
@@ -124,7 +146,8 @@ def _pulled(
     region = (*roi[:-ndim], *source)
     # a partial, because dask would look for collections inside of a transform that is an argument
     task = partial(_pull, transform, roi=spatial, source=source, shape=moving.shape[-ndim:], order=order)
-    both = delayed(task)(moving[region], None if valid is None else valid[region])
+    block = moving[region] if isinstance(moving, da.Array) else delayed(partial(getitem, moving, region), pure=False)()
+    both = delayed(task)(block, None if valid is None else valid[region])
     keeps = order == 0 or whole_pixels(transform, order) is not None
     return (
         da.from_delayed(both[0], roi_shape(roi), moving.dtype if keeps else np.float64),
@@ -158,9 +181,15 @@ def both_at(
     return list(compute(*calls))
 
 
-def on_threads(count: int) -> AbstractContextManager[Any]:
-    """Compute on `count` threads of this process within the context."""
-    return dask.config.set(scheduler="threads", num_workers=count)
+@contextmanager
+def on_threads(count: int) -> Iterator[None]:
+    """Compute on `count` threads of this process within the context, whatever thread asks for it."""
+    pool = ThreadPoolExecutor(count)
+    try:
+        with dask.config.set(scheduler="threads", pool=pool):
+            yield
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def where_valid(ncc: da.Array, status: da.Array) -> da.Array:
@@ -168,10 +197,10 @@ def where_valid(ncc: da.Array, status: da.Array) -> da.Array:
     return da.where(status == 1, ncc, np.float32(np.nan))
 
 
-def each(blocks: da.Array, function: Callable[[Any, Roi], Any], start: Shape) -> list[Any]:
+def each(blocks: da.Array, function: Callable[[Any, Roi], Any], start: Shape, *, here: bool = False) -> list[Any]:
     """Call ``function(block, roi)`` on every block where and when it is computed; return the results in order.
 
-    `start` is where the first block begins.
+    `start` is where the first block begins; `here` means on the calling thread.
     """
     rois = np.empty(blocks.numblocks, object)
     starts = [np.cumsum([s, *c[:-1]]) for s, c in zip(start, blocks.chunks, strict=True)]
@@ -183,7 +212,12 @@ def each(blocks: da.Array, function: Callable[[Any, Roi], Any], start: Shape) ->
         _call, blocks, da.from_array(rois, chunks=1), function=function, dtype=object, meta=one,
         chunks=tuple((1,) * n for n in blocks.numblocks),
     )  # fmt: skip
-    return np.asarray(results.compute()).ravel().tolist()
+    return np.asarray(results.compute(scheduler="sync" if here else None)).ravel().tolist()
+
+
+def all_of(function: Callable[[Any], Result], items: Iterable[Any]) -> list[Result]:
+    """Call a function on each of some items, one task each; return the results in order."""
+    return list(compute(*(delayed(partial(function, item), pure=False)() for item in items)))
 
 
 def block_mean(image: da.Array, factors: Shape) -> Array:

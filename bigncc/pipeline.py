@@ -16,14 +16,15 @@ from bigncc import config as words
 from bigncc import engine, journal, store
 from bigncc.budget import (
     Estimate,
-    block_of,
     check_disk,
+    decode_overhead,
     disk,
-    held,
     layout_of,
+    means_of,
     measuring,
     memory_of,
     objects,
+    taken,
     threads_of,
     tiles_of,
 )
@@ -44,7 +45,7 @@ __all__ = [
     "register", "report", "run", "status", "verify",
 ]  # fmt: skip
 
-NANOSECONDS = 90
+NANOSECONDS = 35
 """Time per output pixel and thread on the machine of the README's figures, for `plan`'s estimate."""
 
 _SHIFT = "measuring the shift of the moving image"
@@ -85,7 +86,7 @@ def plan(config: Config) -> Estimate:
     layout = layout_of(inputs)
     grid = tiles_of(inputs, layout, threads)
     pixels = math.prod(layout.shape)
-    block = block_of(inputs, grid, threads)
+    means = means_of(inputs, grid)
     if journal.read_plan(config.output.url) is None:
         check_vacant(config.output.url)
         check_disk(layout, config.output.url)
@@ -93,13 +94,13 @@ def plan(config: Config) -> Estimate:
         shape=layout.shape,
         tiles=len(grid),
         tile=grid.tile,
-        memory=max(held(inputs, grid) + threads * math.prod(block) * engine.SCRATCH, measuring(inputs, threads)[1]),
+        memory=max(taken(inputs, grid, means), measuring(inputs, threads)[1]),
         memory_limit=memory_of(config),
         threads=threads,
         disk=disk(layout),
         objects=objects(layout),
-        decode_overhead=grid.decoded(inputs.reference.array.chunks) / pixels,
-        tasks=math.prod(-(-n // b) for n, b in zip(grid.tile, block, strict=True)),
+        decode_overhead=decode_overhead(inputs, grid, means),
+        tasks=math.prod(-(-n // b) for n, b in zip(grid.tile, means.block, strict=True)),
         seconds=pixels * NANOSECONDS * 1e-9 / threads,
         notes=inputs.notes + _absent(inputs),
         headline=headline(inputs),
@@ -249,10 +250,9 @@ def complete(ready: Prepared, *, part: Part = (0, 1), progress: Progress = _sile
     """Compute what is missing of a prepared run; arguments and errors as `run`."""
     job, inputs = ready.job, ready.inputs
     out, own = opened(job.url, plan_of(job.url)), share(len(job.plan), *part)
-    threads = threads_of(inputs.config)
     # the plan's tiles stay; a smaller memory limit than the plan was made for may not hold them
-    block = block_of(inputs, job.plan, threads)
-    rows = engine.done(job, out, own, threads)
+    means = means_of(inputs, job.plan)
+    rows = engine.done(job, out, own, means.threads)
     # what failed before comes last, so that it keeps nothing else waiting
     quarantined = journal.quarantined(job.url)
     for index in quarantined.keys() & rows.keys():  # a kill came between
@@ -262,10 +262,9 @@ def complete(ready: Prepared, *, part: Part = (0, 1), progress: Progress = _sile
         withdraw(job.url)
         pixels = sum(math.prod(roi_shape(job.plan[index].write)) for index in own)
         there = sum(row.summary.pixels for row in rows.values())
-        means = engine.Means(block, threads, inputs.config.engine.durable == "all")
-        seen = engine.trail(job, inputs.sources)
+        pair, seen = pair_of(inputs, means.cache, means.at_once), engine.trail(job, inputs.sources)
         with progress(len(missing), pixels, there) as advance:
-            computed = engine.run_tiles(job, pair_of(inputs), out, missing, means, seen, advance)
+            computed = engine.run_tiles(job, pair, out, missing, means, seen, advance)
             rows |= {row.tile: row for row in computed}
     if len(rows) < len(own):
         raise IncompleteError(incomplete(job.url))

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from bigncc import engine, journal, output, store
-from bigncc.budget import block_of, threads_of
+from bigncc.budget import means_of
 from bigncc.config import Config
 from bigncc.decision import attributes_of, job_of, opened, recalled, stored_grid, stored_layout
 from bigncc.errors import IncompleteError, InputError
 from bigncc.inputs import open_inputs, pair_of
 from bigncc.output import open_output, update_attributes
+from bigncc.pair import on_threads
 from bigncc.summary import STATUS, Summary, merge
 from bigncc.tiles import share
-from bigncc.watch import ABSENT
+from bigncc.watch import ABSENT, object_of
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def _proof(url: str, standing: dict[str, Any], rows: dict[int, journal.Row]) -> 
     every = [rows[index] for index in sorted(rows)]
     absent: dict[str, set[str]] = {}
     for name, key, found in journal.fingerprints(url, standing["plan_id"]):
-        absent.setdefault(name, set()).update([key] if found == ABSENT else [])
+        absent.setdefault(name, set()).update([object_of(key)] if found == ABSENT else [])
     return {
         "plan_id": standing["plan_id"],
         "summary": merge(row.summary for row in every).to_dict(),
@@ -240,11 +241,12 @@ def _recomputed(url: str, standing: dict[str, Any], out: output.Output, chosen: 
         return []
     config = Config.model_validate({**standing["config"], "engine": {}})
     inputs = recalled(open_inputs(config), standing["registration"])
-    job, threads = job_of(url, standing, inputs), threads_of(config)
-    means = engine.Means(block_of(inputs, job.plan, threads), threads)
-    pair, seen = pair_of(inputs), engine.trail(job, inputs.sources)
+    job = job_of(url, standing, inputs)
+    means = means_of(inputs, job.plan)
+    pair, seen = pair_of(inputs, means.cache, means.at_once), engine.trail(job, inputs.sources)
     found = []
-    for index in chosen:
-        found += engine.differences(job, pair, out, job.plan[index], means)
-        seen.news()  # an input that has changed proves nothing
+    with on_threads(means.threads):
+        for index in chosen:
+            found += engine.differences(job, pair, out, job.plan[index], means)
+            seen.news()  # an input that has changed proves nothing
     return found

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from bigncc import inline
 from bigncc.errors import BignccError, InputError
 from bigncc.metadata import SPATIAL, Found, described, in_one_line, open_node, place_of
-from bigncc.tiles import Roi, Shape, roi_cells
+from bigncc.tiles import Roi, Shape, roi_cells, roi_meet, roi_within
 from bigncc.watch import Absent, Watched
 
 if TYPE_CHECKING:
@@ -130,11 +131,16 @@ class View:
 
     def _read(self, full: Roi) -> NDArray[Any]:
         try:
-            return np.asarray(self.array[full])
+            return self._decode(full)
         except (MemoryError, BignccError):
             raise
         except Exception:  # what a cache had wrong is right the second time
+            return self._decode(full)
+
+    def _decode(self, full: Roi) -> NDArray[Any]:
+        if self.source is None:
             return np.asarray(self.array[full])
+        return np.asarray(inline.run(self.array.async_array.getitem(full), self.array.store))
 
     def _culprit(self, full: Roi) -> str:
         """Return place and size of the first stored object of a region that cannot be read alone."""
@@ -173,12 +179,8 @@ class View:
         found = np.empty(tuple(s.stop - s.start for s in full), bool)
         for name, roi in self._objects(full):
             target = self.array.store_path / name
-            inner = tuple(
-                slice(max(a.start, b.start) - b.start, min(a.stop, b.stop) - b.start)
-                for a, b in zip(roi, full, strict=True)
-            )
             try:
-                found[inner] = sync(target.store.exists(target.path))
+                found[roi_within(roi_meet(roi, full), full)] = sync(target.store.exists(target.path))
             except OSError as error:
                 message = f"{self.place}/{name} cannot be read: {in_one_line(error)}"
                 raise InputError(message) from error

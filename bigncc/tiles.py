@@ -39,6 +39,11 @@ def roi_within(inner: Roi, outer: Roi) -> Roi:
     return tuple(slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True))
 
 
+def roi_meet(one: Roi, other: Roi) -> Roi:
+    """Return what two rois have in common; they must meet."""
+    return tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
+
+
 def roi_cells(roi: Roi, extent: Shape) -> Iterator[Shape]:
     """Yield the indices of the cells of `extent` that `roi` meets, in row-major order."""
     return product(*(range(s.start // e, -(-s.stop // e)) for s, e in zip(roi, extent, strict=True)))
@@ -96,7 +101,7 @@ class Plan:
         return tuple(-(-n // t) for n, t in zip(self.shape, self.tile, strict=True))
 
     def decoded(self, grain: Shape) -> int:
-        """Return how many pixels are decoded for all tiles from chunks of `grain`."""
+        """Return how many pixels are decoded for all tiles from chunks of `grain`, if none is kept for another tile."""
         total = 1
         axes = zip(self.grid, self.shape, self.tile, self.margin, self.origin, self.extent, grain, strict=True)
         for count, n, t, m, o, extent, g in axes:
@@ -104,19 +109,62 @@ class Plan:
             total *= sum(min(extent, -(-stop // g) * g) - start // g * g for start, stop in spans)
         return total
 
+    def decoded_once(self, grain: Shape) -> int:
+        """Return how many pixels the chunks of `grain` have that the tiles read."""
+        whole = roi_of((0,) * len(self.shape), self.shape)
+        return math.prod(
+            min(n, -(-s.stop // g) * g) - s.start // g * g
+            for s, n, g in zip(self._read(whole), self.extent, grain, strict=True)
+        )
+
+    def waiting(self, grain: Shape) -> int:
+        """Return how many decoded pixels wait at most, with tiles in their order, until each chunk has been read.
+
+        On both sides of the border between the tiles that are done and those that are not lies a row of chunks, and in
+        volumes a plane; beside it there is what one tile reads.
+        """
+        first = next((axis for axis, n in enumerate(self.grid) if n > 1), 0)
+        border = (
+            2
+            * grain[first]
+            * math.prod(n + g for n, g in zip(self.extent[first + 1 :], grain[first + 1 :], strict=True))
+        )
+        return border + math.prod(aligned(self.tile, self.margin, grain, self.extent))
+
     def __len__(self) -> int:
         return math.prod(self.grid)
 
     def __getitem__(self, index: int) -> Tile:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        cell, rest = [], index
-        for n in reversed(self.grid):
-            rest, position = divmod(rest, n)
-            cell.append(position)
-        start = tuple(c * t for c, t in zip(reversed(cell), self.tile, strict=True))
+        start = tuple(c * t for c, t in zip(self._cell(index), self.tile, strict=True))
         write = tuple(slice(a, min(a + t, n)) for a, t, n in zip(start, self.tile, self.shape, strict=True))
-        return Tile(index, write, roi_pad(roi_shift(write, self.origin), self.margin, self.extent))
+        return Tile(index, write, self._read(write))
+
+    def parts(self, tile: Tile, block: Shape) -> list[Tile]:
+        """Return the blocks that a tile is made of, each with what it reads."""
+        axes = [
+            [slice(a, min(a + b, s.stop)) for a in range(s.start, s.stop, b)]
+            for s, b in zip(tile.write, block, strict=True)
+        ]
+        return [Tile(tile.index, write, self._read(write)) for write in product(*axes)]
+
+    def _read(self, write: Roi) -> Roi:
+        return roi_pad(roi_shift(write, self.origin), self.margin, self.extent)
+
+    def around(self, index: int) -> list[int]:
+        """Return a tile and those that touch it."""
+        near = (range(max(0, c - 1), min(n, c + 2)) for c, n in zip(self._cell(index), self.grid, strict=True))
+        weights = [math.prod(self.grid[axis + 1 :]) for axis in range(len(self.grid))]
+        return [sum(c * w for c, w in zip(cell, weights, strict=True)) for cell in product(*near)]
+
+    def _cell(self, index: int) -> Shape:
+        """Return the position of a tile in the grid."""
+        cell: Shape = ()
+        for n in reversed(self.grid):
+            index, position = divmod(index, n)
+            cell = (position, *cell)
+        return cell
 
 
 def aligned(tile: Shape, margin: Shape, grain: Shape, shape: Shape) -> Shape:

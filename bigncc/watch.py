@@ -8,6 +8,7 @@ import asyncio
 import errno
 import os
 import random
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -49,8 +50,8 @@ class Watched(WrapperStore[Store]):
 
     def take(self) -> dict[str, str]:
         """Return the fingerprints of what was read since the last call, by key and, of a part of an object, range."""
-        seen, self._seen = self._seen, {}
-        return seen
+        # one by one, as other threads go on reading
+        return dict(self._seen.popitem() for _ in range(len(self._seen)))
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """Read an object or a part of it; InputError if it is absent and must not be."""
@@ -88,6 +89,11 @@ class Watched(WrapperStore[Store]):
                 self._again += 1
                 await asyncio.sleep(pause * random.uniform(0.5, 1))
         raise AssertionError  # the last attempt returns or raises
+
+
+def object_of(name: str) -> str:
+    """Return the key of the object that a fingerprint is of, or of a part of."""
+    return re.sub(r"( (start|end|offset|suffix)=[0-9]+)+$", "", name)
 
 
 def _whole(found: Buffer | None, key: str, byte_range: ByteRequest | None) -> Buffer | None:

@@ -498,18 +498,18 @@ def in_place(where: Ground, pause: float = 0.002) -> None:
 
 
 def forgetful(where: Ground) -> None:
-    """Of what the storage takes, every 17th object is cut or not kept, and nobody is told.
+    """Of what the storage takes, every 61st object is cut or not kept, and nobody is told.
 
     A run survives this: what is not read back as it was written is computed again.
     """
     put, counter = local._put, itertools.count(1)
 
     def lossy(path: Path, value: Any, exclusive: bool = False) -> int:
-        # a tile has fewer objects, so that a second attempt is not hit again
+        # two tiles in work have fewer objects, so that a second attempt is not hit again
         n = next(counter) if _is_object(path) else 1
-        if n % 34 == 0:
+        if n % 122 == 0:
             return len(value)
-        return put(path, value[: len(value) // 2] if n % 17 == 0 else value, exclusive)
+        return put(path, value[: len(value) // 2] if n % 61 == 0 else value, exclusive)
 
     local._put = lossy
 

@@ -3,6 +3,9 @@
 import json
 import math
 import os
+import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 
 from bigncc import Window, engine, journal, pipeline
 from bigncc.engine import Job
+from bigncc.errors import StoppedError
 from bigncc.objects import places
 from bigncc.output import open_output
 from bigncc.tiles import Plan
@@ -41,30 +45,30 @@ extents = st.integers(2, 3).flatmap(lambda n: st.lists(st.integers(1, 300), min_
 @given(objects=extents, data=st.data())
 def test_a_block_is_whole_objects_few_enough_pixels_and_enough_of_them(objects, data):
     counts = tuple(data.draw(st.integers(1, 40)) for _ in objects)
-    tile, threads = tuple(o * n for o, n in zip(objects, counts, strict=True)), data.draw(st.integers(1, 64))
+    tile, least = tuple(o * n for o, n in zip(objects, counts, strict=True)), data.draw(st.integers(1, 256))
     pixels = data.draw(st.integers(1, engine.INNER))
-    block = engine.inner_block(tile, objects, threads, pixels)
+    block = engine.inner_block(tile, objects, least, pixels)
     assert all(b % o == 0 and o <= b <= t for b, o, t in zip(block, objects, tile, strict=True))
     assert math.prod(block) <= max(pixels, math.prod(objects))
     blocks = math.prod(-(-t // b) for t, b in zip(tile, block, strict=True))
-    assert blocks >= min(4 * threads, math.prod(counts))
+    assert blocks >= min(least, math.prod(counts))
 
 
 @pytest.mark.parametrize(
-    ("tile", "objects", "threads", "block"),
+    ("tile", "objects", "least", "block"),
     [
-        ((4096, 4096), (1024, 1024), 1, (2048, 2048)),
-        ((4096, 4096), (1024, 1024), 2, (1024, 1024)),
-        ((4096, 4096), (256, 256), 2, (1024, 1024)),
-        ((8192, 8192), (4096, 4096), 1, (4096, 4096)),
-        ((100, 100), (100, 100), 8, (100, 100)),
-        ((1, 4096, 4096), (1, 1024, 1024), 1, (1, 2048, 2048)),
-        ((1000, 64), (10, 64), 1, (320, 64)),
-        ((1000, 64), (10, 64), 2, (80, 64)),
+        ((4096, 4096), (1024, 1024), 4, (2048, 2048)),
+        ((4096, 4096), (1024, 1024), 8, (1024, 1024)),
+        ((4096, 4096), (256, 256), 8, (1024, 1024)),
+        ((8192, 8192), (4096, 4096), 4, (4096, 4096)),
+        ((100, 100), (100, 100), 32, (100, 100)),
+        ((1, 4096, 4096), (1, 1024, 1024), 4, (1, 2048, 2048)),
+        ((1000, 64), (10, 64), 4, (320, 64)),
+        ((1000, 64), (10, 64), 8, (80, 64)),
     ],
 )
-def test_blocks_of_ordinary_tiles(tile, objects, threads, block):
-    assert engine.inner_block(tile, objects, threads, engine.INNER) == block
+def test_blocks_of_ordinary_tiles(tile, objects, least, block):
+    assert engine.inner_block(tile, objects, least, engine.INNER) == block
 
 
 def test_more_costs_more_memory():
@@ -167,26 +171,131 @@ def test_rows_know_nothing_of_blocks_and_threads(tmp_path, monkeypatch):
     # large tiles of many objects, so that there is something to divide
     words = {"output": {"chunks": [32, 32]}}
     found = {}
-    for name, threads, block in (
-        ("one", 1, None),
-        ("two", 2, None),
-        ("single", 2, (32, 32)),
-        ("wide", 1, (32, 64)),
-        ("tall", 1, (64, 32)),
-        ("whole", 2, (256, 320)),
+    for name, threads, block, halo in (
+        ("one", 1, None, "overlap"),
+        ("two", 2, None, "overlap"),
+        ("apart", 2, None, "read"),
+        ("single", 2, (32, 32), "overlap"),
+        ("single apart", 1, (32, 32), "read"),
+        ("wide", 1, (32, 64), "overlap"),
+        ("tall", 1, (64, 32), "overlap"),
+        ("whole", 2, (256, 320), "overlap"),
     ):
         with monkeypatch.context() as patch:
             if block is not None:
                 patch.setattr(engine, "inner_block", lambda *_, block=block: block)
-            pipeline.run(pairs.job(reference, moving, tmp_path / name, words, {"engine": {"threads": threads}}))
+            means = {"engine": {"threads": threads, "halo": halo}}
+            pipeline.run(pairs.job(reference, moving, tmp_path / name, words, means))
         plan = journal.read_plan(str(tmp_path / name))
-        found[name] = plan["plan_id"], journal.rows(str(tmp_path / name), plan["plan_id"])
+        rows = journal.rows(str(tmp_path / name), plan["plan_id"])
+        # which of two tiles in work at once has read a chunk first is nobody's business
+        seen = sorted(
+            (image, key, value)
+            for row in rows.values()
+            for image, keys in row.saw.items()
+            for key, value in keys.items()
+        )
+        found[name] = plan["plan_id"], {i: replace(row, saw={}) for i, row in rows.items()}, seen
     assert min(plan["tiles"]["tile"]) >= 64
-    for name, (plan_id, rows) in found.items():
-        assert (plan_id, rows) == found["one"], name
+    for name, each in found.items():
+        assert each == found["one"], name
         pairs.same(pairs.maps(tmp_path / name), pairs.maps(tmp_path / "one"))
     bodies = {json.dumps(row.summary.to_dict()) for row in found["one"][1].values()}
     assert len(bodies) == len(found["one"][1])  # each tile its own
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["registration.model=none", "window.size=[5, 9]"],
+        ["registration.model=none", "window.border=reflect", "reference.nodata=7"],
+        ["registration.transform={shift}", "window.size=7"],
+        ["registration.transform={whole}", "window.border=valid"],
+        ["registration.displacement.url={field}", "registration.order=3", "window.size=9"],
+        ["registration.model=none", "window.size=[3, 5, 7]", "output.chunks=[2, 32, 32]"],
+    ],
+)
+def test_blocks_that_read_their_margins_and_blocks_that_give_them_agree(tmp_path, words):
+    shape = (6, 90, 120) if "output.chunks=[2, 32, 32]" in words else (130, 170)
+    reference, moving, *_ = pairs.pair(tmp_path, shape, chunks=(2, 24, 40)[-len(shape) :])
+    places = {"shift": tmp_path / "s.json", "whole": tmp_path / "w.json", "field": tmp_path / "f.npy"}
+    places["shift"].write_text('{"kind": "translation", "offset": [1.25, -3.5]}')
+    places["whole"].write_text('{"kind": "translation", "offset": [-4, 6]}')
+    np.save(places["field"], np.random.default_rng(0).uniform(-3, 3, (2, *shape[-2:])))
+    words = ["registration.model=null", *(word.format(**places) for word in words)]
+    for halo in ("overlap", "read"):
+        pipeline.run(pairs.job(reference, moving, tmp_path / halo, *words, f"engine.halo={halo}"))
+    pairs.same(pairs.maps(tmp_path / "overlap"), pairs.maps(tmp_path / "read"))
+    assert len(np.unique(pairs.maps(tmp_path / "read")["ncc"])) > 1000
+
+
+@pytest.mark.parametrize("halo", ["overlap", "read"])
+@pytest.mark.parametrize("how", ["registration.model=none", "registration.transform={}"])
+def test_each_chunk_of_both_images_is_decoded_once(tmp_path, monkeypatch, halo, how):
+    from bigncc import inputs, reading
+
+    made = []
+
+    class Noted(reading.Decoded):
+        def __init__(self, source, capacity, at_once):
+            super().__init__(source, capacity, 1)
+            assert at_once > 1  # in memory as ample as here
+            made.append(self)
+
+    monkeypatch.setattr(inputs, "Decoded", Noted)
+    reference, moving, *_ = pairs.pair(tmp_path, (256, 320), chunks=(16, 20))
+    shift = tmp_path / "shift.json"
+    shift.write_text('{"kind": "translation", "offset": [1.25, -3.5]}')
+    words = ["registration.model=null", how.format(shift), f"engine.halo={halo}"]
+    pipeline.run(pairs.job(reference, moving, tmp_path / "out", *words))
+    assert len(journal.rows(str(tmp_path / "out"), journal.read_plan(str(tmp_path / "out"))["plan_id"])) >= 16
+    assert [image.decoded for image in made] == [256, 256]
+    assert [image.size for image in made] == [0, 0]
+
+
+def test_tiles_in_flight_come_in_order_and_no_more_than_asked_are_begun():
+    begun = []
+
+    def work(item):
+        begun.append(item)
+        time.sleep(0.02 * (item % 3))
+        return -item
+
+    found = engine._in_flight(work, range(9), 2)
+    assert next(found) == 0
+    assert set(begun) <= {0, 1}
+    assert list(found) == [-i for i in range(1, 9)]
+
+
+def test_a_fault_in_flight_ends_with_those_beside_it():
+    ended, begun = [], threading.Event()
+
+    def work(item):
+        if item == 0:
+            begun.wait()
+            message = "as planned"
+            raise KeyError(message)
+        begun.set()
+        time.sleep(0.1)
+        ended.append(item)
+
+    with pytest.raises(KeyError, match="as planned"):
+        list(engine._in_flight(work, range(9), 2))
+    assert ended == [1]  # nothing writes any more when the error is seen
+
+
+def test_a_stop_waits_for_nobody():
+    ended = threading.Event()
+
+    def work(item):
+        if item == 0:
+            message = "as planned"
+            raise StoppedError(message)
+        ended.wait()
+
+    with pytest.raises(StoppedError):
+        list(engine._in_flight(work, range(9), 2))
+    ended.set()
 
 
 def test_progress_counts_each_missing_tile_once(tmp_path):

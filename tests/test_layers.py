@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 FLOORS = (
-    ("errors", "compiled"),
+    ("errors", "compiled", "allocator"),
     ("tiles", "window", "summary", "coefficients", "store", "progress"),
-    ("metadata", "sums", "watch"),
+    ("metadata", "sums", "watch", "inline"),
     ("kernel", "interpolation", "storage", "journal", "objects"),
-    ("transform", "output", "config", "field"),
+    ("transform", "output", "config", "field", "reading"),
     ("pair", "report"),
     ("sites",),
     ("registration",),
@@ -28,7 +28,7 @@ FLOORS = (
 HOSTS = {
     "numba": {"compiled"},
     "dask": {"pair", "lazy", "registration", "sites"},
-    "zarr": {"metadata", "storage", "output", "field", "watch", "objects"},
+    "zarr": {"metadata", "storage", "output", "field", "watch", "objects", "inline"},
     "yaozarrs": {"metadata"},
     "google_crc32c": {"objects"},
     "xxhash": {"store"},

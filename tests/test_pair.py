@@ -29,7 +29,7 @@ def test_an_identity_is_no_work_and_a_crop_is_not_an_identity():
     image = da.from_array(np.arange(400.0).reshape(20, 20), chunks=6)
     pair = Pair(image, image + 1)
     same = register(pair, Translation((0, 0)), 1, (0, 0), image.chunks)
-    assert same is pair
+    assert same.moving.name == pair.moving.name
     # a region of the reference as large as the moving image is another part of it all the same
     moving = image[:10, :10]
     here = on_grid(Pair(image, moving), (slice(5, 15), slice(5, 15)), ((10,), (10,)), Translation((0, 0)), 1)

@@ -434,7 +434,7 @@ def test_lack_of_memory_is_no_fault_of_the_image(tmp_path):
 
     plain(tmp_path / "a", samples((8, 8)))
     with pytest.raises(MemoryError):
-        replace(open_image(tmp_path / "a").array, array=Huge())[0:8, 0:8]
+        replace(open_image(tmp_path / "a").array, array=Huge(), source=None)[0:8, 0:8]
 
 
 # --- pairs -----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigncc.errors import DoesNotFitError
-from bigncc.tiles import Plan, aligned, cut, largest_tile, roi_cells, roi_pad, roi_shape, roi_shift, roi_within, share
+from bigncc.tiles import (
+    Plan,
+    aligned,
+    cut,
+    largest_tile,
+    roi_cells,
+    roi_meet,
+    roi_pad,
+    roi_shape,
+    roi_shift,
+    roi_within,
+    share,
+)
 from tests.strategies import cover
 
 
@@ -42,6 +54,39 @@ def verify(plan: Plan) -> None:
             assert read.start == max(0, inner.start - m)
             assert read.stop == min(n, inner.stop + m)
     assert (seen == 1).all()
+
+
+@given(plans(), st.data())
+def test_a_tile_is_made_of_its_parts_and_touches_those_around_it(plan, data):
+    tile = plan[data.draw(st.integers(0, len(plan) - 1))]
+    block = tuple(data.draw(st.integers(1, n)) for n in plan.tile)
+    seen = np.zeros(plan.shape, int)
+    for part in plan.parts(tile, block):
+        seen[part.write] += 1
+        assert part.index == tile.index
+        assert part.read == roi_pad(roi_shift(part.write, plan.origin), plan.margin, plan.extent)
+        assert all(n <= b for n, b in zip(roi_shape(part.write), block, strict=True))
+    assert (seen[tile.write] == 1).all()
+    assert seen.sum() == math.prod(roi_shape(tile.write))
+    grown = tuple(slice(max(0, s.start - 1), s.stop + 1) for s in tile.write)
+    touching = [
+        i
+        for i in range(len(plan))
+        if all(a.start < b.stop and b.start < a.stop for a, b in zip(plan[i].write, grown, strict=True))
+    ]
+    assert plan.around(tile.index) == touching
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 9)] * 4), min_size=1, max_size=3))
+def test_what_rois_have_in_common_is_in_both(edges):
+    one = tuple(slice(min(a, b), max(a, b) + 1) for a, b, _, _ in edges)
+    other = tuple(slice(min(c, d), max(c, d) + 1) for _, _, c, d in edges)
+    there = [np.zeros((10,) * len(edges), int) for _ in range(3)]
+    there[0][one] = 1
+    there[1][other] = 1
+    if (there[0] & there[1]).any():
+        there[2][roi_meet(one, other)] = 1
+        np.testing.assert_array_equal(there[2], there[0] & there[1])
 
 
 @given(plans())

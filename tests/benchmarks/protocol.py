@@ -18,37 +18,14 @@ from pathlib import Path
 
 import numpy as np
 import zarr
-from scipy.ndimage import gaussian_filter
 
 from bigncc import config, engine, journal, pipeline, watch
 from bigncc.journal import Row
 from bigncc.summary import Summary
+from tests.benchmarks.end_to_end import pair, say
 
 SIDE = 16384
-CHUNK = 1024
 ROUNDS = 8
-
-
-def say(line=""):
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
-def pair(folder):
-    """Write two smooth scenes with noise of their own, uint16, as zarr does by default."""
-    rng = np.random.default_rng(0)
-    paths = []
-    scene = gaussian_filter(rng.normal(0, 1, (2048, 2048)).astype(np.float32), 2, mode="wrap")
-    scene *= 6000 / scene.std()
-    for name in ("a", "b"):
-        array = zarr.create_array(
-            str(folder / f"{name}.zarr"), shape=(SIDE, SIDE), chunks=(CHUNK, CHUNK), dtype="uint16"
-        )
-        for y in range(0, SIDE, 2048):
-            noise = rng.normal(0, 1800, (2048, SIDE)).astype(np.float32)
-            array[y : y + 2048] = np.clip(20000 + np.tile(scene, (1, SIDE // 2048)) + noise, 0, 65535)
-        paths.append(str(folder / f"{name}.zarr"))
-    return paths
 
 
 @contextlib.contextmanager
@@ -174,7 +151,7 @@ def main(parts):
         folder = Path(place)
         if "status" in parts:  # first, as a child's peak memory begins with that of its parent
             status(folder)
-        paths = pair(folder) if {"cost", "verify"} & parts else []
+        paths = pair(folder, (SIDE, SIDE), 1024) if {"cost", "verify"} & parts else []
         if "cost" in parts:
             cost(folder, paths)
         if "verify" in parts:

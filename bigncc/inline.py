@@ -1,0 +1,75 @@
+"""Zarr's work on the thread that asks for it.
+
+Zarr runs its coroutines on one event loop of the process and its codecs on a pool beside it. Where many threads ask at
+once, each chunk then waits for its turn three times. Here a coroutine runs on the calling thread from beginning to end,
+on a loop of that thread's own whose executor does at once what it is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from zarr.core.sync import sync
+from zarr.storage import LocalStore, MemoryStore, WrapperStore
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
+
+Result = TypeVar("Result")
+
+
+class _AtOnce(ThreadPoolExecutor):
+    """An executor without threads."""
+
+    def submit(self, function: Callable[..., Result], /, *args: Any, **options: Any) -> Future[Result]:
+        done: Future[Result] = Future()
+        try:
+            done.set_result(function(*args, **options))
+        except BaseException as error:
+            done.set_exception(error)
+        return done
+
+
+class _Loop:
+    """An event loop that is closed with its thread."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.loop.set_default_executor(_AtOnce(1))
+
+    def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        try:
+            return self.loop.run_until_complete(coroutine)
+        except BaseException:
+            # what was begun beside the one that failed must not go on within the next call
+            left = asyncio.all_tasks(self.loop)
+            for task in left:
+                task.cancel()
+            if left:
+                self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            raise
+
+    def __del__(self) -> None:
+        self.loop.close()
+
+
+_own = threading.local()
+
+
+def run(coroutine: Coroutine[Any, Any, Result], store: Store) -> Result:
+    """Return what a coroutine of zarr returns; `store` is what it reads or writes.
+
+    Stores that wait for a network stay with zarr's own loop, which some of them are bound to.
+    """
+    while isinstance(store, WrapperStore):
+        store = store._store
+    # within a notebook the main thread runs a loop already
+    if not isinstance(store, (LocalStore, MemoryStore)) or asyncio._get_running_loop() is not None:
+        return sync(coroutine)
+    if not hasattr(_own, "loop"):
+        _own.loop = _Loop()
+    return _own.loop.run(coroutine)  # type: ignore[no-any-return]

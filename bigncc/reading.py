@@ -1,0 +1,149 @@
+"""Stored images as blocks and tiles read them: each chunk is decoded once, and kept for those who come for it later."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bigncc.tiles import Roi, Shape, roi_cells, roi_meet, roi_of, roi_shape, roi_shift, roi_within
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bigncc.storage import Readable
+
+CELL = 2**20
+"""Samples that are decoded by one call, if chunks are smaller: a call has a price of its own."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A region of a stored image, as an array of its shape."""
+
+    source: Readable
+    roi: Roi
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That of the image."""
+        return self.source.dtype
+
+    @property
+    def shape(self) -> Shape:
+        """Extent of the region."""
+        return roi_shape(self.roi)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.roi)
+
+    def __getitem__(self, key: Roi) -> NDArray[Any]:
+        return self.source[roi_shift(key, tuple(s.start for s in self.roi))]
+
+
+class Decoded:
+    """An image that keeps what it has decoded while a tile to come will read it.
+
+    Parameters
+    ----------
+    source : Readable
+        The stored image.
+    capacity : int
+        Bytes to keep at most; beyond it goes what was used longest ago.
+    at_once : int
+        Samples to decode by one call, if chunks are smaller.
+    """
+
+    def __init__(self, source: Readable, capacity: int, at_once: int = CELL) -> None:
+        self._source, self._capacity = source, capacity
+        self.dtype, self.shape, self.ndim = source.dtype, source.shape, source.ndim
+        self.chunks = cell_of(source.chunks, source.shape, at_once)
+        self.decoded = 0
+        self._held: OrderedDict[Shape, Future[NDArray[Any]]] = OrderedDict()
+        self.size = 0
+        self._expected: dict[int, Roi] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, key: Roi) -> NDArray[Any]:
+        indices = list(roi_cells(key, self.chunks))
+        if len(indices) == 1 and self._roi(indices[0]) == key:
+            return self._cell(indices[0])
+        block = np.empty(roi_shape(key), self.dtype)
+        for index in indices:
+            cell = self._roi(index)
+            both = roi_meet(key, cell)
+            block[roi_within(both, key)] = self._cell(index)[roi_within(both, cell)]
+        return block
+
+    def expect(self, regions: Mapping[int, Roi]) -> None:
+        """Keep what lies in these regions, each until its tile is `done`."""
+        with self._lock:
+            self._expected.update(regions)
+
+    def done(self, tile: int) -> None:
+        """Forget what no other expected tile will read."""
+        with self._lock:
+            region = self._expected.pop(tile, None)
+            for index in list(self._held) if region is not None else ():
+                cell = self._roi(index)
+                if self._held[index].done() and not any(_meet(cell, other) for other in self._expected.values()):
+                    self._drop(index)
+
+    def _roi(self, index: Shape) -> Roi:
+        start = tuple(i * c for i, c in zip(index, self.chunks, strict=True))
+        return roi_of(start, tuple(min(c, n - a) for c, n, a in zip(self.chunks, self.shape, start, strict=True)))
+
+    def _cell(self, index: Shape) -> NDArray[Any]:
+        with self._lock:
+            held = self._held.get(index)
+            if held is None:
+                mine = self._held[index] = Future()
+            else:
+                self._held.move_to_end(index)
+        if held is not None:
+            return held.result()
+        try:
+            block = self._source[self._roi(index)]
+        except BaseException as error:
+            with self._lock:
+                del self._held[index]
+            mine.set_exception(error)
+            raise
+        mine.set_result(block)
+        with self._lock:
+            self.decoded += 1
+            self.size += block.nbytes
+            for old in list(self._held):
+                if self.size <= self._capacity:
+                    break
+                if self._held[old].done():
+                    self._drop(old)
+        return block
+
+    def _drop(self, index: Shape) -> None:
+        self.size -= self._held.pop(index).result().nbytes
+
+
+def _meet(one: Roi, other: Roi) -> bool:
+    return all(a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True))
+
+
+def cell_of(chunks: Shape, shape: Shape, at_once: int) -> Shape:
+    """Return what is decoded at once of an image of `chunks`: up to so many samples of them side by side."""
+    cell = chunks
+    while math.prod(cell) * 2 <= at_once:
+        # the shortest side first, along the last axes, which lie side by side in a file
+        growing = [i for i in range(len(cell)) if cell[i] < shape[i] and chunks[i] > 1]
+        if not growing:
+            break
+        axis = min(growing, key=lambda i: (cell[i], -i))
+        cell = tuple(min(2 * c, -(-shape[i] // chunks[i]) * chunks[i]) if i == axis else c for i, c in enumerate(cell))
+    return cell
