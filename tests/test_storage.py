@@ -275,7 +275,7 @@ def test_groups_that_are_no_image_say_what_they_hold(tmp_path, attributes, kind,
 def test_other_versions_are_refused_by_name(tmp_path, version):
     group = ome(tmp_path / "a", [samples((4, 4))], "yx", "0.5")
     group.attrs["ome"] = {**group.attrs["ome"], "version": version}
-    with pytest.raises(InputError, match=rf"is OME-Zarr {version}: 0.4 and 0.5 are accepted"):
+    with pytest.raises(InputError, match=rf"is OME-Zarr {version}: 0.4, 0.5 and 0.6 are accepted"):
         open_image(tmp_path / "a")
 
 
