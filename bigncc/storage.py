@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -96,8 +97,9 @@ class View:
     `picks` are those on the axes of the stored array, none for all of it. `source` is there for the arrays of images:
     the store below, which remembers what was read.
 
-    Where a range begins within a stored chunk, the view's chunks, which begin with the range, lie across stored ones. A
-    read is one request for its whole region all the same, in which each stored chunk is decoded once.
+    Where a range begins within a stored chunk, the view's chunks, which begin with the range, lie across stored ones.
+    They are no larger than these, so that memory is as planned, and a read is one request, in which each stored chunk
+    is decoded once; only what two blocks of a volume share along t and z is decoded for each of them.
     """
 
     array: Any
@@ -173,8 +175,12 @@ class View:
 
     @property
     def absent(self) -> int:
-        """Number of chunks of the stored array, all channels, that are not stored; its objects are listed."""
-        return int(self.array.nchunks - self.array.nchunks_initialized)
+        """Number of chunks of the stored array, of a sharded one of shards, that are not stored; they are listed."""
+        extent = self.array.shards or self.array.chunks
+        whole = math.prod(-(-n // e) for n, e in zip(self.array.shape, extent, strict=True))
+        # zarr counts all chunks of a shard, also those beyond the array's edge
+        each = math.prod(e // c for e, c in zip(extent, self.array.chunks, strict=True))
+        return whole - int(self.array.nchunks_initialized) // each
 
     def stored(self, key: Roi) -> NDArray[np.bool_]:
         """Say of each sample of a region whether the object that it belongs to is stored."""
