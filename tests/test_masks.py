@@ -123,6 +123,14 @@ def test_masks_that_do_not_fit_are_refused_before_anything_is_computed(tmp_path,
     assert not (tmp_path / "out").exists()
 
 
+def test_a_windowed_axis_of_one_plane_is_no_batch(tmp_path):
+    f, g = samples((1, 20, 26), seed=1), samples((1, 20, 26), seed=2)
+    for name, data in (("a", f), ("b", g), ("m", f % 3)):
+        plain(tmp_path / name, data)
+    found = masked(tmp_path, "out", {"window": {"size": [1, 7, 7]}, "output": {"chunks": [1, 64, 64]}}, mask="m")
+    pairs.same(found, bigncc.local_maps(f, g, (1, 7, 7), reference_mask=f % 3 != 0))
+
+
 def test_colours_have_one_mask(tmp_path):
     f, g = samples((3, 30, 40), "u1", seed=1), samples((3, 30, 40), "u1", seed=2)
     for name, data in (("a", f), ("b", g)):
