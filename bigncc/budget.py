@@ -245,10 +245,8 @@ def _sample(inputs: Inputs) -> int:
 
 
 def _bytes_per_pixel(inputs: Inputs) -> int:
-    sections = (inputs.config.reference, inputs.config.moving)
-    masked = any(section.leaves_out for section in sections)
     dtypes = inputs.reference.array.dtype, inputs.moving.array.dtype
-    return engine.bytes_per_pixel(*dtypes, pulled=inputs.pulled, masked=masked)
+    return engine.bytes_per_pixel(*dtypes, pulled=inputs.pulled, masked=inputs.leaves_out)
 
 
 def check_disk(layout: Layout, url: str) -> None:

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    field_validator,
+)
 
 from bigncc.errors import InputError
 from bigncc.window import Border, Window
@@ -38,6 +47,16 @@ def region_of(text: Any) -> Any:
     return tuple((int(part[1]), int(part[2])) for part in parts if part)
 
 
+def range_of(value: Any) -> Any:
+    """Return ``(start, stop)`` for ``"start:stop"``, a number for a number in words; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    if match := re.fullmatch(r"\s*([0-9]+)(?::([0-9]+))?\s*", value):
+        return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
+    message = "a number, or a range start:stop, is accepted"
+    raise ValueError(message)
+
+
 def source_of(value: Any) -> Any:
     """Return a path as text and a zarr object as it is; what only YAML can mean is neither."""
     if isinstance(value, os.PathLike):
@@ -48,7 +67,18 @@ def source_of(value: Any) -> Any:
     return value
 
 
+def no_zip(path: str) -> str:
+    """Return a path that may be an output."""
+    if path.lower().endswith((".zip", ".ozx")):
+        message = "zip files are read and not written, the path of a directory is accepted"
+        raise ValueError(message)
+    return path
+
+
 Source = Annotated[Any, BeforeValidator(source_of), PlainSerializer(str)]
+
+
+Range = Annotated[int | tuple[int, int] | None, BeforeValidator(range_of)]
 
 
 class _Section(BaseModel):
@@ -58,7 +88,10 @@ class _Section(BaseModel):
 class MaskConfig(_Section):
     """Which samples count."""
 
-    url: Source = Field(description="Zarr array of the image's shape or of its windowed axes' shape")
+    url: Source = Field(
+        description="OME label image, or Zarr array of the image's shape or of its windowed axes' shape"
+    )
+    level: int = Field(0, ge=0, description="resolution level of an OME label image")
     valid: tuple[int, ...] | None = Field(None, description="values that mean valid; default: anything but 0")
     invalid: tuple[int, ...] | None = Field(None, description="values that mean invalid, instead of `valid`")
 
@@ -66,27 +99,28 @@ class MaskConfig(_Section):
 class ImageConfig(_Section):
     """One of the two images."""
 
-    url: Source = Field(description="path of an OME-Zarr image or a Zarr array")
+    url: Source = Field(description="path of an OME-Zarr image or a Zarr array, also inside of a zip file")
     level: int = Field(0, ge=0, description="resolution level of an OME-Zarr image, 0 is the finest")
     channel: int | str | None = Field(
         None, description="channel by number or name, `grey` for RGB; null: each channel is a batch"
     )
-    nodata: float | None = Field(None, description="grey level that means: no sample here")
-    mask: MaskConfig | None = Field(None, description="{url: ..., valid: [...]} or {url: ..., invalid: [...]}")
+    time: Range = Field(None, description="one time by number, or a range such as 3:10; null: each time is a batch")
+    z: Range = Field(None, description="one plane by number, or a range such as 3:10; null: all of the stack")
+    nodata: float | None = Field(
+        None, description="grey level that means: no sample here; null: what the file says; .nan: none"
+    )
+    mask: MaskConfig | None = Field(
+        None, description="{url: ..., level: 0, valid: [...]} or {url: ..., level: 0, invalid: [...]}"
+    )
     missing_chunks: Literal["fill", "nodata", "error"] = Field(
         "fill", description="what a chunk that is not stored means: fill (the array's fill value), nodata or error"
     )
-
-    @property
-    def leaves_out(self) -> bool:
-        """Whether samples may not count for another reason than being NaN or infinite."""
-        return self.mask is not None or self.nodata is not None or self.missing_chunks == "nodata"
 
 
 class OutputConfig(_Section):
     """Where the result goes."""
 
-    url: Annotated[str, BeforeValidator(source_of)] = Field(
+    url: Annotated[str, BeforeValidator(source_of), AfterValidator(no_zip)] = Field(
         description="path of the OME-Zarr group to make; the journal goes to the same path + .bigncc"
     )
     chunks: tuple[Annotated[int, Field(gt=0)], ...] | None = Field(
@@ -166,6 +200,15 @@ class EngineConfig(_Section):
         "journal",
         description="what outlives a power cut as soon as a tile is done: its line in the journal, or all of it",
     )
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 3:10 is a range and not, as in its version 1.1, a number to the base of 60."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [("tag:yaml.org,2002:str", re.compile(r"[0-9]+:[0-9]+$")), *rules]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 class Config(_Section):
@@ -268,7 +311,7 @@ def _read(name: str) -> dict[str, Any]:
 
 def _parse(text: str, name: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         message = f"{name!r} is no YAML: {' '.join(str(error).split())}"
         raise InputError(message) from None

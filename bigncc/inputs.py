@@ -13,16 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigncc import kernel, storage, transform
-from bigncc.config import Config, ImageConfig
+from bigncc.config import Config
 from bigncc.errors import InputError, RegistrationError
 from bigncc.field import open_field
 from bigncc.journal import plain
 from bigncc.kernel import Pivots
+from bigncc.masks import leaves_out, nodata_of, open_mask, validity_of
 from bigncc.metadata import SPATIAL
-from bigncc.pair import Pair, among, from_storage, on_threads, seen, validity
+from bigncc.pair import Pair, from_storage, on_threads, seen
 from bigncc.reading import Decoded
 from bigncc.registration import Registration, residual, translation
-from bigncc.storage import Image, Stored
+from bigncc.storage import Image
 from bigncc.store import digest
 from bigncc.tiles import Shape
 from bigncc.transform import Displacement, Transform, shift_in_words
@@ -82,6 +83,11 @@ class Inputs:
         return {name: image.array.source for name, image in images.items() if image.array.source is not None}
 
     @property
+    def leaves_out(self) -> bool:
+        """Whether samples of an image may not count for another reason than being NaN or infinite."""
+        return leaves_out(self.config.reference, self.reference) or leaves_out(self.config.moving, self.moving)
+
+    @property
     def origin(self) -> Shape:
         """Where the output begins on the reference's grid."""
         region = self.config.output.region
@@ -114,6 +120,8 @@ def open_inputs(config: Config) -> Inputs:
             section.url,
             level=section.level,
             channel=section.channel,
+            time=section.time,
+            z=section.z,
             # what is no data is read as fill and left out by its validity
             missing_chunks="error" if section.missing_chunks == "error" else "fill",
         )
@@ -141,6 +149,12 @@ def open_inputs(config: Config) -> Inputs:
         message = f"the transform has {given.ndim} axes: {window.ndim} are accepted, as many as window.size has"
         raise InputError(message)
     _check_region(config, reference.array.shape, window.ndim)
+    for name, image, section in (("reference", reference, config.reference), ("moving", moving, config.moving)):
+        if section.mask is not None:
+            open_mask(section.mask, image, window.ndim)
+        if section.nodata is None and image.nodata:
+            levels = ", ".join(f"{level:.9g}" for level in image.nodata)
+            notes.append(f"samples of {levels} in {name} are left out, as its file says")
     return Inputs(config, reference, moving, given, tuple(notes))
 
 
@@ -276,7 +290,7 @@ def _item(image: Image, ndim: int, shape: Shape | None = None) -> dict[str, int]
 def _coarser(inputs: Inputs, which: Literal["reference", "moving"]) -> list[Any]:
     """Return the coarser levels; none where samples are left out, of which those know nothing."""
     image, section = getattr(inputs, which), getattr(inputs.config, which)
-    if section.leaves_out:
+    if leaves_out(section, image):
         return []
     return [_plane(from_storage(level), image, inputs.ndim) for level in image.coarser]
 
@@ -336,7 +350,7 @@ def pivots(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> list[Pivots]:
 
 def request_of(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> dict[str, Any]:
     """Return the science of a request: equal requests have equal results, whatever the machine and the paths."""
-    config = inputs.config
+    config, ndim = inputs.config, inputs.ndim
     chosen = config.registration
     how: Any = chosen.model
     if chosen.displacement is not None:
@@ -362,13 +376,13 @@ def request_of(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> dict[str, An
         ("reference", inputs.reference, config.reference),
         ("moving", inputs.moving, config.moving),
     ):
-        mask = section.mask
+        mask, levels = section.mask, nodata_of(section, image)
         request[name] = {
             "metadata": image.digest,
             "samples": hashlib.sha256(samples[name].tobytes()).hexdigest(),
-            "nodata": section.nodata,
+            "nodata": levels if len(levels) > 1 else next(iter(levels), None),
             "missing_chunks": section.missing_chunks,
-            "mask": None if mask is None else [_digest(storage.open_image(mask.url).array), mask.valid, mask.invalid],
+            "mask": None if mask is None else [_digest(open_mask(mask, image, ndim)[0]), mask.valid, mask.invalid],
         }
     return plain(request)  # type: ignore[no-any-return]
 
@@ -379,17 +393,12 @@ def pair_of(inputs: Inputs, capacity: int | None = None, at_once: int = 1) -> Pa
     With a `capacity` in bytes they keep what they have decoded, `at_once` samples by one call, and are read on the
     grid of whatever block.
     """
-    ndim = inputs.config.window.window().ndim
+    config = inputs.config
     images: list[Any] = [inputs.reference.array, inputs.moving.array]
     if capacity is not None:
         images = [Decoded(array, capacity // 2, at_once) for array in images]
-    flags = [
-        validity(from_storage(array), _mask(section, image), section.nodata, ndim)
-        for array, image, section in (
-            (images[0], inputs.reference, inputs.config.reference),
-            (images[1], inputs.moving, inputs.config.moving),
-        )
-    ]
+    sections = (config.reference, inputs.reference), (config.moving, inputs.moving)
+    flags = (validity_of(*both, inputs.ndim, array) for both, array in zip(sections, images, strict=True))
     return Pair(*(from_storage(array) if capacity is None else array for array in images), *flags)
 
 
@@ -428,16 +437,3 @@ def _digest(array: Any) -> str:
     rest = tuple(slice(0, n) for n in array.shape[2:])
     parts = (np.ascontiguousarray(array[(slice(i, i + 1), slice(j, j + rows), *rest)]).tobytes() for i, j in slabs)
     return digest(part for group in ([head], parts) for part in group)
-
-
-def _mask(section: ImageConfig, image: Image) -> Any:
-    """Return True where a sample counts by the mask and by what is stored, or None where all do."""
-    there = from_storage(Stored(image.array)) if section.missing_chunks == "nodata" else None
-    if section.mask is None:
-        return there
-    array = from_storage(storage.open_image(section.mask.url).array)
-    if section.mask.invalid is not None:
-        given = ~among(array, section.mask.invalid)
-    else:
-        given = array != 0 if section.mask.valid is None else among(array, section.mask.valid)
-    return given if there is None else there & given

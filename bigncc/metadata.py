@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
+from itertools import count, islice, pairwise, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
+from bigncc import conventions, coordinates
+from bigncc.archive import open_zip, within
 from bigncc.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,6 +41,7 @@ class Found(NamedTuple):
     units: tuple[str | None, ...]
     labels: tuple[str, ...]
     calibrated: bool
+    nodata: tuple[float, ...] = ()
 
 
 def in_one_line(error: BaseException) -> str:
@@ -47,7 +52,13 @@ def in_one_line(error: BaseException) -> str:
 def place_of(node: AnyArray | Group) -> str:
     """Return where an array or a group is, for a message: its absolute path if it is on disk."""
     text = str(node.store_path)
-    return str(Path(text.removeprefix("file://")).absolute()) if text.startswith("file://") else text
+    scheme, _, path = text.partition("://")
+    return str(Path(path).absolute()) if scheme in ("file", "zip") else text
+
+
+def is_on_disk(node: AnyArray | Group) -> bool:
+    """Say whether the place of an array or a group is a path, which opens it again."""
+    return str(node.store_path).startswith(("file://", "zip://"))
 
 
 def local_path(source: str | os.PathLike[str]) -> Path:
@@ -70,21 +81,24 @@ def open_node(source: Source, *, read_only: bool = True) -> AnyArray | Group:
     if isinstance(source, (zarr.Array, zarr.Group)):
         return source
     if isinstance(source, Store):
-        store, place = source, str(source)
+        store, inner, place = source, "", str(source)
     elif not isinstance(source, (str, os.PathLike)):
         message = f"the image is a {type(source).__name__}: a local path or a zarr object is accepted"
         raise InputError(message)
     else:
         path = local_path(source)
-        place = str(path)
-        if not path.is_dir():
+        place, inner = str(path), ""
+        if read_only and (zipped := within(path)) is not None:
+            store, inner = open_zip(*zipped)
+        elif not path.is_dir():
             what = "is a file" if path.exists() else "does not exist"
             message = f"{place} {what}: the directory of a Zarr array or OME-Zarr image is accepted"
             raise InputError(message)
-        store = LocalStore(path, read_only=read_only)
+        else:
+            store = LocalStore(path, read_only=read_only)
     try:
         # consolidated metadata may be older than what it summarises
-        return zarr.open(store=store, mode="r" if read_only else "r+", use_consolidated=False)
+        return zarr.open(store=store, path=inner, mode="r" if read_only else "r+", use_consolidated=False)
     except Exception as error:  # mutated metadata raises anything from KeyError to RecursionError
         message = (
             f"{place} cannot be opened: a readable Zarr array or OME-Zarr image is accepted ({in_one_line(error)})"
@@ -103,14 +117,15 @@ def described(node: AnyArray | Group, level: int, channel: int | str | None) -> 
 
 
 def _from_group(group: Group, level: int, channel: int | str | None) -> Found:
-    attributes = group.attrs.asdict()
-    ome = attributes.get("ome", attributes)
-    ome = ome if isinstance(ome, dict) else {}
+    ome = _ome(group)
     try:
         document = dict(ome["multiscales"][0])
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise InputError(_what_is_there(group, ome)) from error
-    version = str(ome.get("version") or document.get("version") or ("0.5" if "ome" in attributes else "0.4"))
+        paths = list(islice(_collected(group, ome), 11))
+        if len(paths) != 1:
+            raise InputError(_what_is_there(group, ome, paths)) from error
+        return described(child(group, paths[0]), level, channel)
+    version = str(ome.get("version") or document.get("version") or ("0.5" if "ome" in group.attrs else "0.4"))
     if version in ("0.1", "0.2") and "axes" not in document:
         return _from_levels(group, document, level, channel)
     return _from_ome(group, ome, document, version, level)
@@ -127,6 +142,7 @@ def _from_levels(group: Group, document: dict[str, Any], level: int, channel: in
     _check_level(place, level, paths)
     ndim = getattr(group.get(paths[0]), "ndim", 0)
     arrays = tuple(member(group, path, ndim) for path in paths)
+    _check_sizes(place, paths, arrays)
     finest = _from_array(arrays[0], 0, channel)
     # an axis of another length may have another name there, but the order is that of the finest
     return finest._replace(arrays=arrays)
@@ -139,24 +155,39 @@ def _check_level(place: str, level: int, paths: list[str]) -> None:
         raise InputError(message)
 
 
+def _check_sizes(place: str, paths: list[str], arrays: tuple[AnyArray, ...]) -> None:
+    for i, (finer, coarser) in enumerate(pairwise(arrays), 1):
+        if any(n > m for n, m in zip(coarser.shape, finer.shape, strict=True)):
+            message = (
+                f"{place} has level {i} ({paths[i]}) of shape {list(coarser.shape)} after one of shape "
+                f"{list(finer.shape)}: levels from the largest to the smallest are accepted"
+            )
+            raise InputError(message)
+
+
+def _ome(group: Group) -> dict[str, Any]:
+    attributes = group.attrs.asdict()
+    ome = attributes.get("ome", attributes)
+    return ome if isinstance(ome, dict) else {}
+
+
 def _from_ome(group: Group, ome: dict[str, Any], document: dict[str, Any], version: str, level: int) -> Found:
     place = place_of(group)
+    if coordinates.has_coordinate_systems(version):
+        document = coordinates.reduced(document, place)
     multiscale = validated("Multiscale", document, version, place)
     datasets, axes = multiscale.datasets, multiscale.axes
     names = tuple({"time": "t", "channel": "c"}.get(axis.type, axis.name) for axis in axes)
     if not set(names) <= {"t", "c", *SPATIAL}:
         message = f"{place} has axes ({', '.join(names)}): axes out of t, c, z, y, x are accepted"
         raise InputError(message)
-    _check_level(place, level, [dataset.path for dataset in datasets])
-    arrays = tuple(member(group, dataset.path, len(names)) for dataset in datasets)
-    scale, translation = [1.0] * len(names), [0.0] * len(names)
+    paths = [dataset.path for dataset in datasets]
+    _check_level(place, level, paths)
+    arrays = tuple(member(group, path, len(names)) for path in paths)
+    _check_sizes(place, paths, arrays)
     # those of the level come first, then those that all levels share
-    for step in (*datasets[level].coordinateTransformations, *(multiscale.coordinateTransformations or ())):
-        if step.type == "scale":
-            scale = [a * b for a, b in zip(scale, step.scale, strict=True)]
-            translation = [a * b for a, b in zip(translation, step.scale, strict=True)]
-        else:
-            translation = [a + b for a, b in zip(translation, step.translation, strict=True)]
+    steps = (*datasets[level].coordinateTransformations, *(multiscale.coordinateTransformations or ()))
+    scale, translation = coordinates.combined(((s.type, list(getattr(s, s.type))) for s in steps), len(names))
     if not all(0 < s < np.inf for s in scale) or not all(np.isfinite(translation)):
         message = f"{place} has scale {scale} and translation {translation}: positive and finite numbers are accepted"
         raise InputError(message)
@@ -175,8 +206,8 @@ def validated(model: str, document: dict[str, Any], version: str, place: str) ->
     """Return `document` as the OME-Zarr model of that name; InputError says what is wrong with it."""
     from yaozarrs import v04, v05
 
-    if version not in ("0.4", "0.5"):
-        message = f"{place} is OME-Zarr {version}: 0.4 and 0.5 are accepted"
+    if version not in ("0.4", "0.5") and not coordinates.has_coordinate_systems(version):
+        message = f"{place} is OME-Zarr {version}: 0.4, 0.5 and 0.6 are accepted"
         raise InputError(message)
     try:
         with warnings.catch_warnings():
@@ -190,29 +221,57 @@ def validated(model: str, document: dict[str, Any], version: str, place: str) ->
 
 def member(group: Group, path: str, ndim: int) -> AnyArray:
     """Return the array of `ndim` axes at `path` within `group`; InputError if there is none."""
-    place = place_of(group)
-    if not path or path.startswith("/") or ".." in path.split("/") or any(c in path for c in ("\\", ":", "\0")):
-        message = f"{place} names a level {path!r}: a relative path inside of the image is accepted"
-        raise InputError(message)
-    try:
-        array = group[path]
-        shape = getattr(array, "shape", None)
-    except Exception as error:  # as in open_node
-        message = f"{place}/{path} cannot be opened: a readable Zarr array is accepted ({in_one_line(error)})"
-        raise InputError(message) from error
+    array = child(group, path)
+    shape = getattr(array, "shape", None)
     if shape is None or len(shape) != ndim:
         what = "a group" if shape is None else f"of shape {list(shape)}"
-        message = f"{place}/{path} is {what}: an array of {ndim} axes is accepted"
+        message = f"{place_of(group)}/{path} is {what}: an array of {ndim} axes is accepted"
         raise InputError(message)
     return array  # type: ignore[return-value]
 
 
-def _what_is_there(group: Group, ome: Any) -> str:
+def child(group: Group, path: str) -> AnyArray | Group:
+    """Return what is at `path` within `group`; InputError if nothing is, or if it leads out of the group."""
+    place = place_of(group)
+    strange = not path or path.startswith("/") or {".", ".."} & set(path.split("/"))
+    if strange or any(c in path for c in ("\\", ":", "\0")):
+        message = f"{place} names a level {path!r}: a relative path inside of the image is accepted"
+        raise InputError(message)
+    try:
+        return group[path]
+    except Exception as error:  # as in open_node
+        message = f"{place}/{path} cannot be opened: a readable Zarr array is accepted ({in_one_line(error)})"
+        raise InputError(message) from error
+
+
+def _collected(group: Group, ome: dict[str, Any]) -> Iterator[str]:
+    """Yield the paths of the images of a collection, as far as they can be found."""
+    try:
+        if "plate" in ome:
+            for well in ome["plate"]["wells"]:
+                fields = group[well["path"]]
+                yield from (f"{well['path']}/{field}" for field in _collected(fields, _ome(fields)))  # type: ignore[arg-type]
+        elif "well" in ome:
+            yield from (str(image["path"]) for image in ome["well"]["images"])
+        elif "labels" in ome:
+            yield from map(str, ome["labels"])
+        elif ome.get("bioformats2raw.layout") == 3:
+            series = _ome(group["OME"]).get("series") if "OME" in group else None  # type: ignore[arg-type]
+            numbers = takewhile(group.__contains__, map(str, count()))
+            yield from numbers if series is None else map(str, series)
+    except Exception:  # as in open_node; what is there is said then
+        return
+
+
+def _what_is_there(group: Group, ome: dict[str, Any], paths: list[str]) -> str:
     from zarr import Group
 
     kinds = {"plate": "an HCS plate", "well": "a well of an HCS plate", "labels": "a list of label images"}
     kinds["bioformats2raw.layout"] = "a bioformats2raw collection"
     kind = next((kinds[key] for key in kinds if key in ome), "a Zarr group without OME-Zarr image")
+    if paths:
+        each = ", ".join(f"{place_of(group)}/{path}" for path in paths[:10])
+        return f"{place_of(group)} is {kind} of several images: {each}{', ...' * (len(paths) > 10)} are accepted"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about files that are no Zarr
         try:
@@ -245,4 +304,16 @@ def _from_array(array: AnyArray, level: int, channel: int | str | None) -> Found
         message = f"{place} has {len(shape)} axes: 2 to 5 are accepted"
         raise InputError(message)
     n = len(shape)
-    return Found((array,), axes, named, (1.0,) * n, (0.0,) * n, (None,) * n, (), False)
+    return Found((array,), axes, named, (1.0,) * n, (0.0,) * n, (None,) * n, (), False, _nodata(array))
+
+
+def _nodata(array: AnyArray) -> tuple[float, ...]:
+    """Return the grey levels that the attributes of an array call none; xarray keeps one in the fill value of v2."""
+    attributes, fill = array.attrs.asdict(), array.fill_value
+    found = conventions.left_out(attributes, array.dtype, place_of(array))
+    if array.metadata.zarr_format != 2 or fill is None or array.dtype.kind not in "iuf" or np.isnan(fill):
+        return found
+    # a fill value of 0 is what every writer gives, and black
+    packed, from_xarray = any(name in attributes for name in conventions.PACKING), "_ARRAY_DIMENSIONS" in attributes
+    meant = packed or (from_xarray and fill != 0)
+    return tuple(dict.fromkeys((*found, float(fill)))) if meant else found

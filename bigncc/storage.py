@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from bigncc import inline
+from bigncc.choice import GREY, Axes, Choice, Pick, in_file, pick
 from bigncc.errors import BignccError, InputError
-from bigncc.metadata import SPATIAL, Found, described, in_one_line, open_node, place_of
+from bigncc.metadata import SPATIAL, Found, described, in_one_line, is_on_disk, open_node, place_of
 from bigncc.tiles import Roi, Shape, roi_cells, roi_meet, roi_within
 from bigncc.watch import Absent, Watched
 
@@ -22,9 +24,6 @@ if TYPE_CHECKING:
     from zarr.types import AnyArray
 
     from bigncc.metadata import Source
-
-GREY = "grey"
-_RGB = slice(0, 3)
 
 
 class Readable(Protocol):
@@ -48,7 +47,7 @@ class Image:
     Parameters
     ----------
     array : View
-        Samples in native byte order, after the choice of a channel.
+        Samples in native byte order, after the choice of channel, time and z.
     axes : tuple of str
         Names of the array's axes, out of t, c, z, y, x.
     named : bool
@@ -58,17 +57,22 @@ class Image:
     units : tuple of str or None
         Per axis.
     levels : tuple of tuple of int
-        Shapes of all levels of the pyramid.
+        Shapes of all levels of the pyramid, along the axes that are left.
     coarser : tuple of Readable
-        What follows this level in the pyramid, with the same choice of a channel.
+        What follows this level in the pyramid, with the same choice of channel, time and z; levels on which that means
+        something else are left out.
     url : str
         Absolute path, or "" for what is not on disk.
     level : int
         Which of `levels` this is.
     digest : str
-        SHA-256 of what was selected: array metadata, axes, scale, translation, level and channel.
+        SHA-256 of what was selected: array metadata, axes, scale, translation, level, channel, time and z.
     calibrated : bool
         Whether the file gave scale and translation.
+    nodata : tuple of float
+        Grey levels that mean, as the file says: no sample.
+    stored : tuple of str
+        Names of the axes of the stored array.
     """
 
     array: View
@@ -83,13 +87,20 @@ class Image:
     level: int
     digest: str
     calibrated: bool = True
+    nodata: tuple[float, ...] = ()
+    stored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class View:
-    """An array as the house wants it: native, C-ordered, one channel, faults with a place.
+    """An array as the house wants it: native, C-ordered, what was chosen of it, faults with a place.
 
-    `source` is there for the arrays of images: the store below, which remembers what was read.
+    `picks` are those on the axes of the stored array, none for all of it. `source` is there for the arrays of images:
+    the store below, which remembers what was read.
+
+    Where a range begins within a stored chunk, the view's chunks, which begin with the range, lie across stored ones.
+    They are no larger than these, so that memory is as planned, and a read is one request, in which each stored chunk
+    is decoded once; only what two blocks of a volume share along t and z is decoded for each of them.
     """
 
     array: Any
@@ -97,8 +108,7 @@ class View:
     shape: Shape
     dtype: np.dtype[Any]
     chunks: Shape
-    axis: int | None = None
-    channel: int | str | None = None
+    picks: tuple[Pick, ...] = ()
     source: Watched | None = None
 
     @property
@@ -107,27 +117,30 @@ class View:
         return len(self.shape)
 
     def __getitem__(self, key: Roi) -> NDArray[Any]:
-        full = self._in_file(key)
+        full, dropped = self._in_file(key)
         try:
             block = self._read(full)
         except (MemoryError, BignccError):
             raise
         except Exception as error:  # each codec and store has its own exceptions
-            region = ", ".join(f"{s.start}:{s.stop}" for s in key)
+            region = ", ".join(f"{s.start}:{s.stop}" if isinstance(s, slice) else str(s) for s in key)
             message = f"{self._culprit(full)} cannot be read at [{region}]: {in_one_line(error)}"
             raise InputError(message) from error
-        if self.channel == GREY and self.axis is not None:
-            block = grey(np.moveaxis(block, self.axis, 0))
-        elif self.axis is not None:
-            block = block.squeeze(self.axis)
-        return np.ascontiguousarray(block, dtype=self.dtype)
+        if GREY in self.picks:
+            axis = self.picks.index(GREY)
+            block = np.expand_dims(grey(np.moveaxis(block, axis, 0)), axis)
+        return np.ascontiguousarray(block.squeeze(dropped), dtype=self.dtype)
 
-    def _in_file(self, key: Roi) -> Roi:
-        """Return the region of the stored array that a region of this view is made of."""
-        full = list(key)
-        if self.axis is not None:
-            full.insert(self.axis, slice(self.channel, self.channel + 1) if isinstance(self.channel, int) else _RGB)
-        return tuple(full)
+    def chosen(self, picks: tuple[Pick, ...]) -> View:
+        """Return what is picked on the axes of a view of a whole array."""
+        kept = [(of, c) for of, c in zip(picks, self.chunks, strict=True) if isinstance(of, slice)]
+        return replace(
+            self, shape=tuple(p.stop - p.start for p, _ in kept), chunks=tuple(c for _, c in kept), picks=picks
+        )
+
+    def _in_file(self, key: Roi) -> tuple[Roi, tuple[int, ...]]:
+        """Return the region of the stored array that a part of this view is made of, and the axes that it lacks."""
+        return in_file(self.picks, key) if self.picks else (key, ())
 
     def _read(self, full: Roi) -> NDArray[Any]:
         try:
@@ -168,14 +181,18 @@ class View:
 
     @property
     def absent(self) -> int:
-        """Number of chunks of the stored array, all channels, that are not stored; its objects are listed."""
-        return int(self.array.nchunks - self.array.nchunks_initialized)
+        """Number of chunks of the stored array, of a sharded one of shards, that are not stored; they are listed."""
+        extent = self.array.shards or self.array.chunks
+        whole = math.prod(-(-n // e) for n, e in zip(self.array.shape, extent, strict=True))
+        # zarr counts all chunks of a shard, also those beyond the array's edge
+        each = math.prod(e // c for e, c in zip(extent, self.array.chunks, strict=True))
+        return int(whole - self.array.nchunks_initialized // each)
 
     def stored(self, key: Roi) -> NDArray[np.bool_]:
         """Say of each sample of a region whether the object that it belongs to is stored."""
         from zarr.core.sync import sync
 
-        full = self._in_file(key)
+        full, dropped = self._in_file(key)
         found = np.empty(tuple(s.stop - s.start for s in full), bool)
         for name, roi in self._objects(full):
             target = self.array.store_path / name
@@ -184,7 +201,8 @@ class View:
             except OSError as error:
                 message = f"{self.place}/{name} cannot be read: {in_one_line(error)}"
                 raise InputError(message) from error
-        return found if self.axis is None else np.logical_and.reduce(found, self.axis)
+        reduced: NDArray[np.bool_] = np.logical_and.reduce(found, dropped)
+        return reduced
 
 
 @dataclass(frozen=True)
@@ -218,19 +236,28 @@ class Stored:
 
 
 def open_image(
-    source: Source, *, level: int = 0, channel: int | str | None = None, missing_chunks: Absent = "fill"
+    source: Source,
+    *,
+    level: int = 0,
+    channel: int | str | None = None,
+    time: Choice = None,
+    z: Choice = None,
+    missing_chunks: Absent = "fill",
 ) -> Image:
-    """Open a Zarr array (v2, v3), an OME-Zarr image (0.4, 0.5), or a pyramid that says no more than its levels.
+    """Open a Zarr array (v2, v3), an OME-Zarr image (0.4 to 0.6), or a pyramid that says no more than its levels.
 
     Parameters
     ----------
     source : path, zarr.Array, zarr.Group or zarr Store
-        A local path or a zarr object, such as what ``tifffile.imread(path, aszarr=True)`` returns.
+        A local path, which may lead into a zip file, or a zarr object, such as what
+        ``tifffile.imread(path, aszarr=True)`` returns.
     level : int
         Level of the pyramid, 0 being the finest.
     channel : int or str, optional
         Index or omero label on the axis c, or 'grey' for RGB and RGBA of uint8 or uint16:
         ``(77 R + 150 G + 29 B + 128) >> 8``. By default c stays as a batch.
+    time, z : int or tuple of int, optional
+        One index on the axis t or z, which drops the axis, or a range ``(start, stop)``, which keeps it.
     missing_chunks : {"fill", "error"}
         What a chunk that is not stored, or of a sharded array a shard, means: the array's fill value, which is Zarr's
         definition, or an `InputError` when it is read.
@@ -246,7 +273,8 @@ def open_image(
         If it is no image, or none that can be correlated.
     """
     node = open_node(source)
-    return _selected(described(node, level, channel), place_of(node), level, channel, missing_chunks)
+    chosen = {name: choice for name, choice in (("c", channel), ("t", time), ("z", z)) if choice is not None}
+    return _selected(described(node, level, channel), place_of(node), level, chosen, missing_chunks)
 
 
 def grey(rgb: NDArray[Any]) -> NDArray[Any]:
@@ -272,45 +300,63 @@ def readable(array: AnyArray) -> View:
     return View(array, place_of(array), array.shape, array.dtype.newbyteorder("="), array.chunks)
 
 
-def _selected(found: Found, url: str, level: int, channel: int | str | None, absent: Absent) -> Image:
-    import zarr
-    from zarr.storage import StorePath
-
+def _selected(found: Found, url: str, level: int, wanted: dict[str, Any], absent: Absent) -> Image:
     array, axes = found.arrays[level], found.axes
-    place = place_of(array)
     dtype = np.dtype(np.uint8) if array.dtype.kind == "b" else array.dtype.newbyteorder("=")
     if dtype.kind not in "iuf":
-        message = f"{place} has dtype {array.dtype}: integers, floats and bool are accepted"
+        message = f"{place_of(array)} has dtype {array.dtype}: integers, floats and bool are accepted"
         raise InputError(message)
-    axis, pick = None, None
-    if channel is not None:
-        axis, pick = axes.index("c") if "c" in axes else None, _channel(found, array, channel)
+    there = Axes(place_of(array), axes, array.shape, array.dtype, found.labels)
+    chosen = {name: pick(there, name, choice) for name, choice in wanted.items()}
 
-    def left(values: Any) -> Any:
-        return tuple(value for i, value in enumerate(values) if i != axis)
+    def picks(of: AnyArray) -> tuple[Pick, ...]:
+        return tuple(chosen.get(name, slice(0, n)) for name, n in zip(axes, of.shape, strict=True))
 
     def view(of: AnyArray) -> View:
-        source = Watched(of.store_path.store, absent)
-        watched: AnyArray = zarr.Array(zarr.AsyncArray(of.metadata, StorePath(source, of.store_path.path), of.config))
-        return View(watched, place_of(of), left(of.shape), dtype, left(of.chunks), axis, pick, source)
+        return _watched(of, dtype, absent).chosen(picks(of))
+
+    def left(values: Any) -> Any:
+        return tuple(value for value, of in zip(values, picks(array), strict=True) if isinstance(of, slice))
 
     kept = left(axes)
-    if len(kept) < 2 or not set(kept[-2:]) <= set(SPATIAL):
-        hint = ", or a choice of the channel (a number, or grey for RGB)" if "c" in kept else ""
-        message = f"{place} has axes ({', '.join(kept)}): at least two, the last of them in space{hint}, are accepted"
+    _check_axes(array, kept)
+    starts = [of.start if isinstance(of, slice) else 0 for of in picks(array)]
+    scale = left(found.scale)
+    translation = left(t + start * s for t, start, s in zip(found.translation, starts, found.scale, strict=True))
+    alike = [
+        of
+        for of in found.arrays[level + 1 :]
+        if all(n == m for name, n, m in zip(axes, of.shape, array.shape, strict=True) if name in chosen)
+    ]
+    levels = tuple(left(of.shape) for of in found.arrays)
+    summary = {"axes": kept, "scale": scale, "translation": translation, "level": level, "channel": chosen.get("c")}
+    summary |= {name: choice for name, choice in wanted.items() if name != "c"}
+    return Image(
+        view(array), kept, found.named, scale, translation, left(found.units), levels, tuple(map(view, alike)),
+        url if is_on_disk(array) else "", level, _digest(array, summary), found.calibrated, found.nodata, axes,
+    )  # fmt: skip
+
+
+def _check_axes(array: AnyArray, axes: tuple[str, ...]) -> None:
+    place = place_of(array)
+    if len(axes) < 2 or not set(axes[-2:]) <= set(SPATIAL):
+        hint = ", or a choice of the channel (a number, or grey for RGB)" if "c" in axes else ""
+        message = f"{place} has axes ({', '.join(axes)}): at least two, the last of them in space{hint}, are accepted"
         raise InputError(message)
     if 0 in array.shape:
         message = f"{place} has shape {list(array.shape)}: at least one sample per axis is accepted"
         raise InputError(message)
-    scale, translation = left(found.scale), left(found.translation)
-    levels, coarser = tuple(left(of.shape) for of in found.arrays), tuple(map(view, found.arrays[level + 1 :]))
-    chosen = {"axes": kept, "scale": scale, "translation": translation, "level": level, "channel": pick}
-    digest, units = _digest(array, chosen), left(found.units)
-    where = url if str(array.store_path).startswith("file://") else ""
-    return Image(
-        view(array), kept, found.named, scale, translation, units, levels, coarser, where, level, digest,
-        found.calibrated,
-    )  # fmt: skip
+
+
+def _watched(array: AnyArray, dtype: np.dtype[Any], absent: Absent) -> View:
+    """Return the whole of an array through a store that remembers what was read."""
+    import zarr
+    from zarr.storage import StorePath
+
+    source = Watched(array.store_path.store, absent)
+    path = StorePath(source, array.store_path.path)
+    watched: AnyArray = zarr.Array(zarr.AsyncArray(array.metadata, path, array.config))
+    return View(watched, place_of(array), array.shape, dtype, array.chunks, source=source)
 
 
 def _digest(array: AnyArray, chosen: dict[str, Any]) -> str:
@@ -320,24 +366,3 @@ def _digest(array: AnyArray, chosen: dict[str, Any]) -> str:
     document = json.loads(documents["zarr.json" if "zarr.json" in documents else ".zarray"].to_bytes())
     document.pop("attributes", None)  # nothing is computed from them
     return hashlib.sha256(json.dumps({**chosen, "array": document}, sort_keys=True).encode()).hexdigest()
-
-
-def _channel(found: Found, array: AnyArray, channel: int | str) -> int | str:
-    place, labels = place_of(array), found.labels
-    if "c" not in found.axes:
-        there = f"{place} has axes ({', '.join(found.axes)}) and so no channel {channel!r}"
-        message = f"{there}: an image with an axis c is accepted"
-        raise InputError(message)
-    count = array.shape[found.axes.index("c")]
-    if channel == GREY:
-        if count in (3, 4) and array.dtype.kind == "u" and array.dtype.itemsize <= 2:
-            return GREY
-        there = f"{place} has {count} channels of {array.dtype}"
-        message = f"{there}: for channel=grey, 3 or 4 of uint8 or uint16 are accepted"
-        raise InputError(message)
-    index = labels.index(channel) if isinstance(channel, str) and labels.count(channel) == 1 else channel
-    if isinstance(index, str) or not 0 <= index < count:
-        named = f" or one of {', '.join(labels)}" if labels else ""
-        message = f"{place} has no channel {channel!r}: a number from 0 to {count - 1}{named} is accepted"
-        raise InputError(message)
-    return index

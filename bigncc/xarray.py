@@ -6,7 +6,6 @@ import json
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from bigncc import lazy
+from bigncc.conventions import left_out
 from bigncc.errors import InputError
 from bigncc.lazy import MAPS, Nodata
 from bigncc.output import open_output
@@ -333,10 +333,9 @@ def _ordered(mask: xr.DataArray, image: xr.DataArray, spatial: Dims) -> Any:
 
 def _nodata(image: xr.DataArray, given: Any) -> tuple[float, ...]:
     """Return all grey levels that mean: no sample. What was decoded keeps none of them among its attributes."""
-    levels = list(given if isinstance(given, tuple) else () if given is None else (given,))
-    for name in ("_FillValue", "missing_value"):
-        levels += [float(value) for value in np.ravel(image.attrs.get(name, ())) if isinstance(value, Real | np.number)]
-    return tuple(levels)
+    levels = given if isinstance(given, tuple) else () if given is None else (given,)
+    found = left_out(image.attrs, image.dtype, f"the DataArray {image.name or ''}".rstrip())
+    return (*levels, *found)
 
 
 def _kept(reference: xr.DataArray, moving: xr.DataArray) -> Any:

@@ -233,6 +233,21 @@ def store(tmp_path_factory):
         pairs.store(folder / f"{names}.zarr", f[:64].reshape(2, 32, 170), names=tuple(names))
     for name, scale in (("fine", 1.0), ("coarse", 1.5)):
         zarrs.ome(folder / f"{name}.ome.zarr", [f], "yx", steps=[[{"type": "scale", "scale": [scale, scale]}]])
+    pyramid = zarrs.ome(
+        folder / "grows.ome.zarr", [f[:9, :9], f], "yx", steps=[[{"type": "scale", "scale": [1, 1]}]] * 2
+    )
+    for name, version in (("new", "0.7"), ("turned", "0.6")):
+        group = zarrs.ome(folder / f"{name}.ome.zarr", [f], "yx")
+        group.attrs["ome"] = {**pyramid.attrs["ome"], "version": version}
+    steps = [{"type": "rotation", "input": {"path": "0"}, "output": {"name": "out"}}]
+    document = {"datasets": [{"path": "0", "coordinateTransformations": steps}], "coordinateSystems": []}
+    group.attrs["ome"] = {"version": "0.6", "multiscales": [document]}
+    shutil.rmtree(zarrs.ome(folder / "gone.ome.zarr", [f], "yx").store.root / "0")
+    raw = zarr.create_group(folder / "raw.zarr", attributes={"ome": {"version": "0.5", "bioformats2raw.layout": 3}})
+    for i in range(2):
+        raw.create_group(str(i))
+    (folder / "broken.zip").write_bytes(b"PK")
+    zarr.open_array(pairs.store(folder / "negative.zarr", f)).attrs["scale_factor"] = -1
     pairs.store(folder / "other.zarr", strategies.image(9, f.shape, "uint16", "noise"))
     pairs.store(folder / "flat.zarr", np.full(f.shape, 7, "uint16"))
     (folder / "object.zarr").mkdir()
@@ -263,6 +278,28 @@ BAD = {
     "nothing": (("run", "a.zarr", "nothing.zarr", "out", "--as-is"), "nothing.zarr does not exist: the directory"),
     "an address": (("run", "s3://bucket/a.zarr", "b.zarr", "out", "--as-is"), "s3://bucket/a.zarr is an address"),
     "no level": (("run", "fine.ome.zarr", "fine.ome.zarr", "out", "--as-is", "moving.level=7"), "has no level 7: 0"),
+    "another version": (("run", "a.zarr", "new.ome.zarr", "out"), "new.ome.zarr is OME-Zarr 0.7: 0.4, 0.5 and 0.6 are"),
+    "a rotation": (("run", "a.zarr", "turned.ome.zarr", "out"), "has a coordinate transformation of type rotation"),
+    "levels that grow": (
+        ("run", "a.zarr", "grows.ome.zarr", "out"),
+        "grows.ome.zarr has level 1 .* after one of shape",
+    ),
+    "no array": (("run", "a.zarr", "gone.ome.zarr", "out"), "gone.ome.zarr/0 cannot be opened"),
+    "several images": (("run", "raw.zarr", "b.zarr", "out"), "raw.zarr/0, .*raw.zarr/1 are accepted"),
+    "a broken zip": (("run", "broken.zip/0", "b.zarr", "out"), "broken.zip cannot be read"),
+    "a zip to write": (
+        (*AS_IS[:3], "out.zip"),
+        "config key output.url is 'out.zip': zip files are read and not written",
+    ),
+    "a negative factor": (("run", "a.zarr", "negative.zarr", "out"), "negative.zarr has scale_factor -1"),
+    "no plane": (("run", "zyx.zarr", "zyx.zarr", "out", "moving.z=2"), "zyx.zarr has no z 2: a number from 0 to 1"),
+    "no planes": (("run", "zyx.zarr", "zyx.zarr", "out", "moving.z=1:3"), "zyx.zarr has no z 1:3: a number from 0"),
+    "planes in words": ((*AS_IS, "moving.z=all"), "config key moving.z is 'all': a number, or a range start:stop, is"),
+    "no time": (("run", "zyx.zarr", "zyx.zarr", "out", "moving.time=0"), r"axes \(z, y, x\) and so no time 0"),
+    "another mask": (
+        (*AS_IS, "moving.mask.url=tall.zarr"),
+        r"tall.zarr is a mask of axes \(y, x\) and shape \[129, 170\], its image",
+    ),
     "no channel": ((*AS_IS, "reference.channel=1"), r"has axes \(y, x\) and so no channel 1"),
     "colour": (("run", "colour.zarr", "colour.zarr", "out", "--as-is"), "looks like a colour image taken for a stack"),
     "empty": (("run", "empty.zarr", "empty.zarr", "out", "--as-is"), r"has shape \[0, 170\]: at least one sample"),
@@ -341,7 +378,7 @@ BAD = {
         "--part 0/2 and --overwrite are given: one of",
     ),
     "time of text": ((*AS_IS, "--max-time", "soon"), "--max-time is 'soon': a time such as 3h50m, 90m or 45s"),
-    "no time": ((*AS_IS, "--max-time", ""), "--max-time is '': a time such as"),
+    "time of nothing": ((*AS_IS, "--max-time", ""), "--max-time is '': a time such as"),
     "missing chunks": ((*AS_IS, "--missing-chunks", "zero"), "'zero' is not one of 'fill', 'nodata', 'error'"),
     "shards": ((*AS_IS, "output.shards=[100, 100]", "output.chunks=[64, 64]"), "multiples of these are accepted"),
     "shards of one axis": ((*AS_IS, "output.shards=[64]"), r"output.shards is \[64\]: 2 numbers are accepted"),

@@ -39,6 +39,30 @@ def test_later_words_win(tmp_path):
     assert config.output.region == ((0, 10), (5, 20))
 
 
+@pytest.mark.parametrize(
+    ("text", "choice"),
+    [
+        ("3:10", (3, 10)),
+        ("0:4", (0, 4)),
+        ("12:59", (12, 59)),
+        ("3", 3),
+        ("'3'", 3),
+        ("[3, 10]", (3, 10)),
+        ("null", None),
+    ],
+)
+@pytest.mark.parametrize("key", ["reference.z", "moving.time"])
+def test_ranges_are_no_times_of_day(tmp_path, text, choice, key):
+    # to YAML 1.1, 3:10 is 190
+    section, name = key.split(".")
+    path = tmp_path / "job.yaml"
+    path.write_text(f"{section}: {{url: a, {name}: {text}}}\n")
+    for word in (f"{key}={text}", str(path)):
+        config = load([URLS, word])
+        assert getattr(getattr(config, section), name) == choice
+        assert load([config.model_dump(mode="json")]) == config
+
+
 @pytest.mark.parametrize(("text", "number"), [("4GB", 4 * 10**9), ("1.5 kB", 1500), ("7", 7), ("2GiB", 2**31)])
 def test_amounts_of_memory(text, number):
     assert load([URLS, AS_IS, f"engine.memory={text}"]).engine.memory == number

@@ -8,12 +8,23 @@ import pytest
 
 FLOORS = (
     ("errors", "compiled", "allocator"),
-    ("tiles", "window", "summary", "coefficients", "store", "progress"),
+    (
+        "tiles",
+        "window",
+        "summary",
+        "coefficients",
+        "store",
+        "progress",
+        "archive",
+        "choice",
+        "conventions",
+        "coordinates",
+    ),
     ("metadata", "sums", "watch", "inline"),
     ("kernel", "interpolation", "storage", "journal", "objects"),
     ("transform", "output", "config", "field", "reading"),
     ("pair", "report"),
-    ("sites",),
+    ("sites", "masks"),
     ("registration",),
     ("lazy",),
     ("engine", "inputs", "xarray"),
@@ -27,8 +38,8 @@ FLOORS = (
 )
 HOSTS = {
     "numba": {"compiled"},
-    "dask": {"pair", "lazy", "registration", "sites"},
-    "zarr": {"metadata", "storage", "output", "field", "watch", "objects", "inline"},
+    "dask": {"pair", "masks", "lazy", "registration", "sites"},
+    "zarr": {"archive", "metadata", "storage", "output", "field", "watch", "objects", "inline"},
     "yaozarrs": {"metadata"},
     "google_crc32c": {"objects"},
     "xxhash": {"store"},

@@ -1,5 +1,6 @@
 """Images are read as they were written, and what cannot be used is refused in a sentence."""
 
+import json
 import pickle
 import re
 import shutil
@@ -38,6 +39,38 @@ def test_plain_arrays_come_out_native_whatever_they_are_on_disk(tmp_path, versio
     assert (image.url, image.levels, image.level) == (str(tmp_path / "a"), ((3, 9, 11),), 0)
 
 
+def written_v2(path, data, codec, separator):
+    """Write Zarr v2 as numcodecs' users do."""
+    import numcodecs
+
+    compressors = {
+        "lz4": numcodecs.LZ4(),
+        "delta": numcodecs.Zlib(),
+        "blosc": numcodecs.Blosc("lz4", 5, 2),
+        "raw": None,
+    }
+    filters = [numcodecs.Delta(data.dtype.str)] if codec == "delta" else None
+    options = {"compressors": compressors[codec], "filters": filters}
+    return plain(path, data, version=2, chunk_key_encoding={"name": "v2", "separator": separator}, **options)
+
+
+@pytest.mark.parametrize("codec", ["raw", "lz4", "delta", "blosc"])
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", "<i4", ">f4"])
+@pytest.mark.parametrize(("order", "separator"), [("C", "."), ("F", "/")])
+def test_zarr_v2_in_all_its_ways(tmp_path, codec, dtype, order, separator):
+    data = samples((3, 9, 11), dtype)
+    data[:, :4, :4] = 0
+    array = written_v2(tmp_path / "a", np.array(data, order=order), codec, separator)
+    document = json.loads((tmp_path / "a" / ".zarray").read_text())
+    assert (document["dtype"], document.get("dimension_separator", ".")) == (dtype, separator)
+    assert (document["compressor"] or {"id": None})["id"] == {"delta": "zlib", "raw": None}.get(codec, codec)
+    assert array.nchunks > array.nchunks_initialized > 0
+    image = open_image(tmp_path / "a")
+    np.testing.assert_array_equal(everything(image.array), data)
+    np.testing.assert_array_equal(image.array[1:2, 3:8, 2:9], data[1:2, 3:8, 2:9])
+    assert image.array.dtype.isnative
+
+
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 @pytest.mark.parametrize("axes", ["yx", "zyx", "tyx", "cyx", "czyx", "tczyx", "tcyx", "xy", "cxy"])
 def test_ome_images_with_any_axes(tmp_path, version, axes):
@@ -62,6 +95,13 @@ def test_sharded_arrays_are_decoded_by_inner_chunks(tmp_path):
     image = open_image(tmp_path / "a")
     assert image.array.chunks == (4, 4)
     np.testing.assert_array_equal(image.array[3:9, 5:23], data[3:9, 5:23])
+
+
+def test_shards_at_the_edge_are_counted_once(tmp_path):
+    array = zarr.create_array(str(tmp_path / "a"), shape=(10, 18), chunks=(4, 4), shards=(8, 8), dtype="u1")
+    for written, absent in ((np.s_[0, 0], 5), (np.s_[9, 17], 4), (np.s_[:, :], 0)):
+        array[written] = 1
+        assert open_image(tmp_path / "a").array.absent == absent
 
 
 def test_an_array_within_a_group_and_objects_in_memory(tmp_path):
@@ -275,7 +315,7 @@ def test_groups_that_are_no_image_say_what_they_hold(tmp_path, attributes, kind,
 def test_other_versions_are_refused_by_name(tmp_path, version):
     group = ome(tmp_path / "a", [samples((4, 4))], "yx", "0.5")
     group.attrs["ome"] = {**group.attrs["ome"], "version": version}
-    with pytest.raises(InputError, match=rf"is OME-Zarr {version}: 0.4 and 0.5 are accepted"):
+    with pytest.raises(InputError, match=rf"is OME-Zarr {version}: 0.4, 0.5 and 0.6 are accepted"):
         open_image(tmp_path / "a")
 
 
