@@ -18,7 +18,7 @@ VALID = 1
 def add_pair(values: Array, codes: Array, j: int, width: int, total: float, counts: int) -> Any:
     """Add the pixels of a cell in one row to the sum of the valid ones and to the counts, four bits for each code."""
     for i in range(j, j + width):
-        code = np.int64(codes[i])
+        code: Any = np.int64(codes[i])
         counts += 1 << (4 * code)
         if code == VALID:
             total += np.float64(values[i])

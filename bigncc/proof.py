@@ -1,6 +1,7 @@
 """What is there against what was decided: how far a run is, that it is complete, and whether its bytes are right."""
 
 import math
+import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from bigncc.decision import attributes_of, job_of, opened, recalled, stored_grid
 from bigncc.errors import IncompleteError, InputError
 from bigncc.inputs import open_inputs, pair_of
 from bigncc.output import open_output, update_attributes
+from bigncc.pyramid import Halving
 from bigncc.summary import STATUS, Summary, merge
-from bigncc.tiles import share
+from bigncc.tiles import Plan, share
 from bigncc.watch import ABSENT
 
 
@@ -48,19 +50,47 @@ class Verdict:
         return found | {"faults": str(len(self.faults))}
 
 
-def finish(url: str, notes: tuple[str, ...] = ()) -> Result:
-    """Record that every tile is done: in the output's attributes, then in COMPLETE.json; once is enough.
+def finish(
+    url: str,
+    notes: tuple[str, ...] = (),
+    *,
+    part: tuple[int, int] = (0, 1),
+    threads: int | None = None,
+    durable: bool = False,
+) -> Result:
+    """Make the coarser levels that no tile could make, and record that every tile is done; once is enough.
+
+    Parameters
+    ----------
+    url : path
+        An output whose tiles from the images are all done.
+    notes : tuple of str
+        What the result is to say.
+    part : tuple of int
+        Which share of those levels, ``(i, n)`` from 0, is made; then nothing is recorded, and a call without it makes
+        what is left.
+    threads : int, optional
+        As many as there are processors by default.
+    durable : bool
+        Whether the pixels, and not only the journal, outlive a power cut.
 
     Raises
     ------
     IncompleteError
-        If a tile has no row in the journal.
+        If a tile has no row in the journal, or is not what its row says where a coarser one is made of it.
     """
     url = str(Path(url).absolute())
     standing = plan_of(url)
-    rows = journal.rows(url, standing["plan_id"])
-    total = len(stored_grid(standing))
-    if len(rows) < total:
+    rows, grid = journal.rows(url, standing["plan_id"]), stored_grid(standing)
+    if not rows.keys() >= set(range(grid.base)):
+        raise IncompleteError(incomplete(url))
+    if grid.rounds:
+        means = engine.Means((), threads or len(os.sched_getaffinity(0)), durable)
+        rows = _rounds(url, standing, rows, part, means)
+    summary = merge(rows[index].summary for index in sorted(rows))
+    if part[1] > 1:
+        return Result(url, complete=False, summary=summary, headline=standing["headline"], notes=notes)
+    if len(rows) < len(grid):
         raise IncompleteError(incomplete(url))
     proof = _proof(url, standing, rows)
     if _recorded(url) != proof or open_output(url).attributes != attributes_of(standing, proof):
@@ -68,8 +98,47 @@ def finish(url: str, notes: tuple[str, ...] = ()) -> Result:
         journal.write_complete(url, proof)
     output.sweep(url)
     output.sweep(str(journal.directory(url)))
-    summary = merge(rows[index].summary for index in sorted(rows))
     return Result(url, complete=True, summary=summary, headline=standing["headline"], notes=notes + absent_notes(proof))
+
+
+def _rounds(
+    url: str, standing: dict[str, Any], rows: dict[int, journal.Row], part: tuple[int, int], means: engine.Means
+) -> dict[int, journal.Row]:
+    """Make the tiles of a share of each round that are missing, or not what their rows say; return all rows.
+
+    What is made of tiles that another share has not made yet is left.
+    """
+    out, grid = opened(url, standing), stored_grid(standing)
+    halving = Halving(grid.halved, float(standing["config"]["window"]["flat"]))
+    quarantined = journal.quarantined(url).keys()
+    for number in range(len(grid.rounds)):
+        every, _ = grid.round(number)
+        own = [every[index] for index in share(len(every), *part)]
+        there = engine.matching(out, grid, {index: rows[index] for index in own if index in rows}, means.threads)
+        for index in quarantined & there.keys():  # a kill came between
+            journal.release(url, index)
+        needed = {i: grid.sources(number, grid[i]) for i in own if i not in there}
+        rows = {index: row for index, row in rows.items() if index not in needed}
+        missing = [index for index, sources in needed.items() if all(source in rows for source in sources)]
+        if not missing:
+            continue
+        _check_sources(out, grid, rows, sorted({s for i in missing for s in needed[i]}), grid.rounds[number].source)
+        withdraw(url)
+        made = engine.coarsen_tiles(url, standing["plan_id"], out, grid, missing, halving, means)
+        rows |= {row.tile: row for row in made}
+    return rows
+
+
+def _check_sources(
+    out: output.Output, grid: Plan, rows: dict[int, journal.Row], sources: list[int], level: int
+) -> None:
+    """Raise IncompleteError unless a level is stored as the rows of these tiles say: what is made of it is believed."""
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(lambda index: engine.faults(out, grid[index], rows[index], level), sources)
+        wrong = [fault for each in found for fault in each]
+    if wrong:
+        message = f"{wrong[0]}: bigncc run with the words of this run, which computes it again, is accepted"
+        raise IncompleteError(message)
 
 
 def plan_of(url: str) -> dict[str, Any]:

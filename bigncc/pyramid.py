@@ -81,8 +81,7 @@ class Halving:
         maps = Maps(np.empty(roi_shape(roi), np.float32), np.empty(roi_shape(roi), np.uint8))
         while pieces:  # each is let go as soon as it is in its place
             part, values = pieces.pop()
-            for whole, piece in zip(maps, values, strict=True):
-                whole[roi_within(part, roi)] = piece
+            maps.ncc[roi_within(part, roi)], maps.status[roi_within(part, roi)] = values
         for level in range(tile.source + 1, tile.levels[-1][0] + 1):
             if level > tile.source + 1:
                 roi, maps = self.piece(roi, maps)

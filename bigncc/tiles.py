@@ -53,9 +53,14 @@ def coarse(shape: Shape, level: int, halved: int) -> Shape:
 def roi_coarse(roi: Roi, level: int, halved: int) -> Roi:
     """Return the pixels of a coarser level whose cells `roi` meets."""
     fixed = len(roi) - halved
-    return tuple(
-        slice(s.start >> level, -(-s.stop // 2**level)) if i >= fixed else s for i, s in enumerate(roi)
-    )
+    return tuple(slice(s.start >> level, -(-s.stop // 2**level)) if i >= fixed else s for i, s in enumerate(roi))
+
+
+def parts(roi: Roi, extent: Shape) -> Iterator[Roi]:
+    """Yield what `extent` cuts a roi into, from its start on, in row-major order."""
+    starts = (range(s.start, s.stop, e) for s, e in zip(roi, extent, strict=True))
+    for start in product(*starts):
+        yield tuple(slice(a, min(a + e, s.stop)) for a, e, s in zip(start, extent, roi, strict=True))
 
 
 def cut(length: int, block: int) -> tuple[int, ...]:
@@ -169,7 +174,7 @@ class Plan:
         return total
 
     def __len__(self) -> int:
-        return self.base + sum(math.prod(grid) for _, grid in self._rounds())
+        return self.base + sum(map(math.prod, self._grids()))
 
     def __getitem__(self, index: int) -> Tile:
         if not 0 <= index < len(self):
@@ -178,21 +183,18 @@ class Plan:
             write = _cell(index, self.grid, self.tile, self.shape)
             own = tuple((k, roi_coarse(write, k, self.halved)) for k in self.levels if k <= self.own)
             return Tile(index, write, roi_pad(roi_shift(write, self.origin), self.margin, self.extent), own)
-        first = self.base
-        for step, grid in self._rounds():
-            if index < first + math.prod(grid):
-                break
-            first += math.prod(grid)
-        write = _cell(index - first, grid, step.tile, coarse(self.shape, step.source, self.halved))
+        rounds = ((step, *self.round(number)) for number, step in enumerate(self.rounds))
+        step, tiles, grid = next(each for each in rounds if index in each[1])
+        write = _cell(index - tiles.start, grid, step.tile, coarse(self.shape, step.source, self.halved))
         made = range(1, step.last - step.source + 1)
         levels = tuple((step.source + k, roi_coarse(write, k, self.halved)) for k in made)
         return Tile(index, write, write, levels, step.source)
 
     def round(self, number: int) -> tuple[range, Shape]:
         """Return the tiles of a round, from 0, and how many there are per axis."""
-        counts = [math.prod(grid) for _, grid in self._rounds()]
-        first = self.base + sum(counts[:number])
-        return range(first, first + counts[number]), list(self._rounds())[number][1]
+        grids = list(self._grids())
+        first = self.base + sum(map(math.prod, grids[:number]))
+        return range(first, first + math.prod(grids[number])), grids[number]
 
     def sources(self, number: int, tile: Tile) -> list[int]:
         """Return the tiles that wrote what a tile of a round reads."""
@@ -202,9 +204,9 @@ class Plan:
             first, extent = tiles.start, coarse(before.tile, before.last - before.source, self.halved)
         return [first + _number(cell, grid) for cell in roi_cells(tile.write, extent)]
 
-    def _rounds(self) -> Iterator[tuple[Round, Shape]]:
+    def _grids(self) -> Iterator[Shape]:
         for step in self.rounds:
-            yield step, _counts(coarse(self.shape, step.source, self.halved), step.tile)
+            yield _counts(coarse(self.shape, step.source, self.halved), step.tile)
 
 
 def _counts(shape: Shape, tile: Shape) -> Shape:

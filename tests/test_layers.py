@@ -8,9 +8,9 @@ import pytest
 
 FLOORS = (
     ("errors", "compiled"),
-    ("tiles", "window", "summary", "coefficients", "store", "progress"),
-    ("metadata", "sums", "watch"),
-    ("kernel", "interpolation", "storage", "journal", "objects"),
+    ("tiles", "window", "summary", "coefficients", "halving", "store", "progress"),
+    ("metadata", "sums", "watch", "pyramid"),
+    ("kernel", "interpolation", "storage", "journal", "objects", "layout"),
     ("transform", "output", "config", "field"),
     ("pair", "report"),
     ("sites",),
@@ -28,7 +28,8 @@ FLOORS = (
 HOSTS = {
     "numba": {"compiled"},
     "dask": {"pair", "lazy", "registration", "sites"},
-    "zarr": {"metadata", "storage", "output", "field", "watch", "objects"},
+    "zarr": {"metadata", "storage", "layout", "output", "field", "watch", "objects"},
+    "numcodecs": {"layout"},
     "yaozarrs": {"metadata"},
     "google_crc32c": {"objects"},
     "xxhash": {"store"},
