@@ -117,28 +117,27 @@ def _rounds(
         there = engine.matching(out, grid, {index: rows[index] for index in own if index in rows}, means.threads)
         for index in quarantined & there.keys():  # a kill came between
             journal.release(url, index)
-        needed = {i: grid.sources(number, grid[i]) for i in own if i not in there}
+        needed = {i: grid.sources(grid[i]) for i in own if i not in there}
         rows = {index: row for index, row in rows.items() if index not in needed}
         missing = [index for index, sources in needed.items() if all(source in rows for source in sources)]
         if not missing:
             continue
-        _check_sources(out, grid, rows, sorted({s for i in missing for s in needed[i]}), grid.rounds[number].source)
+        wrong = _source_faults(out, grid, rows, missing)
+        if wrong:
+            message = f"{wrong[0]}: bigncc run with the words of this run, which computes it again, is accepted"
+            raise IncompleteError(message)
         withdraw(url)
         made = engine.coarsen_tiles(url, standing["plan_id"], out, grid, missing, halving, means)
         rows |= {row.tile: row for row in made}
     return rows
 
 
-def _check_sources(
-    out: output.Output, grid: Plan, rows: dict[int, journal.Row], sources: list[int], level: int
-) -> None:
-    """Raise IncompleteError unless a level is stored as the rows of these tiles say: what is made of it is believed."""
+def _source_faults(out: output.Output, grid: Plan, rows: dict[int, journal.Row], tiles: list[int]) -> list[str]:
+    """Return a sentence for everything that tiles are made of that is not what was written: they would be believed."""
+    sources = sorted({(source, grid[index].source) for index in tiles for source in grid.sources(grid[index])})
     with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda index: engine.faults(out, grid[index], rows[index], level), sources)
-        wrong = [fault for each in found for fault in each]
-    if wrong:
-        message = f"{wrong[0]}: bigncc run with the words of this run, which computes it again, is accepted"
-        raise IncompleteError(message)
+        found = pool.map(lambda each: engine.faults(out, grid[each[0]], rows.get(each[0]), each[1]), sources)
+        return [fault for each in found for fault in each]
 
 
 def plan_of(url: str) -> dict[str, Any]:
@@ -279,7 +278,9 @@ def verify(url: str, *, recompute: int = 0, part: tuple[int, int] = (0, 1)) -> V
     faults += [fault for each in found for fault in each]
     there = [index for index in looked_at if index in rows]
     sound = [index for index, each in zip(looked_at, found, strict=True) if not each]
-    chosen = sorted(random.SystemRandom().sample(sound, min(recompute, len(sound))))
+    drawn = sorted(random.SystemRandom().sample(sound, min(recompute, len(sound))))
+    # what is made of something wrong proves nothing
+    chosen = [index for index in drawn if not _source_faults(out, grid, rows, [index])]
     faults += _recomputed(url, standing, out, chosen)
     if proof is None and not faults:
         message = f"{incomplete(url)}; what is there is right"

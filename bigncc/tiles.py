@@ -196,10 +196,12 @@ class Plan:
         first = self.base + sum(map(math.prod, grids[:number]))
         return range(first, first + math.prod(grids[number])), grids[number]
 
-    def sources(self, number: int, tile: Tile) -> list[int]:
-        """Return the tiles that wrote what a tile of a round reads."""
+    def sources(self, tile: Tile) -> list[int]:
+        """Return the tiles that wrote what a tile reads of the output: none for one from the images."""
+        if tile.index < self.base:
+            return []
         first, grid, extent = 0, self.grid, coarse(self.tile, self.own, self.halved)
-        if number:
+        if number := [step.source for step in self.rounds].index(tile.source):
             (tiles, grid), before = self.round(number - 1), self.rounds[number - 1]
             first, extent = tiles.start, coarse(before.tile, before.last - before.source, self.halved)
         return [first + _number(cell, grid) for cell in roi_cells(tile.write, extent)]
