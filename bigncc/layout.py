@@ -128,6 +128,10 @@ class Layout:
         )
 
 
+MEAN = {"type": "mean", "metadata": {"description": "mean of the pixels of status 1 among 2 along each halved axis"}}
+MODE = {"type": "mode", "metadata": {"description": "1 where at least half of the pixels have it, else the commonest"}}
+"""How the levels were made, as OME-Zarr says it."""
+
 V2 = (".zattrs", ".zgroup")
 """Files of a group of Zarr's version 2: what it says of itself, and that it is one."""
 
@@ -150,8 +154,11 @@ def metadata_of(layout: Layout) -> tuple[dict[str, Any], dict[str, Any]]:
         "properties": [{"label-value": code, "name": name} for code, name in enumerate(STATUS)],
         "source": {"image": "../../"},
     }
-    image = {"multiscales": [multiscale]}
-    status = {"multiscales": [{**multiscale, "name": "status"}], "image-label": label}
+    image = {"multiscales": [{**multiscale, **(MEAN if layout.halved else {})}]}
+    status = {
+        "multiscales": [{**multiscale, "name": "status", **(MODE if layout.halved else {})}],
+        "image-label": label,
+    }
     return _versioned(image, layout.version), _versioned(status, layout.version)
 
 

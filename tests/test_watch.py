@@ -577,7 +577,11 @@ def test_what_failed_before_comes_last(tmp_path, monkeypatch):
     pipeline.prepare(config)
     journal.quarantine(config.output.url, 0, "as planned")
     pipeline.run(config)
-    lines = [line for path in sorted((tmp_path / "out.bigncc" / "journal").iterdir()) for line in path.open()]
+    lines = [
+        line
+        for path in sorted((tmp_path / "out.bigncc" / "journal").iterdir())
+        for line in path.read_text().splitlines()
+    ]
     assert [int(line.split()[2]) for line in lines] == [1, 2, 3, 4, 5, 0, 6]
 
 
