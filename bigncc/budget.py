@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bigncc import engine, registration, sites, tiles
-from bigncc.config import Config
+from bigncc.config import Config, OutputConfig
 from bigncc.errors import DoesNotFitError, InputError
 from bigncc.inputs import Inputs
-from bigncc.output import Layout
+from bigncc.layout import Layout
 from bigncc.reading import CELL, cell_of
 from bigncc.store import explained
 from bigncc.tiles import Plan, Shape
@@ -22,6 +22,9 @@ BEGINNING = 200 * 10**6
 
 SPECTRA = 64
 """Bytes per sample of the spectra that two images are compared by, zero-padded to twice their extent (measured 50)."""
+
+CHUNKS = {2: ((1024, 4096),) * 2, 3: ((32, 64), (256, 512), (256, 512))}
+"""Extent of a chunk along the windowed axes, and the most pixels of the output that one of any level covers."""
 
 TILES = 16
 """Tiles that a run has at least, if there are that many objects: a stop costs little, and progress can be seen."""
@@ -33,11 +36,13 @@ class Estimate:
 
     shape: Shape
     tiles: int
+    coarser: int
     tile: Shape
     memory: int
     memory_limit: int
     threads: int
     disk: int
+    alternatives: tuple[int, ...]
     objects: int
     decode_overhead: float
     tasks: int
@@ -47,11 +52,14 @@ class Estimate:
 
     def facts(self) -> dict[str, str]:
         """Return the numbers as words."""
+        coarser = f", and {self.coarser} for coarser levels" if self.coarser else ""
+        levels = (f"{n / 1e9:.2g} GB with output.finest_level={k}" for k, n in enumerate(self.alternatives))
         found = {
             "output": f"{' x '.join(map(str, self.shape))} pixels",
-            "tiles": f"{self.tiles} of {' x '.join(map(str, self.tile))} pixels, {self.tasks} blocks each",
+            "tiles": f"{self.tiles} of {' x '.join(map(str, self.tile))} pixels, {self.tasks} blocks each{coarser}",
             "memory": f"{self.memory / 1e6:.0f} MB of {self.memory_limit / 1e6:.0f} MB, {self.threads} threads",
             "disk": f"{self.disk / 1e9:.3g} GB at most, in {self.objects} objects",
+            **({"levels": ", ".join(levels)} if len(self.alternatives) > 1 else {}),
             "decoding": f"{self.decode_overhead:.2f} pixels of the reference for each pixel of the output",
             "time": f"about {self.seconds:.0f} s",
         }
@@ -80,13 +88,18 @@ def machine_memory() -> int:
 
 def layout_of(inputs: Inputs) -> Layout:
     """Return what the output looks like on disk."""
-    reference, ndim = inputs.reference, inputs.config.window.window().ndim
-    default = (1024, 1024) if ndim == 2 else (32, 256, 256)
-    wanted, shards = inputs.config.output.chunks or default, inputs.config.output.shards
+    reference, asked, ndim = inputs.reference, inputs.config.output, inputs.config.window.window().ndim
+    # smaller where only coarser levels are stored: a tile of ordinary size is a whole object of the finest of them
+    default = tuple(max(1, min(n, m >> asked.finest_level)) for n, m in CHUNKS[ndim])
+    wanted, shards = asked.chunks or default, asked.shards
     for name, sizes in (("chunks", wanted), ("shards", shards)):
         if sizes is not None and len(sizes) != ndim:
             message = f"output.{name} is {list(sizes)}: {ndim} numbers are accepted, as many as window.size has"
             raise InputError(message)
+    if shards is not None and asked.ome_version == "0.4":
+        message = f"output.shards is {list(shards)} and OME-Zarr 0.4 has none: output.shards=null, or "
+        message += "output.ome_version=0.5, is accepted"
+        raise InputError(message)
     batch = len(inputs.shape) - ndim
     if shards is None:
         wanted = tuple(min(n, c) for n, c in zip(inputs.shape[batch:], wanted, strict=True))
@@ -97,14 +110,33 @@ def layout_of(inputs: Inputs) -> Layout:
     shift = [o * s for o, s in zip(inputs.origin, reference.scale, strict=True)]
     translation = tuple(t + d for t, d in zip(reference.translation, shift, strict=True))
     grid = reference.axes, reference.scale, translation, reference.units
-    return Layout(inputs.shape, one + wanted, *grid, "ncc", None if shards is None else one + shards)
+    levels = _levels(inputs.shape[batch:], wanted, asked)
+    kept = None if shards is None else one + shards
+    return Layout(inputs.shape, one + wanted, *grid, "ncc", kept, ndim, levels, asked.ome_version)
+
+
+def _levels(shape: Shape, chunks: Shape, asked: OutputConfig) -> Shape:
+    """Return the levels to be stored: down to the first that is a single chunk, or the finest one alone."""
+    finest, most = asked.finest_level, (max(shape) - 1).bit_length()
+    if finest > most:
+        message = f"output.finest_level is {finest} and level {most} of {list(shape)} pixels is a single one: "
+        message += f"0 to {most} are accepted"
+        raise InputError(message)
+    last = finest
+    while asked.pyramid and any(-(-n // 2**last) > c for n, c in zip(shape, chunks, strict=True)):
+        last += 1
+    return tuple(range(finest, last + 1))
 
 
 def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
     """Return the tiles of a new run; DoesNotFitError, with what would fit, if a single object does not."""
+    finest, halved = layout.levels[0], layout.halved
     window = inputs.config.window.window()
     margin = (0,) * (len(layout.shape) - window.ndim) + window.radius
     axis = inputs.channel_axis
+
+    def _pixels(objects: Shape) -> int:
+        return math.prod(tiles.unit_of(objects, finest, halved))
 
     def largest(objects: Shape, threads: int) -> Shape:
         memory, per_pixel = memory_of(inputs.config), _bytes_per_pixel(inputs) + _sample(inputs)
@@ -113,23 +145,45 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
             objects,
             margin,
             _grain(inputs),
-            samples=engine.largest_samples(memory, per_pixel, threads, math.prod(objects)),
+            samples=engine.largest_samples(memory, per_pixel, threads, _pixels(objects)),
             pixels=engine.LARGEST,
             tiles=TILES,
             # a tile has one time and one channel, as the pivot belongs to the channel
             fixed=0 if axis is None else axis + 1,
         )
 
+    objects = _grown(layout.at(finest).objects, finest, halved)
     try:
-        tile = largest(layout.objects, threads)
+        tile = largest(objects, threads)
     except DoesNotFitError as error:
-        samples = math.prod(tiles.aligned(layout.objects, margin, _grain(inputs), layout.shape))
-        blocks = threads * math.prod(layout.objects) * engine.SCRATCH
+        samples = math.prod(tiles.aligned(objects, margin, _grain(inputs), layout.shape))
+        blocks = threads * _pixels(objects) * engine.SCRATCH
         needed = engine.RESERVED + blocks + samples * (_bytes_per_pixel(inputs) + _sample(inputs))
-        other = _what_fits(largest, layout.objects, threads, window.ndim)
+        each = layout.at(finest).objects
+        other = _what_fits(lambda o, n: largest(_grown(o, finest, halved), n), each, threads, window.ndim)
         message = f"{error} (engine.memory={-(-needed // 10**6)}MB fits, {other})"
         raise DoesNotFitError(message) from None
-    return Plan(layout.shape, layout.objects, tile, margin, inputs.origin, inputs.reference.array.shape)
+    tile = _even(tile, layout)
+    plan = Plan(layout.shape, objects, tile, margin, inputs.origin, inputs.reference.array.shape)
+    pixels = min(engine.LARGEST, (memory_of(inputs.config) - engine.RESERVED) // engine.COARSENING)
+    return tiles.with_pyramid(plan, layout.objects, halved, layout.levels, pixels)
+
+
+def _grown(objects: Shape, level: int, halved: int) -> Shape:
+    """Return the extent of a level's objects in pixels of the output."""
+    fixed = len(objects) - halved
+    return tuple(o << level if i >= fixed else o for i, o in enumerate(objects))
+
+
+def _even(tile: Shape, layout: Layout) -> Shape:
+    """Return a tile of at least half the size that is whole objects of more levels, if there is one."""
+    for level in reversed(layout.levels[1:]):
+        objects = _grown(layout.objects, level, layout.halved)
+        axes = zip(tile, objects, layout.shape, strict=True)
+        whole = tuple(t if t >= n else t // o * o for t, o, n in axes)
+        if 2 * math.prod(whole) >= math.prod(tile):
+            return whole
+    return tile
 
 
 def _what_fits(largest: Callable[[Shape, int], Shape], objects: Shape, threads: int, ndim: int) -> str:
@@ -194,7 +248,7 @@ def means_of(inputs: Inputs, grid: Plan) -> engine.Means:
     two = replace(least, flights=2)
     means = two if taken(inputs, grid, two) <= memory else least
     pixels = (memory - taken(inputs, grid, replace(means, block=(0,)))) // (threads * _scratch(inputs, means))
-    block = engine.inner_block(grid.tile, grid.objects, -(-4 * threads // means.flights), min(pixels, engine.INNER))
+    block = engine.inner_block(grid.tile, grid.unit, -(-4 * threads // means.flights), min(pixels, engine.INNER))
     means = replace(means, block=block)
     images = (inputs.reference.array, inputs.moving.array)
     stored = sum(math.prod(image.shape) * image.dtype.itemsize for image in images)
@@ -206,17 +260,15 @@ def _least(inputs: Inputs, grid: Plan, at_once: int) -> engine.Means:
     chosen, cells = inputs.config.engine, _grain(inputs, at_once)
     cache = math.prod(tiles.aligned(grid.tile, grid.margin, cells, grid.extent)) * _sample(inputs)
     durable = chosen.durable == "all"
-    return engine.Means(grid.objects, threads_of(inputs.config), durable, chosen.halo, 1, cache, at_once)
+    return engine.Means(grid.unit, threads_of(inputs.config), durable, chosen.halo, 1, cache, at_once)
 
 
 def taken(inputs: Inputs, grid: Plan, means: engine.Means) -> int:
     """Return the bytes of the process at work: tiles in flight, blocks, and what is kept decoded."""
     blocks = means.threads * math.prod(means.block) * _scratch(inputs, means)
-    held = 0
-    if means.halo == "overlap":
-        region = math.prod(tiles.aligned(grid.tile, grid.margin, (1,) * len(grid.tile), grid.extent))
-        held = means.flights * region * _bytes_per_pixel(inputs)
-    return engine.RESERVED + held + blocks + means.cache
+    region = math.prod(tiles.aligned(grid.tile, grid.margin, (1,) * len(grid.tile), grid.extent))
+    held = region * (_bytes_per_pixel(inputs) if means.halo == "overlap" else _reduced(inputs))
+    return engine.RESERVED + means.flights * held + blocks + means.cache
 
 
 def decode_overhead(inputs: Inputs, grid: Plan, means: engine.Means) -> float:
@@ -246,7 +298,13 @@ def _sample(inputs: Inputs) -> int:
 
 def _bytes_per_pixel(inputs: Inputs) -> int:
     dtypes = inputs.reference.array.dtype, inputs.moving.array.dtype
-    return engine.bytes_per_pixel(*dtypes, pulled=inputs.pulled, masked=inputs.leaves_out)
+    return engine.bytes_per_pixel(*dtypes, pulled=inputs.pulled, masked=inputs.leaves_out) + _reduced(inputs)
+
+
+def _reduced(inputs: Inputs) -> int:
+    """Return the bytes per pixel of a tile that wait, as the next level, for the rest of it."""
+    asked = inputs.config.output
+    return engine.REDUCED if asked.pyramid or asked.finest_level else 0
 
 
 def check_disk(layout: Layout, url: str) -> None:
@@ -272,9 +330,20 @@ def check_disk(layout: Layout, url: str) -> None:
 
 def disk(layout: Layout) -> int:
     """Return the most bytes that the output can take: float32 and uint8 that do not compress."""
-    return 5 * math.prod(layout.shape)
+    return sum(5 * math.prod(layout.at(level).shape) for level in layout.levels)
+
+
+def alternatives(layout: Layout) -> tuple[int, ...]:
+    """Return the most bytes that the output would take for each finest level, from 0, that could be asked for."""
+    last, fixed = layout.levels[-1], len(layout.shape) - layout.halved
+    while any(n > c for n, c in zip(layout.at(last).shape[fixed:], layout.chunks[fixed:], strict=True)):
+        last += 1
+    every = [5 * math.prod(layout.at(level).shape) for level in range(last + 1)]
+    alone = len(layout.levels) == 1 < len(every)
+    return tuple(n if alone else sum(every[level:]) for level, n in enumerate(every))
 
 
 def objects(layout: Layout) -> int:
-    """Return the number of stored objects of the output, both maps."""
-    return 2 * math.prod(-(-n // e) for n, e in zip(layout.shape, layout.objects, strict=True))
+    """Return the number of stored objects of the output, both maps, all levels."""
+    levels = [layout.at(level) for level in layout.levels]
+    return sum(2 * math.prod(-(-n // e) for n, e in zip(of.shape, of.objects, strict=True)) for of in levels)

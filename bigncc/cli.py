@@ -90,15 +90,17 @@ def prepare(words: tuple[str, ...], **options: Any) -> None:
 
 @cli.command()
 @click.argument("out")
-def finish(out: str) -> None:
-    """Record that OUT is complete, after all parts of it are done."""
+@click.option("--part", metavar="I/N", help="Make only this share of the coarser levels, from 0; record nothing.")
+def finish(out: str, part: str | None) -> None:
+    """Make what is left of the pyramid and record that OUT is complete, after all parts of it are done."""
     from bigncc import pipeline, report
 
-    result = pipeline.finish(out)
+    result = pipeline.finish(out, part=(0, 1) if part is None else _part(part))
     for note in result.notes:
         click.echo(f"note: {note}")
     click.echo(_facts(report.facts(result.summary)))
-    click.echo(f"complete: {result.url}")
+    done = "complete" if result.complete else f"part {part} is done, bigncc finish after all parts"
+    click.echo(f"{done}: {result.url}")
 
 
 @cli.command()

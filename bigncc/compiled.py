@@ -13,7 +13,7 @@ from numba.core import event as events
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-ROOMS = ("coefficients", "interpolation", "sums")
+ROOMS = ("coefficients", "halving", "interpolation", "sums")
 """Rooms with compiled loops."""
 
 _config: Any = numba.config

@@ -132,6 +132,13 @@ class OutputConfig(_Section):
     region: Annotated[tuple[tuple[int, int], ...], BeforeValidator(region_of)] | None = Field(
         None, description="part of the reference to compute, y0:y1,x0:x1, for a trial; null: all of it"
     )
+    pyramid: bool = Field(True, description="whether coarser levels are stored, down to one that is a single chunk")
+    finest_level: int = Field(
+        0, ge=0, le=30, description="finest level to store; all is computed at full resolution, and 2 takes a 16th"
+    )
+    ome_version: Annotated[Literal["0.4", "0.5"], BeforeValidator(str)] = Field(
+        "0.5", description="version of OME-Zarr: 0.5, or 0.4 for programs that read no Zarr of version 3"
+    )
 
 
 class WindowConfig(_Section):

@@ -14,9 +14,10 @@ from bigncc.budget import check_disk, layout_of, measuring, threads_of, tiles_of
 from bigncc.engine import Job
 from bigncc.errors import InputError, RefusedError
 from bigncc.inputs import Inputs, headline, pivots, registered
-from bigncc.output import ARRAYS, Layout, Output, open_output
+from bigncc.layout import Layout
+from bigncc.output import Output, open_output
 from bigncc.registration import registration_from_dict
-from bigncc.tiles import Plan
+from bigncc.tiles import Plan, Round
 
 
 def decide(
@@ -107,16 +108,25 @@ def stored_layout(standing: dict[str, Any]) -> Layout:
 def opened(url: str, standing: dict[str, Any]) -> Output:
     """Open the output of a plan; InputError if its arrays are not those of the plan."""
     out, layout = open_output(url), stored_layout(standing)
-    for name, array in out.maps.items():
-        if (array.shape, array.chunks, array.shards) != (layout.shape, layout.chunks, layout.shards):
-            message = f"{url}/{ARRAYS[name]}/zarr.json is not what was written there: bigncc run --repair is accepted"
-            raise InputError(message)
+    group, array_file = ("zarr.json", "zarr.json") if layout.version == "0.5" else (".zattrs", ".zarray")
+    wrong = [group] if out.maps.keys() != layout.arrays.keys() else []
+    for name, (path, level) in layout.arrays.items() if not wrong else ():
+        array, here = out.maps[name], layout.at(level)
+        if (array.shape, array.chunks, array.shards) != (here.shape, here.chunks, here.shards):
+            wrong.append(f"{path}/{array_file}")
+    if wrong:
+        message = f"{url}/{wrong[0]} is not what was written there: bigncc run --repair is accepted"
+        raise InputError(message)
     return out
 
 
 def stored_grid(standing: dict[str, Any]) -> Plan:
     """Return the tiles of a plan."""
-    return Plan(**{name: tuple(value) for name, value in standing["tiles"].items()})
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in standing["tiles"].items()
+    }
+    values["rounds"] = tuple(Round(each["source"], each["last"], tuple(each["tile"])) for each in values["rounds"])
+    return Plan(**values)
 
 
 def job_of(url: str, standing: dict[str, Any], inputs: Inputs) -> Job:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -12,12 +13,14 @@ import numpy as np
 from bigncc import journal, lazy, objects, store
 from bigncc.errors import BignccError, StoppedError
 from bigncc.kernel import Block, Pivots
+from bigncc.layout import FOLDERS, map_name
 from bigncc.metadata import in_one_line
 from bigncc.output import Output
 from bigncc.pair import Pair, all_of, each, on_threads, source_regions
+from bigncc.pyramid import Halving, Maps, Piece
 from bigncc.reading import Decoded
 from bigncc.summary import Summary, merge
-from bigncc.tiles import Plan, Roi, Shape, Tile, roi_cells, roi_shape
+from bigncc.tiles import Plan, Roi, Shape, Tile, parts, roi_cells, roi_shape, roi_within
 from bigncc.transform import Transform
 from bigncc.watch import Trail, Watched
 from bigncc.window import Window
@@ -30,8 +33,17 @@ RESERVED = 360 * 10**6
 LARGEST = 2**24
 """Pixels of a tile: enough that its margin and its journal row cost nothing, few enough to lose without regret."""
 
+PIECE = 2**20
+"""Pixels of a stored level that one thread reads at once."""
+
 INNER = 2**22
 """Pixels of a block inside a tile: what one thread works on."""
+
+REDUCED = 2
+"""Bytes per pixel of a tile that wait, as the next level, for the rest of it: 5 for four pixels, rounded up."""
+
+COARSENING = 4
+"""Bytes per pixel that a tile of a round reads: the next level in pieces and as a whole, and its chunks."""
 
 SCRATCH = 32
 """Bytes per pixel of the blocks in work: their copies with halo, and the result before it is encoded."""
@@ -54,6 +66,11 @@ class Job:
         """Return the pivots of the channel that a tile lies in."""
         axis = self.channel_axis
         return self.pivots[0 if axis is None else tile.read[axis].start]
+
+    @property
+    def halving(self) -> Halving:
+        """How the next level is made."""
+        return Halving(self.plan.halved, self.window.flat)
 
 
 @dataclass(frozen=True)
@@ -124,9 +141,13 @@ def inner_block(tile: Shape, objects: Shape, least: int, pixels: int) -> Shape:
 
 def done(job: Job, out: Output, tiles: range, threads: int) -> dict[int, journal.Row]:
     """Return the rows of those of `tiles` whose stored objects are those that the row was written for."""
-    rows = journal.rows(job.url, job.plan_id, tiles)
+    return matching(out, job.plan, journal.rows(job.url, job.plan_id, tiles), threads)
+
+
+def matching(out: Output, plan: Plan, rows: dict[int, journal.Row], threads: int) -> dict[int, journal.Row]:
+    """Return those of `rows` that say what is stored."""
     with ThreadPoolExecutor(threads) as pool:
-        right = pool.map(lambda index: matches(out, job.plan[index], rows[index]), indices := sorted(rows))
+        right = pool.map(lambda index: matches(out, plan[index], rows[index]), indices := sorted(rows))
         return {index: rows[index] for index, fine in zip(indices, right, strict=True) if fine}
 
 
@@ -211,15 +232,7 @@ def _attempted(job: Job, pair: Pair, out: Output, index: int, means: Means, pend
     ):
         image.expect({i: region for i, region in zip(near, regions, strict=True) if region is not None})
     try:
-        for again in (True, False):
-            try:
-                return compute(job, pair, out, job.plan[index], means)
-            except BignccError:
-                raise
-            except Exception as error:
-                if not again:
-                    journal.quarantine(job.url, index, in_one_line(error))
-        return None
+        return _twice(partial(compute, job, pair, out, job.plan[index], means), job.url, index)
     finally:
         pending.discard(index)
         for image in images:
@@ -227,17 +240,90 @@ def _attempted(job: Job, pair: Pair, out: Output, index: int, means: Means, pend
 
 
 def compute(job: Job, pair: Pair, out: Output, tile: Tile, means: Means) -> journal.Row:
-    """Compute a tile, store it, read it back."""
-    parts = _blocks(job, pair, tile, means, partial(_commit, out=out, durable=means.durable))
-    found = {name: [e for _, evidence in parts for e in evidence[name]] for name in out.maps}
-    return _row(tile, merge(summary for summary, _ in parts), found)
+    """Compute a tile, store it with its part of the coarser levels, read it back."""
+    halving = job.halving if tile.levels[-1][0] else None
+    done = _blocks(job, pair, tile, means, partial(_commit, out=out, halving=halving, durable=means.durable))
+    found = {name: [e for part in done for e in part.found[name]] for name in done[0].found}
+    pieces, summary = [part.piece for part in done if part.piece is not None], merge(part.summary for part in done)
+    done.clear()
+    if halving is not None:
+        found |= _stored(out, tile, halving, pieces, means)
+    return _row(tile, summary, found)
+
+
+def coarsen(out: Output, tile: Tile, halving: Halving, means: Means) -> journal.Row:
+    """Make a tile of a round from the level that is stored, store it, read it back."""
+    return _row(tile, Summary(), _stored(out, tile, halving, _pieces(out, tile, halving, means.threads), means))
 
 
 def differences(job: Job, pair: Pair, out: Output, tile: Tile, means: Means) -> list[str]:
-    """Compute a tile once more; return a sentence for each map that is not stored so, to the bit."""
-    parts = _blocks(job, pair, tile, means, partial(_compare, out=out))
-    wrong = {name: sum(part[name] for part in parts) for name in out.maps}
+    """Make a tile once more; return a sentence for each map that is not stored so, to the bit."""
+    halving, wrong = job.halving if tile.levels[-1][0] else None, {}
+    if tile.index < job.plan.base:
+        done = _blocks(job, pair, tile, means, partial(_compare, out=out, halving=halving))
+        wrong = {name: sum(counts[name] for counts, _ in done) for name in done[0][0]}
+        pieces = [piece for _, piece in done if piece is not None]
+    else:
+        pieces = _pieces(out, tile, job.halving, means.threads)
+    for level, roi, maps in halving.levels(tile, pieces) if halving is not None else ():
+        if any(level == stored for stored, _ in tile.levels):
+            wrong |= _unlike(out, level, roi, maps)
     return [f"tile {tile.index}: {n} pixels of {name} are not what the inputs give" for name, n in wrong.items() if n]
+
+
+def coarsen_tiles(
+    url: str, plan_id: str, out: Output, plan: Plan, missing: Iterable[int], halving: Halving, means: Means
+) -> Iterator[journal.Row]:
+    """Make tiles of a round; yield each one's row when it is in the journal. One that fails twice is quarantined."""
+    with journal.writer(url, plan_id) as writer:
+        for index in missing:
+            row = _twice(partial(coarsen, out, plan[index], halving, means), url, index)
+            if row is not None:
+                writer.append(row)
+                journal.release(url, index)
+                yield row
+
+
+def _twice(make: Callable[[], journal.Row], url: str, index: int) -> journal.Row | None:
+    for again in (True, False):
+        try:
+            return make()
+        except BignccError:
+            raise
+        except Exception as error:
+            if not again:
+                journal.quarantine(url, index, in_one_line(error))
+    return None
+
+
+def _pieces(out: Output, tile: Tile, halving: Halving, threads: int) -> list[Piece]:
+    """Read what a tile of a round is made of, block by block, and return what becomes of each."""
+    fine = out.level(tile.source)
+    unit = tuple(2 * n if n % 2 else n for n in fine["ncc"].chunks)
+    block = inner_block(roi_shape(tile.write), unit, 4 * threads, PIECE)
+
+    def piece(roi: Roi) -> Piece:
+        ncc, status = (np.ascontiguousarray(array[roi]) for array in fine.values())
+        return halving.piece(roi, Maps(ncc, status))
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(piece, parts(tile.write, block)))
+
+
+def _stored(out: Output, tile: Tile, halving: Halving, pieces: list[Piece], means: Means) -> dict[str, list[Evidence]]:
+    """Store a tile's part of the coarser levels, object by object; return what was read back."""
+    levels, found = dict(tile.levels), {}
+    with ThreadPoolExecutor(means.threads) as pool:
+        for level, roi, maps in halving.levels(tile, pieces):
+            for name, values in zip(FOLDERS, maps, strict=True) if level in levels else ():
+                array = out.maps[map_name(name, level)]
+
+                def put(part: Roi, array: Any = array, values: Any = values, whole: Roi = roi) -> list[Evidence]:
+                    return _written(array, part, values[roi_within(part, whole)], durable=means.durable)
+
+                each_object = pool.map(put, parts(roi, array.shards or array.chunks))
+                found[map_name(name, level)] = list(chain.from_iterable(each_object))
+    return found
 
 
 def _blocks(job: Job, pair: Pair, tile: Tile, means: Means, function: Callable[[Any, Roi], Any]) -> list[Any]:
@@ -264,40 +350,64 @@ def matches(out: Output, tile: Tile, row: journal.Row) -> bool:
     return not faults(out, tile, row)
 
 
-def faults(out: Output, tile: Tile, row: journal.Row | None) -> list[str]:
-    """Return a sentence for everything of a tile that is not what its row says; each object is read once."""
+def faults(out: Output, tile: Tile, row: journal.Row | None, level: int | None = None) -> list[str]:
+    """Return a sentence for everything of a tile that is not what its row says; each object is read once.
+
+    `level` is the one level to look at; by default all of the tile's.
+    """
     if row is None:
         return [f"tile {tile.index} has no row in the journal"]
     found = []
-    for name, array in out.maps.items():
+    for name, roi in ((map_name(m, k), roi) for k, roi in tile.levels if level in (None, k) for m in FOLDERS):
+        array = out.maps[name]
         wrong, evidence = [], []
-        examined = objects.examined(array, tile.write)
-        for index, (place, data, fault) in zip(_cells(array, tile.write), examined, strict=True):
+        for index, (place, data, fault) in zip(_cells(array, roi), objects.examined(array, roi), strict=True):
             wrong += [f"{place} {fault}"] if fault else []
             evidence.append(_evidence(index, data))
         if not wrong and _digest(evidence) != row.digests.get(name):
-            first, *rest = objects.places(array, tile.write)
+            first, *rest = objects.places(array, roi)
             which = f"one of {first} to {rest[-1]}" if rest else first
             wrong.append(f"{which} is not what was written there")
         found += wrong
     return found
 
 
-def _commit(block: Block, roi: Roi, out: Output, *, durable: bool) -> tuple[Summary, dict[str, list[Evidence]]]:
-    found = {}
-    for name, array in out.maps.items():
-        stored = objects.write(array, roi, getattr(block, name), durable=durable)
-        found[name] = [Evidence(index, *each) for index, each in zip(_cells(array, roi), stored, strict=True)]
-    return block.summary, found
+class _Part(NamedTuple):
+    """What a block leaves behind: its statistics, what is stored of it, and what it becomes in the next level."""
+
+    summary: Summary
+    found: dict[str, list[Evidence]]
+    piece: Piece | None
 
 
-def _compare(block: Block, roi: Roi, out: Output) -> dict[str, int]:
+def _commit(block: Block, roi: Roi, out: Output, halving: Halving | None, *, durable: bool) -> _Part:
+    finest = {name: out.maps[name] for name in FOLDERS if name in out.maps}
+    found = {name: _written(array, roi, getattr(block, name), durable=durable) for name, array in finest.items()}
+    return _Part(block.summary, found, _piece(block, roi, halving))
+
+
+def _compare(block: Block, roi: Roi, out: Output, halving: Halving | None) -> tuple[dict[str, int], Piece | None]:
+    wrong = _unlike(out, 0, roi, Maps(block.ncc, block.status)) if "ncc" in out.maps else {}
+    return wrong, _piece(block, roi, halving)
+
+
+def _piece(block: Block, roi: Roi, halving: Halving | None) -> Piece | None:
+    return None if halving is None else halving.piece(roi, Maps(block.ncc, block.status))
+
+
+def _unlike(out: Output, level: int, roi: Roi, maps: Maps) -> dict[str, int]:
+    """Return how many pixels of each map of a level are not stored so, to the bit."""
     wrong = {}
-    for name, array in out.maps.items():
-        computed: Any = getattr(block, name)
-        bits = f"u{computed.itemsize}"
-        wrong[name] = int((computed.view(bits) != np.ascontiguousarray(array[roi]).view(bits)).sum())
+    computed: Any
+    for name, computed in zip(FOLDERS, maps, strict=True):
+        name, bits = map_name(name, level), f"u{computed.itemsize}"
+        wrong[name] = int((computed.view(bits) != np.ascontiguousarray(out.maps[name][roi]).view(bits)).sum())
     return wrong
+
+
+def _written(array: Any, roi: Roi, values: Any, *, durable: bool) -> list[Evidence]:
+    stored = objects.write(array, roi, values, durable=durable)
+    return [Evidence(index, *each) for index, each in zip(_cells(array, roi), stored, strict=True)]
 
 
 def _cells(array: Any, roi: Roi) -> Iterator[Shape]:

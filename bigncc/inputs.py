@@ -370,6 +370,9 @@ def request_of(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> dict[str, An
             "chunks": config.output.chunks,
             "region": config.output.region,
             "shards": config.output.shards,
+            "pyramid": config.output.pyramid,
+            "finest_level": config.output.finest_level,
+            "ome_version": config.output.ome_version,
         },
     }
     for name, image, section in (

@@ -13,82 +13,47 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from bigncc.errors import InputError, RefusedError
+from bigncc.layout import FOLDERS, OBJECT, V2, Layout, documents_of, map_name, metadata_of
 from bigncc.metadata import local_path, member, open_node, place_of, validated
 from bigncc.storage import open_image
 from bigncc.store import PARTIAL, explained, get, patiently, put
-from bigncc.summary import STATUS
-from bigncc.tiles import Shape
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from zarr import Group
     from zarr.types import AnyArray
 
-# RGBA per status: a viewer shows only the pixels that have no value
-COLOURS = (
-    (0, 0, 0, 255),
-    (0, 0, 0, 0),
-    (128, 128, 128, 255),
-    (86, 180, 233, 255),
-    (230, 159, 0, 255),
-    (0, 114, 178, 255),
-    (204, 121, 167, 255),
-    (64, 64, 64, 255),
-    (213, 94, 0, 255),
-)
-ARRAYS = {"ncc": "0", "status": "labels/status/0"}
-"""Where the maps are in an output."""
-
-METADATA = ("zarr.json", *(f"{name}/zarr.json" for name in ("labels", "labels/status", *ARRAYS.values())))
-"""Every file of an output that is not an object of its maps."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What the maps look like on disk.
-
-    Parameters
-    ----------
-    shape, chunks : tuple of int
-        Per axis, pixels.
-    axes : tuple of str
-        Names out of t, c, z, y, x.
-    scale, translation : tuple of float
-        Per axis, in `units`.
-    units : tuple of str or None
-        Per axis.
-    name : str
-        What a viewer shows.
-    shards : tuple of int or None
-        Pixels per axis of a stored object, if that holds several chunks.
-    """
-
-    shape: Shape
-    chunks: Shape
-    axes: tuple[str, ...]
-    scale: tuple[float, ...]
-    translation: tuple[float, ...]
-    units: tuple[str | None, ...]
-    name: str
-    shards: Shape | None = None
-
-    @property
-    def objects(self) -> Shape:
-        """Pixels per axis of a stored object."""
-        return self.shards or self.chunks
-
 
 @dataclass(frozen=True)
 class Output:
-    """An open output: `maps` holds "ncc" and "status", `attributes` what bigncc keeps in it."""
+    """An open output.
+
+    Parameters
+    ----------
+    url : str
+        Where it is.
+    maps : dict
+        The stored arrays, finest level first: "ncc" and "status", "ncc/1" and "status/1", and so on.
+    attributes : dict
+        What bigncc keeps in it.
+    layout : Layout
+        Of the finest stored level by itself.
+    """
 
     url: str
     maps: dict[str, AnyArray]
     attributes: dict[str, Any]
     layout: Layout
+
+    def level(self, number: int) -> dict[str, AnyArray]:
+        """Return the maps of a stored level."""
+        return {name: self.maps[map_name(name, number)] for name in FOLDERS}
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The stored levels, finest first."""
+        return tuple(int(name.partition("/")[2] or 0) for name in self.maps if name.startswith("ncc"))
 
 
 def create_output(
@@ -123,7 +88,7 @@ def create_output(
     from zarr.storage import LocalStore
 
     path = local_path(url)
-    documents = _documents(layout, attributes, str(path))
+    documents = documents_of(layout, attributes, str(path))
     with explained(str(path)):
         if not (repair and _broken(path)):
             _refuse_foreign(path, str(attributes["plan_id"]))
@@ -165,34 +130,43 @@ def _is_image(path: Path) -> bool:
 
 def _broken(path: Path) -> bool:
     """Say whether the group's metadata is gone, or no JSON, which nobody else's image could be."""
+    return all(_document(path / name) is None for name in ("zarr.json", ".zattrs"))
+
+
+def _document(path: Path) -> dict[str, Any] | None:
+    """Return a metadata file, or None where there is none or it is no JSON object."""
     try:
-        return not isinstance(json.loads(get(path / "zarr.json") or b""), dict)
+        found = json.loads(get(path) or b"")
     except ValueError:
-        return True
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _parted(name: str, document: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """Return what a metadata file says without the attributes, and these; whoever adds one of his own does no harm."""
+    if name.endswith("zarr.json"):
+        return {key: value for key, value in document.items() if key != "attributes"}, document.get("attributes", {})
+    return ({}, document) if name.endswith(".zattrs") else (document, {})
 
 
 def _says(path: Path, document: Any) -> bool:
     """Say whether a metadata file says at least what `document` does."""
-    try:
-        found = json.loads(get(path) or b"")
-    except ValueError:
+    found = _document(path)
+    if found is None:
         return False
-    wanted = json.loads(document.to_bytes())
-    if not isinstance(found, dict) or not isinstance(found.get("attributes", {}), dict):
-        return False
-    # whoever adds an attribute of his own does no harm
-    mine = {key: value for key, value in found.get("attributes", {}).items() if key in wanted.get("attributes", {})}
-    return {**found, "attributes": mine} == {**wanted, "attributes": wanted.get("attributes", {})}
+    rest, attributes = _parted(path.name, found)
+    wanted, mine = _parted(path.name, json.loads(document.to_bytes()))
+    return isinstance(attributes, dict) and rest == wanted and {**attributes, **mine} == attributes
 
 
 def _restored(path: Path, document: Any) -> bytes:
     """Return a metadata file as it was written, with the attributes that somebody else has added since."""
-    wanted = json.loads(document.to_bytes())
-    try:
-        theirs = dict(json.loads(get(path) or b"")["attributes"])
-    except (ValueError, KeyError, TypeError):
-        theirs = {}
-    return json.dumps({**wanted, "attributes": {**theirs, **wanted.get("attributes", {})}}, indent=2).encode()
+    wanted, mine = _parted(path.name, json.loads(document.to_bytes()))
+    _, theirs = _parted(path.name, _document(path) or {})
+    attributes = {**(theirs if isinstance(theirs, dict) else {}), **mine}
+    if path.name == "zarr.json":
+        wanted = {key: attributes if key == "attributes" else wanted[key] for key in json.loads(document.to_bytes())}
+    return json.dumps(attributes if path.name == ".zattrs" else wanted, indent=2).encode()
 
 
 def altered(url: str | os.PathLike[str], layout: Layout, attributes: dict[str, Any]) -> list[str]:
@@ -200,7 +174,7 @@ def altered(url: str | os.PathLike[str], layout: Layout, attributes: dict[str, A
     path = local_path(url)
     return [
         str(path / key)
-        for key, document in _documents(layout, attributes, str(path)).items()
+        for key, document in documents_of(layout, attributes, str(path)).items()
         if not _says(path / key, document)
     ]
 
@@ -208,32 +182,36 @@ def altered(url: str | os.PathLike[str], layout: Layout, attributes: dict[str, A
 def surplus(url: str | os.PathLike[str], layout: Layout) -> list[str]:
     """Return the files of an output that are no object of it, no metadata and nothing unfinished."""
     path = local_path(url)
-    counts = tuple(-(-n // e) for n, e in zip(layout.shape, layout.objects, strict=True))
-    return [str(path / name) for name in _files(path) if not _ours(name, counts)]
+    return [str(path / name) for name in _files(path) if not _ours(name, layout)]
 
 
 def _files(path: Path) -> list[str]:
     return sorted(entry.relative_to(path).as_posix() for entry in path.rglob("*") if not entry.is_dir())
 
 
-def _ours(name: str, counts: Shape | None = None) -> bool:
-    """Say whether bigncc makes a file of this name, in an output of `counts` objects per axis if that is known."""
-    array, _, key = name.partition("/c/")
-    place = key.split("/")
-    is_object = array in ARRAYS.values() and all(part.isdecimal() and part == str(int(part)) for part in place)
-    if is_object and counts is not None:
-        is_object = len(place) == len(counts) and all(int(part) < n for part, n in zip(place, counts, strict=True))
-    return is_object or name in METADATA or PARTIAL.fullmatch(name) is not None
+def _ours(name: str, layout: Layout | None) -> bool:
+    """Say whether bigncc makes a file of this name, in an output of this layout or in any."""
+    if PARTIAL.fullmatch(name):
+        return True
+    if layout is not None:
+        return name in layout.metadata or layout.holds(name)
+    place, _, file = name.rpartition("/")
+    is_array = OBJECT.fullmatch(f"{place}/0") is not None and place.count("/") in (0, 2)
+    if file in V2:
+        return place in ("", "labels", "labels/status")
+    if file in ("zarr.json", ".zarray"):
+        return is_array or (file == "zarr.json" and place in ("", "labels", "labels/status"))
+    return OBJECT.fullmatch(name) is not None
 
 
-def check_removable(url: str | os.PathLike[str], plan_id: str) -> None:
-    """Raise RefusedError unless there is nothing but the output of this plan."""
+def check_removable(url: str | os.PathLike[str], plan_id: str, layout: Layout | None) -> None:
+    """Raise RefusedError unless there is nothing but the output of this plan, whose layout may be known."""
     path = local_path(url)
     with explained(path):
         if path.exists() and not _broken(path):
             _refuse_foreign(path, plan_id)
         for name in _files(path):
-            if not _ours(name):
+            if not _ours(name, layout):
                 message = f"{path}/{name} was not made by bigncc: an output with nothing else in it is accepted"
                 raise RefusedError(message)
 
@@ -243,7 +221,7 @@ def remove_output(url: str | os.PathLike[str]) -> None:
     path = local_path(url)
     with explained(path):
         # the group last: as long as there is anything, it says whose it is
-        for name in sorted(_files(path), key=lambda name: (name == "zarr.json", name)):
+        for name in sorted(_files(path), key=lambda name: (name in ("zarr.json", ".zattrs"), name)):
             (path / name).unlink()
         for folder in (*sorted(path.rglob("*"), reverse=True), path):
             if folder.exists():
@@ -268,12 +246,13 @@ def _refuse_foreign(path: Path, plan_id: str) -> None:
     if _vacant(path):
         return
     accepted = "a path that does not exist, an empty directory or an output of the same plan is accepted"
-    try:
-        found = _own_group(path, read_only=True).attrs["bigncc"]["plan_id"]  # type: ignore[index, call-overload]
-    except (InputError, KeyError) as error:
+    documents = [_document(path / name) for name in ("zarr.json", ".zattrs")]
+    said = [(documents[0] or {}).get("attributes"), documents[1]]
+    own = [each["bigncc"] for each in said if isinstance(each, dict) and isinstance(each.get("bigncc"), dict)]
+    if not own or "plan_id" not in own[0]:
         message = f"{path} exists and is no output of bigncc: {accepted}"
-        raise RefusedError(message) from error
-    if found != plan_id:
+        raise RefusedError(message)
+    if (found := own[0]["plan_id"]) != plan_id:
         message = f"{path} belongs to plan {found} and not to plan {plan_id}: {accepted}"
         raise RefusedError(message)
 
@@ -305,61 +284,12 @@ def write_image(url: str | os.PathLike[str], samples: NDArray[Any], axes: tuple[
         min(length, 512) if axis in ("y", "x") else 1 for axis, length in zip(axes, samples.shape, strict=True)
     )
     layout = Layout(samples.shape, chunks, axes, (1.0,) * n, (0.0,) * n, (None,) * n, name)
-    image, _ = _metadata(layout)
-    validated("Image", image, "0.5", str(path))
+    image, _ = metadata_of(layout)
+    validated("Image", image["ome"], "0.5", str(path))
     with explained(str(path)):
         check_vacant(path)
-        group = zarr.create_group(LocalStore(path), attributes={"ome": image})
+        group = zarr.create_group(LocalStore(path), attributes=image)
         group.create_array("0", data=samples, chunks=chunks, dimension_names=axes)
-
-
-def _metadata(layout: Layout) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what OME-Zarr says of the map and of its status."""
-    kinds = {"t": "time", "c": "channel"}
-    axes: list[dict[str, str]] = [
-        {"name": axis, "type": kinds.get(axis, "space")} | ({"unit": unit} if unit else {})
-        for axis, unit in zip(layout.axes, layout.units, strict=True)
-    ]
-    steps = [
-        {"type": "scale", "scale": list(layout.scale)},
-        {"type": "translation", "translation": list(layout.translation)},
-    ]
-    multiscale = {"name": layout.name, "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": steps}]}
-    label = {
-        "colors": [{"label-value": code, "rgba": list(rgba)} for code, rgba in enumerate(COLOURS)],
-        "properties": [{"label-value": code, "name": name} for code, name in enumerate(STATUS)],
-        "source": {"image": "../../"},
-    }
-    image = {"version": "0.5", "multiscales": [multiscale]}
-    return image, {"version": "0.5", "multiscales": [{**multiscale, "name": "status"}], "image-label": label}
-
-
-def _documents(layout: Layout, attributes: dict[str, Any], place: str) -> dict[str, Any]:
-    """Return every metadata file by its key, made in memory so that creating it is a plain put."""
-    import zarr
-    from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
-    from zarr.storage import MemoryStore
-
-    image, status = _metadata(layout)
-    validated("LabelImage", status, "0.5", place)
-    documents: dict[str, Any] = {}
-    own = json.loads(json.dumps(attributes, sort_keys=True))
-    root = zarr.create_group(MemoryStore(documents), attributes={"ome": image, "bigncc": own})
-    root.create_group("labels", attributes={"ome": {"version": "0.5", "labels": ["status"]}})
-    root.create_group("labels/status", attributes={"ome": status})
-    for name, dtype, fill in (("ncc", "float32", np.nan), ("status", "uint8", 0)):
-        root.create_array(
-            ARRAYS[name],
-            shape=layout.shape,
-            chunks=layout.chunks,
-            shards=layout.shards,
-            dtype=dtype,
-            fill_value=fill,
-            dimension_names=layout.axes,
-            serializer=BytesCodec(),
-            compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec()],
-        )
-    return documents
 
 
 def _own_group(url: str | os.PathLike[str], *, read_only: bool) -> Group:
@@ -376,14 +306,25 @@ def open_output(url: str | os.PathLike[str]) -> Output:
     """Open an output for reading and writing; InputError if it is none or lacks an array."""
     group = _own_group(url, read_only=False)
     image = open_image(group)
-    arrays = {name: member(group, key, len(image.axes)) for name, key in ARRAYS.items()}
+    attributes: dict[str, Any] = group.attrs.asdict()
+    multiscale = attributes.get("ome", attributes)["multiscales"][0]
+    levels = [str(dataset["path"]) for dataset in multiscale["datasets"]]
+    if not all(level.isdecimal() for level in levels):
+        message = f"{place_of(group)} names levels {', '.join(levels)}: those that bigncc made, numbers, are accepted"
+        raise InputError(message)
+    arrays = {
+        map_name(name, int(level)): member(group, f"{folder}{level}", len(image.axes))
+        for level in levels
+        for name, folder in FOLDERS.items()
+    }
     # a chunk that is all fill must exist too, or it could not be told from one that was never computed
     maps = {name: array.with_config({"write_empty_chunks": True}) for name, array in arrays.items()}
-    attributes: dict[str, Any] = group.attrs.asdict()
-    name = str(attributes["ome"]["multiscales"][0].get("name"))
     shape, chunks = image.array.shape, image.array.chunks
-    shards = arrays["ncc"].shards
-    layout = Layout(shape, chunks, image.axes, image.scale, image.translation, image.units, name, shards)
+    shards, name = next(iter(maps.values())).shards, str(multiscale.get("name"))
+    version = "0.4" if "ome" not in attributes else "0.5"
+    layout = Layout(
+        shape, chunks, image.axes, image.scale, image.translation, image.units, name, shards, version=version
+    )
     return Output(place_of(group), maps, attributes["bigncc"], layout)
 
 

@@ -11,14 +11,14 @@ from bigncc.config import Config
 from bigncc.decision import recalled
 from bigncc.errors import IncompleteError, InputError
 from bigncc.inputs import open_inputs, pair_of
-from bigncc.output import open_output
+from bigncc.output import Output, open_output
 from bigncc.pair import block_mean, from_storage, view, where_valid
 from bigncc.report import Panel
 from bigncc.storage import readable
 from bigncc.summary import from_dict
 
 PICTURE = 1000
-"""Longest side of a report's picture, in pixels."""
+"""Longest side of a report's picture, in pixels, at least; twice as many are too many."""
 
 
 def report(url: str) -> Path:
@@ -41,28 +41,35 @@ def panel(url: str) -> Panel:
     if output.attributes["state"] != "complete":
         raise IncompleteError(proof.incomplete(url))
     config = Config.model_validate({**output.attributes["config"], "engine": {}})
-    shape = output.maps["ncc"].shape
-    # of an image with more than two axes: the first time and channel, the middle plane
-    start = (
-        *tuple(n // 2 if name == "z" else 0 for name, n in zip(output.layout.axes[:-2], shape, strict=False)),
-        0,
-        0,
-    )
-    extent = (1,) * (len(shape) - 2) + shape[-2:]
-    plane = tiles.roi_of(start, extent)
-    factor = -(-max(shape[-2:]) // PICTURE)
-    factors = (1,) * (len(shape) - 2) + (factor, factor)
-
-    def mean(array: Any) -> NDArray[Any]:
-        return block_mean(array, factors).reshape(-(-shape[-2] // factor), -(-shape[-1] // factor))
-
-    maps = {name: from_storage(readable(array))[plane] for name, array in output.maps.items()}
+    level = _level(output)
+    maps = output.level(level)
+    factor = max(1, max(maps["ncc"].shape[-2:]) // PICTURE)
+    seen = {name: from_storage(readable(array))[_plane(output, array.shape)] for name, array in maps.items()}
     try:
         inputs = recalled(open_inputs(config), output.attributes["registration"])
-        seen = view(pair_of(inputs), tiles.roi_shift(plane, inputs.origin), inputs.transform, config.registration.order)
-        reference, moving = (mean(image) for image in seen)
+        plane = tiles.roi_shift(_plane(output, inputs.shape), inputs.origin)
+        images = view(pair_of(inputs), plane, inputs.transform, config.registration.order)
+        reference, moving = (_mean(image, factor << level) for image in images)
     except InputError:
         reference, moving = None, None
     summary = from_dict(output.attributes["summary"])
     title = "; ".join((output.attributes["headline"], *proof.absent_notes(output.attributes)))
-    return Panel(title, reference, moving, mean(where_valid(**maps)), summary, factor)
+    return Panel(title, reference, moving, _mean(where_valid(**seen), factor), summary, factor << level)
+
+
+def _level(output: Output) -> int:
+    """Return the coarsest stored level that is at least as large as the picture, or else the finest one."""
+    large = [k for k in output.levels if max(output.level(k)["ncc"].shape[-2:]) >= PICTURE]
+    return large[-1] if large else output.levels[0]
+
+
+def _plane(output: Output, shape: tuple[int, ...]) -> tiles.Roi:
+    """Return the plane that is shown of an array with more than two axes: first time and channel, middle of z."""
+    names = zip(output.layout.axes[:-2], shape, strict=False)
+    start = tuple(n // 2 if name == "z" else 0 for name, n in names)
+    return tiles.roi_of((*start, 0, 0), (1,) * len(start) + shape[-2:])
+
+
+def _mean(array: Any, factor: int) -> NDArray[Any]:
+    shape = tuple(-(-n // factor) for n in array.shape[-2:])
+    return block_mean(array, (1,) * (array.ndim - 2) + (factor, factor)).reshape(shape)

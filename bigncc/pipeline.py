@@ -16,6 +16,7 @@ from bigncc import config as words
 from bigncc import engine, journal, store
 from bigncc.budget import (
     Estimate,
+    alternatives,
     check_disk,
     decode_overhead,
     disk,
@@ -92,12 +93,14 @@ def plan(config: Config) -> Estimate:
         check_disk(layout, config.output.url)
     return Estimate(
         shape=layout.shape,
-        tiles=len(grid),
+        tiles=grid.base,
+        coarser=len(grid) - grid.base,
         tile=grid.tile,
         memory=max(taken(inputs, grid, means), measuring(inputs, threads)[1]),
         memory_limit=memory_of(config),
         threads=threads,
         disk=disk(layout),
+        alternatives=alternatives(layout),
         objects=objects(layout),
         decode_overhead=decode_overhead(inputs, grid, means),
         tasks=math.prod(-(-n // b) for n, b in zip(grid.tile, means.block, strict=True)),
@@ -205,7 +208,7 @@ def _remaining(url: str, overwrite: str | None) -> dict[str, Any] | None:
         there = standing["plan_id"]
         message = f"{url} belongs to plan {there} and not to {overwrite}: the id of the plan there is accepted"
         raise RefusedError(message)
-    check_removable(url, overwrite)
+    check_removable(url, overwrite, None if standing is None else stored_layout(standing))
     journal.check_removable(url)
     return None
 
@@ -249,7 +252,7 @@ def run(config: Config | Mapping[str, Any], *, part: Part = (0, 1), progress: Pr
 def complete(ready: Prepared, *, part: Part = (0, 1), progress: Progress = _silent) -> Result:
     """Compute what is missing of a prepared run; arguments and errors as `run`."""
     job, inputs = ready.job, ready.inputs
-    out, own = opened(job.url, plan_of(job.url)), share(len(job.plan), *part)
+    out, own = opened(job.url, plan_of(job.url)), share(job.plan.base, *part)
     # the plan's tiles stay; a smaller memory limit than the plan was made for may not hold them
     means = means_of(inputs, job.plan)
     rows = engine.done(job, out, own, means.threads)
@@ -269,6 +272,6 @@ def complete(ready: Prepared, *, part: Part = (0, 1), progress: Progress = _sile
     if len(rows) < len(own):
         raise IncompleteError(incomplete(job.url))
     if part[1] == 1:
-        return finish(job.url, inputs.notes)
+        return finish(job.url, inputs.notes, threads=means.threads, durable=inputs.config.engine.durable == "all")
     summary = merge(rows[index].summary for index in own)
     return Result(job.url, complete=False, summary=summary, headline=ready.headline, notes=inputs.notes)

@@ -1,6 +1,7 @@
 """What is there against what was decided: how far a run is, that it is complete, and whether its bytes are right."""
 
 import math
+import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from bigncc.errors import IncompleteError, InputError
 from bigncc.inputs import open_inputs, pair_of
 from bigncc.output import open_output, update_attributes
 from bigncc.pair import on_threads
+from bigncc.pyramid import Halving
 from bigncc.summary import STATUS, Summary, merge
-from bigncc.tiles import share
+from bigncc.tiles import Plan, share
 from bigncc.watch import ABSENT, object_of
 
 
@@ -49,19 +51,47 @@ class Verdict:
         return found | {"faults": str(len(self.faults))}
 
 
-def finish(url: str, notes: tuple[str, ...] = ()) -> Result:
-    """Record that every tile is done: in the output's attributes, then in COMPLETE.json; once is enough.
+def finish(
+    url: str,
+    notes: tuple[str, ...] = (),
+    *,
+    part: tuple[int, int] = (0, 1),
+    threads: int | None = None,
+    durable: bool = False,
+) -> Result:
+    """Make the coarser levels that no tile could make, and record that every tile is done; once is enough.
+
+    Parameters
+    ----------
+    url : path
+        An output whose tiles from the images are all done.
+    notes : tuple of str
+        What the result is to say.
+    part : tuple of int
+        Which share of those levels, ``(i, n)`` from 0, is made; then nothing is recorded, and a call without it makes
+        what is left.
+    threads : int, optional
+        As many as there are processors by default.
+    durable : bool
+        Whether the pixels, and not only the journal, outlive a power cut.
 
     Raises
     ------
     IncompleteError
-        If a tile has no row in the journal.
+        If a tile has no row in the journal, or is not what its row says where a coarser one is made of it.
     """
     url = str(Path(url).absolute())
     standing = plan_of(url)
-    rows = journal.rows(url, standing["plan_id"])
-    total = len(stored_grid(standing))
-    if len(rows) < total:
+    rows, grid = journal.rows(url, standing["plan_id"]), stored_grid(standing)
+    if not rows.keys() >= set(range(grid.base)):
+        raise IncompleteError(incomplete(url))
+    if grid.rounds:
+        means = engine.Means((), threads or len(os.sched_getaffinity(0)), durable)
+        rows = _rounds(url, standing, rows, part, means)
+    summary = merge(rows[index].summary for index in sorted(rows))
+    if part[1] > 1:
+        return Result(url, complete=False, summary=summary, headline=standing["headline"], notes=notes)
+    if len(rows) < len(grid):
         raise IncompleteError(incomplete(url))
     proof = _proof(url, standing, rows)
     if _recorded(url) != proof or open_output(url).attributes != attributes_of(standing, proof):
@@ -69,8 +99,46 @@ def finish(url: str, notes: tuple[str, ...] = ()) -> Result:
         journal.write_complete(url, proof)
     output.sweep(url)
     output.sweep(str(journal.directory(url)))
-    summary = merge(rows[index].summary for index in sorted(rows))
     return Result(url, complete=True, summary=summary, headline=standing["headline"], notes=notes + absent_notes(proof))
+
+
+def _rounds(
+    url: str, standing: dict[str, Any], rows: dict[int, journal.Row], part: tuple[int, int], means: engine.Means
+) -> dict[int, journal.Row]:
+    """Make the tiles of a share of each round that are missing, or not what their rows say; return all rows.
+
+    What is made of tiles that another share has not made yet is left.
+    """
+    out, grid = opened(url, standing), stored_grid(standing)
+    halving = Halving(grid.halved, float(standing["config"]["window"]["flat"]))
+    quarantined = journal.quarantined(url).keys()
+    for number in range(len(grid.rounds)):
+        every, _ = grid.round(number)
+        own = [every[index] for index in share(len(every), *part)]
+        there = engine.matching(out, grid, {index: rows[index] for index in own if index in rows}, means.threads)
+        for index in quarantined & there.keys():  # a kill came between
+            journal.release(url, index)
+        needed = {i: grid.sources(grid[i]) for i in own if i not in there}
+        rows = {index: row for index, row in rows.items() if index not in needed}
+        missing = [index for index, sources in needed.items() if all(source in rows for source in sources)]
+        if not missing:
+            continue
+        wrong = _source_faults(out, grid, rows, missing)
+        if wrong:
+            message = f"{wrong[0]}: bigncc run with the words of this run, which computes it again, is accepted"
+            raise IncompleteError(message)
+        withdraw(url)
+        made = engine.coarsen_tiles(url, standing["plan_id"], out, grid, missing, halving, means)
+        rows |= {row.tile: row for row in made}
+    return rows
+
+
+def _source_faults(out: output.Output, grid: Plan, rows: dict[int, journal.Row], tiles: list[int]) -> list[str]:
+    """Return a sentence for everything that tiles are made of that is not what was written: they would be believed."""
+    sources = sorted({(source, grid[index].source) for index in tiles for source in grid.sources(grid[index])})
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(lambda each: engine.faults(out, grid[each[0]], rows.get(each[0]), each[1]), sources)
+        return [fault for each in found for fault in each]
 
 
 def plan_of(url: str) -> dict[str, Any]:
@@ -211,7 +279,9 @@ def verify(url: str, *, recompute: int = 0, part: tuple[int, int] = (0, 1)) -> V
     faults += [fault for each in found for fault in each]
     there = [index for index in looked_at if index in rows]
     sound = [index for index, each in zip(looked_at, found, strict=True) if not each]
-    chosen = sorted(random.SystemRandom().sample(sound, min(recompute, len(sound))))
+    drawn = sorted(random.SystemRandom().sample(sound, min(recompute, len(sound))))
+    # what is made of something wrong proves nothing
+    chosen = [index for index in drawn if not _source_faults(out, grid, rows, [index])]
     faults += _recomputed(url, standing, out, chosen)
     if proof is None and not faults:
         message = f"{incomplete(url)}; what is there is right"

@@ -5,7 +5,7 @@ Tuples in, tuples out: nothing here knows an array, a file or dask.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from bigncc.errors import DoesNotFitError
@@ -49,6 +49,25 @@ def roi_cells(roi: Roi, extent: Shape) -> Iterator[Shape]:
     return product(*(range(s.start // e, -(-s.stop // e)) for s, e in zip(roi, extent, strict=True)))
 
 
+def coarse(shape: Shape, level: int, halved: int) -> Shape:
+    """Return the extent at a coarser level, where the last `halved` axes were halved and rounded up that many times."""
+    fixed = len(shape) - halved
+    return tuple(-(-n // 2**level) if i >= fixed else n for i, n in enumerate(shape))
+
+
+def roi_coarse(roi: Roi, level: int, halved: int) -> Roi:
+    """Return the pixels of a coarser level whose cells `roi` meets."""
+    fixed = len(roi) - halved
+    return tuple(slice(s.start >> level, -(-s.stop // 2**level)) if i >= fixed else s for i, s in enumerate(roi))
+
+
+def parts(roi: Roi, extent: Shape) -> Iterator[Roi]:
+    """Yield what `extent` cuts a roi into, from its start on, in row-major order."""
+    starts = (range(s.start, s.stop, e) for s, e in zip(roi, extent, strict=True))
+    for start in product(*starts):
+        yield tuple(slice(a, min(a + e, s.stop)) for a, e, s in zip(start, extent, roi, strict=True))
+
+
 def cut(length: int, block: int) -> tuple[int, ...]:
     """Return the sizes of consecutive blocks of `block` that fill `length`; the last may be smaller."""
     return (block,) * (length // block) + ((length % block,) if length % block else ())
@@ -61,31 +80,67 @@ def share(total: int, part: int, parts: int) -> range:
 
 @dataclass(frozen=True)
 class Tile:
-    """The unit of scheduling, commit and resume: ``write`` on the output's grid, ``read`` on the reference's."""
+    """The unit of scheduling, commit and resume.
+
+    Parameters
+    ----------
+    index : int
+        Its number in the plan.
+    write : tuple of slice
+        What it covers of level `source`, which is 0 but for tiles that are made from what is stored.
+    read : tuple of slice
+        What is read for it: of the reference's grid, or of level `source`.
+    levels : tuple of (int, tuple of slice)
+        The stored levels that it has a part of, finest first, and which.
+    source : int
+        The level that it is cut from.
+    """
 
     index: int
     write: Roi
     read: Roi
+    levels: tuple[tuple[int, Roi], ...] = ()
+    source: int = 0
+
+
+@dataclass(frozen=True)
+class Round:
+    """Tiles that read level `source` in cells of `tile` and make the levels after it, down to `last`."""
+
+    source: int
+    last: int
+    tile: Shape
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Tiles of whole output objects that cover the output once.
+    """Tiles of whole output objects that cover each stored level once.
+
+    Those from the images come first; then, round by round, those that make what is left of the pyramid. A tile of a
+    round needs nothing but tiles of the round before, the first one tiles from the images.
 
     Parameters
     ----------
     shape : tuple of int
         Extent of the output.
     objects : tuple of int
-        Extent of a storage object of the output; `tile` is a multiple of it.
+        Extent of a storage object of the finest stored level, in pixels of the output; `tile` is a multiple of it.
     tile : tuple of int
-        Extent of a tile.
+        Extent of a tile from the images.
     margin : tuple of int
         Pixels that a tile needs around it.
     origin : tuple of int
         Where the output begins on the reference's grid.
     extent : tuple of int
         Extent of the reference.
+    halved : int
+        How many trailing axes the pyramid halves.
+    levels : tuple of int
+        The stored levels, finest first.
+    own : int
+        The last level that the tiles from the images write.
+    rounds : tuple of Round
+        How the other levels are made.
     """
 
     shape: Shape
@@ -94,11 +149,25 @@ class Plan:
     margin: Shape
     origin: Shape
     extent: Shape
+    halved: int = 0
+    levels: Shape = (0,)
+    own: int = 0
+    rounds: tuple[Round, ...] = ()
 
     @property
     def grid(self) -> Shape:
-        """Number of tiles per axis."""
-        return tuple(-(-n // t) for n, t in zip(self.shape, self.tile, strict=True))
+        """Number of tiles from the images per axis."""
+        return _counts(self.shape, self.tile)
+
+    @property
+    def base(self) -> int:
+        """Number of tiles from the images."""
+        return math.prod(self.grid)
+
+    @property
+    def unit(self) -> Shape:
+        """What the blocks inside of a tile are multiples of."""
+        return unit_of(self.objects, self.levels[0], self.halved)
 
     def decoded(self, grain: Shape) -> int:
         """Return how many pixels are decoded for all tiles from chunks of `grain`, if none is kept for another tile."""
@@ -132,39 +201,136 @@ class Plan:
         return border + math.prod(aligned(self.tile, self.margin, grain, self.extent))
 
     def __len__(self) -> int:
-        return math.prod(self.grid)
+        return self.base + sum(map(math.prod, self._grids()))
 
     def __getitem__(self, index: int) -> Tile:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        start = tuple(c * t for c, t in zip(self._cell(index), self.tile, strict=True))
-        write = tuple(slice(a, min(a + t, n)) for a, t, n in zip(start, self.tile, self.shape, strict=True))
-        return Tile(index, write, self._read(write))
+        if index < self.base:
+            write = _cell(index, self.grid, self.tile, self.shape)
+            own = tuple((k, roi_coarse(write, k, self.halved)) for k in self.levels if k <= self.own)
+            return Tile(index, write, self._read(write), own)
+        rounds = ((step, *self.round(number)) for number, step in enumerate(self.rounds))
+        step, tiles, grid = next(each for each in rounds if index in each[1])
+        write = _cell(index - tiles.start, grid, step.tile, coarse(self.shape, step.source, self.halved))
+        made = range(1, step.last - step.source + 1)
+        levels = tuple((step.source + k, roi_coarse(write, k, self.halved)) for k in made)
+        return Tile(index, write, write, levels, step.source)
 
     def parts(self, tile: Tile, block: Shape) -> list[Tile]:
-        """Return the blocks that a tile is made of, each with what it reads."""
-        axes = [
-            [slice(a, min(a + b, s.stop)) for a in range(s.start, s.stop, b)]
-            for s, b in zip(tile.write, block, strict=True)
-        ]
-        return [Tile(tile.index, write, self._read(write)) for write in product(*axes)]
+        """Return the blocks that a tile from the images is made of, each with what it reads."""
+        return [Tile(tile.index, write, self._read(write)) for write in parts(tile.write, block)]
+
+    def around(self, index: int) -> list[int]:
+        """Return a tile from the images and those that touch it."""
+        near = (
+            range(max(0, c - 1), min(n, c + 2)) for c, n in zip(_position(index, self.grid), self.grid, strict=True)
+        )
+        return [_number(cell, self.grid) for cell in product(*near)]
 
     def _read(self, write: Roi) -> Roi:
         return roi_pad(roi_shift(write, self.origin), self.margin, self.extent)
 
-    def around(self, index: int) -> list[int]:
-        """Return a tile and those that touch it."""
-        near = (range(max(0, c - 1), min(n, c + 2)) for c, n in zip(self._cell(index), self.grid, strict=True))
-        weights = [math.prod(self.grid[axis + 1 :]) for axis in range(len(self.grid))]
-        return [sum(c * w for c, w in zip(cell, weights, strict=True)) for cell in product(*near)]
+    def round(self, number: int) -> tuple[range, Shape]:
+        """Return the tiles of a round, from 0, and how many there are per axis."""
+        grids = list(self._grids())
+        first = self.base + sum(map(math.prod, grids[:number]))
+        return range(first, first + math.prod(grids[number])), grids[number]
 
-    def _cell(self, index: int) -> Shape:
-        """Return the position of a tile in the grid."""
-        cell: Shape = ()
-        for n in reversed(self.grid):
-            index, position = divmod(index, n)
-            cell = (position, *cell)
-        return cell
+    def sources(self, tile: Tile) -> list[int]:
+        """Return the tiles that wrote what a tile reads of the output: none for one from the images."""
+        if tile.index < self.base:
+            return []
+        first, grid, extent = 0, self.grid, coarse(self.tile, self.own, self.halved)
+        if number := [step.source for step in self.rounds].index(tile.source):
+            (tiles, grid), before = self.round(number - 1), self.rounds[number - 1]
+            first, extent = tiles.start, coarse(before.tile, before.last - before.source, self.halved)
+        return [first + _number(cell, grid) for cell in roi_cells(tile.write, extent)]
+
+    def _grids(self) -> Iterator[Shape]:
+        for step in self.rounds:
+            yield _counts(coarse(self.shape, step.source, self.halved), step.tile)
+
+
+def _counts(shape: Shape, tile: Shape) -> Shape:
+    return tuple(-(-n // t) for n, t in zip(shape, tile, strict=True))
+
+
+def _cell(index: int, grid: Shape, tile: Shape, shape: Shape) -> Roi:
+    """Return a cell of a grid by its number in row-major order."""
+    start = tuple(c * t for c, t in zip(_position(index, grid), tile, strict=True))
+    return tuple(slice(a, min(a + t, n)) for a, t, n in zip(start, tile, shape, strict=True))
+
+
+def _position(index: int, grid: Shape) -> Shape:
+    """Return where in a grid the cell of this number is."""
+    position: Shape = ()
+    for n in reversed(grid):
+        index, here = divmod(index, n)
+        position = (here, *position)
+    return position
+
+
+def _number(cell: Shape, grid: Shape) -> int:
+    """Return the number of a cell of a grid in row-major order."""
+    number = 0
+    for position, n in zip(cell, grid, strict=True):
+        number = number * n + position
+    return number
+
+
+def unit_of(objects: Shape, finest: int, halved: int) -> Shape:
+    """Return what blocks inside of a tile are multiples of.
+
+    They are whole objects, as they are written where they are computed; of an output whose finest stored level is a
+    coarser one they are reduced first, and it is enough that they do not cut a cell.
+    """
+    if finest == 0:
+        return objects
+    fixed = len(objects) - halved
+    return tuple(2 * -(-(o >> finest) // 2) if i >= fixed else o for i, o in enumerate(objects))
+
+
+def with_pyramid(plan: Plan, objects: Shape, halved: int, levels: Shape, pixels: int) -> Plan:
+    """Return the plan of an output with coarser levels.
+
+    A level goes with the tiles as far as these are whole objects of it, or all of the image, along each axis.
+
+    Parameters
+    ----------
+    plan : Plan
+        Its tiles are whole objects of the finest stored level.
+    objects : tuple of int
+        Extent of a storage object of any level, where the level is as large.
+    halved : int
+        How many trailing axes are halved.
+    levels : tuple of int
+        The stored levels, consecutive.
+    pixels : int
+        Pixels that a tile of a round reads at most, if objects are so small.
+    """
+    axes = list(zip(plan.tile, objects, plan.shape, strict=True))[len(plan.shape) - halved :]
+
+    def whole(level: int) -> bool:
+        # blocks of an odd extent would cut cells
+        return all(t >= n or (t % (o << level) == 0 and (levels[0] > 0 or o % 2 == 0)) for t, o, n in axes)
+
+    own = max(k for k in levels if k == levels[0] or whole(k))
+    rounds: list[Round] = []
+    source = own
+    while source < levels[-1]:
+        shape, step = coarse(plan.shape, source, halved), 1
+
+        def extent(step: int, shape: Shape = shape) -> Shape:
+            fixed = len(shape) - halved
+            axes = enumerate(zip(objects, shape, strict=True))
+            return tuple(min(n, o << step if i >= fixed else o) for i, (o, n) in axes)
+
+        while source + step < levels[-1] and math.prod(extent(step + 1)) <= pixels:
+            step += 1
+        rounds.append(Round(source, source + step, extent(step)))
+        source += step
+    return replace(plan, halved=halved, levels=levels, own=own, rounds=tuple(rounds))
 
 
 def aligned(tile: Shape, margin: Shape, grain: Shape, shape: Shape) -> Shape:

@@ -49,6 +49,8 @@ class Window:
         size = (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
         std = (self.min_std,) * 2 if isinstance(self.min_std, (int, float)) else tuple(self.min_std)
         object.__setattr__(self, "size", size)
+        # the NaN of YAML has a sign, and so has -0.0
+        object.__setattr__(self, "flat", 0.0 if self.flat == 0.0 else math.nan if math.isnan(self.flat) else self.flat)
         object.__setattr__(self, "min_std", tuple(float(value) for value in std))
         self._check(size)
 

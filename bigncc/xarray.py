@@ -129,7 +129,7 @@ def open_result(url: str | os.PathLike[str], *, level: int = 0) -> xr.Dataset:
     url : path
         The output of a run, finished or not; its attribute ``state`` says which.
     level : int
-        Level of the pyramid, 0 being the finest.
+        Level of the pyramid, 0 being the finest that is stored.
 
     Returns
     -------

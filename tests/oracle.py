@@ -123,3 +123,21 @@ def ulps(got: np.ndarray, f: np.ndarray, g: np.ndarray, size) -> float:
         error = abs(int(np.ldexp(float(value), unit)) - exact)
         worst = max(worst, error / np.ldexp(float(np.spacing(np.abs(value))), unit))
     return worst
+
+
+def coarser(ncc, status, axes, flat):
+    """The next level of a map: exact means (Fraction, or None where there is no coefficient) and codes.
+
+    The value of a pixel without one is told by its code.
+    """
+    fixed = ncc.ndim - axes
+    shape = tuple(n if i < fixed else -(-n // 2) for i, n in enumerate(ncc.shape))
+    means, codes = np.empty(shape, object), np.empty(shape, np.uint8)
+    for place in np.ndindex(shape):
+        cell = tuple(slice(p, p + 1) if i < fixed else slice(2 * p, 2 * p + 2) for i, p in enumerate(place))
+        there = status[cell].ravel().tolist()
+        valid = [Fraction(float(v)) for v, code in zip(ncc[cell].ravel(), there, strict=True) if code == 1]
+        others = sorted(code for code in there if code != 1)
+        codes[place] = 1 if 2 * len(valid) >= len(there) else max(others, key=lambda code: (others.count(code), -code))
+        means[place] = sum(valid) / len(valid) if codes[place] == 1 else None
+    return means, codes

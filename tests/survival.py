@@ -21,6 +21,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -34,17 +35,25 @@ from zarr.storage import _local as local
 
 from bigncc import budget, decision, engine, journal, kernel, objects, output, pipeline, proof, store
 from bigncc.config import Config
-from bigncc.errors import BignccError
+from bigncc.errors import BignccError, IncompleteError
 from bigncc.journal import Row
+from bigncc.layout import Layout
+from bigncc.pyramid import Halving, Maps
 from bigncc.tiles import Plan, Tile, share
 from bigncc.window import Window
 from tests import pairs
 
 LARGE = (250, 300)
-"""Pixels of the pair that is killed: 20 tiles of four objects per map, or of one shard."""
+"""Pixels of the pair that is killed: 20 tiles of four objects per map, or of one shard, and 9 of coarser levels."""
 
 SMALL = (60, 120)
-"""Pixels of the pair for failpoints: 2 tiles."""
+"""Pixels of the pair for failpoints: 2 tiles, and one of coarser levels."""
+
+FINEST = ("0", "labels/status/0")
+ARRAYS = (*FINEST, "1", "labels/status/1", "2", "labels/status/2")
+"""The levels of that: the second goes with the tiles."""
+
+METADATA = tuple(f"{place}zarr.json" for place in ("", "labels/", "labels/status/", *(f"{a}/" for a in ARRAYS)))
 
 PATIENCE = 120
 """Seconds after which a run that nobody kills counts as one that hangs."""
@@ -63,6 +72,9 @@ LANDED = 1 / 3
 
 AIMED = 3 / 4
 """Share of the kills that wait for a tile; the others come at any moment, in the first and last steps too."""
+
+LARGER = 0.8
+"""Share of these that wait for one that is made from the images, as long as there is one."""
 
 MASKS = (0o077, 0o073, 0o075)
 """A umask for each of the runs that share an output: the mode of a file tells whose it is."""
@@ -173,6 +185,10 @@ class Ground:
         return found
 
     @property
+    def layout(self) -> Layout:
+        return decision.stored_layout(json.loads(self.plan))
+
+    @property
     def shards(self) -> bool:
         return self.config.output.shards is not None
 
@@ -207,7 +223,8 @@ def _warm_up() -> None:
     for name in ("google_crc32c", "yaozarrs", "yaozarrs.v05", "zarr.codecs"):
         import_module(name)
     image = np.arange(400, dtype=np.uint16).reshape(20, 20)
-    kernel.local(image, image, Window((7, 7)))
+    block = kernel.local(image, image, Window((7, 7)))
+    Halving(2, 0.0).reduced(Maps(block.ncc, block.status))
     gc.freeze()  # or each child copies all pages when it first collects garbage
 
 
@@ -224,15 +241,20 @@ def clear(where: Ground) -> None:
 
 def names(where: Ground, tile: Tile) -> list[str]:
     """Return the files of a tile."""
-    ranges = (range(s.start // n, -(-s.stop // n)) for s, n in zip(tile.write, where.grid.objects, strict=True))
-    keys = ["/".join(map(str, index)) for index in itertools.product(*ranges)]
-    return [f"{array}/c/{key}" for array in output.ARRAYS.values() for key in keys]
+    found = []
+    for name, (array, level) in where.layout.arrays.items():
+        roi = dict(tile.levels).get(level, ())
+        extent = where.layout.at(level).objects
+        ranges = (range(s.start // n, -(-s.stop // n)) for s, n in zip(roi, extent, strict=False))
+        keys = ["/".join(map(str, index)) for index in itertools.product(*ranges) if index]
+        found += [(name.partition("/")[0], f"{array}/c/{key}") for key in keys]
+    return [file for _, file in sorted(found, key=lambda each: each[0])]
 
 
 def marks(where: Ground) -> Marks:
     """Return inode, time and mode of each file of the maps and of the journal, unfinished ones included."""
     found = {}
-    places = [Path(where.url, array, "c") for array in output.ARRAYS.values()]
+    places = [Path(where.url, array, "c") for array, _ in where.layout.arrays.values()]
     for place in (*places, journal.directory(where.url) / "journal"):
         for folder, _, entries in os.walk(place):
             for entry in entries:
@@ -374,6 +396,8 @@ def tasks(where: Ground, way: str, change: Callable[[Ground], None]) -> list[Tas
         change(where)
         pipeline.prepare(where.config)
         pipeline.run(where.config, part=(part, 3))
+        with suppress(IncompleteError):
+            pipeline.finish(where.url, part=(part, 3))
 
     if way == "parts":
         return [lambda part=part: third(part) for part in range(3)]
@@ -405,7 +429,7 @@ def pace(where: Ground, way: str) -> tuple[float, float]:
             for pid in [fork(task, where.log) for task in tasks(where, way, unchanged)]:
                 wait(pid)
             taken.append(time.monotonic() - begin)
-        where.paces[way] = taken[1], max(0, taken[0] - taken[1]) / len(where.grid)
+        where.paces[way] = taken[1], max(0, taken[0] - taken[1]) / where.grid.base
     return where.paces[way]
 
 
@@ -420,14 +444,17 @@ class Aim(NamedTuple):
 def aim(where: Ground, way: str, variant: Variant, dice: random.Random, part: int) -> Aim:
     """Choose any moment of what is left to do, or a moment within any tile."""
     idle, tile = pace(where, way)
-    own = share(len(where.grid), part, 3) if way == "parts" else range(len(where.grid))
+    own = share(where.grid.base, part, 3) if way == "parts" else range(len(where.grid))
     missing = sorted(set(own) - journal.rows(where.url, where.plan_id).keys())
     longest = idle + tile * len(missing)
     if variant.early:
         return Aim(time.monotonic() + longest, [Path(where.url, "zarr.json")], dice.uniform(0, 0.01))
     if not missing or dice.random() >= AIMED:
         return Aim(time.monotonic() + dice.uniform(0, longest), [], 0)
-    files = [Path(where.url, name) for name in names(where, where.grid[dice.choice(missing)])]
+    # those of coarser levels are small, and over before the kill
+    large = [index for index in missing if index < where.grid.base]
+    tile_of = where.grid[dice.choice(large if large and dice.random() < LARGER else missing)]
+    files = [Path(where.url, name) for name in names(where, tile_of)]
     return Aim(time.monotonic() + 2 * longest, files, dice.uniform(0, variant.within * tile))
 
 
@@ -560,15 +587,10 @@ def no_read_back(where: Ground) -> None:
     """
     forgetful(where)
 
-    def store_only(block: Any, roi: Any, out: Any) -> None:
-        for name, array in out.maps.items():
-            objects._put(array, roi, getattr(block, name))
+    def believing(array: Any, roi: Any, block: Any, **options: Any) -> list[bytes]:
+        return [data.to_bytes() for data in objects._put(array, roi, block)]
 
-    def believing(job: Any, pair: Any, out: Any, tile: Tile, means: Any) -> Row:
-        engine._blocks(job, pair, tile, means, lambda block, roi: store_only(block, roi, out))
-        return where.rows[tile.index]
-
-    engine.compute = believing
+    objects.write = believing
 
 
 def output_before_plan(where: Ground) -> None:
@@ -711,14 +733,16 @@ def _failpoints() -> dict[str, Failpoint]:
     found = {}
     for side in ("before", "after"):
         found[f"{side} plan.json is linked"] = Failpoint(dies(Path, "hardlink_to", side))
-        for key in output.METADATA:
+        for key in METADATA:
             at = dies(local, "_put", side, lambda path, *_, key=key: path.as_posix().endswith(f"/out/{key}"))
             found[f"{side} {key} is put"] = Failpoint(at)
-        for name, array in output.ARRAYS.items():
-            found[f"{side} the first object of {name}"] = Failpoint(dies(local, "_put", side, _into(array)))
-            found[f"{side} the seventh object of {name}"] = Failpoint(dies(local, "_put", side, _into(array), 7))
-        for nth in (1, 2):
-            found[f"{side} row {nth} of 2"] = Failpoint(dies(journal.Writer, "append", side, nth=nth))
+        for array in ARRAYS:
+            found[f"{side} the first object of {array}"] = Failpoint(dies(local, "_put", side, _into(array)))
+        for array in FINEST:
+            found[f"{side} the seventh object of {array}"] = Failpoint(dies(local, "_put", side, _into(array), 7))
+        for nth in (1, 2, 3):
+            found[f"{side} row {nth} of 3"] = Failpoint(dies(journal.Writer, "append", side, nth=nth))
+        found[f"{side} a tile of the pyramid"] = Failpoint(dies(engine, "coarsen", side))
         found[f"{side} shards are put"] = Failpoint(dies(objects, "_put", side, nth=3), shards=True)
         found[f"{side} the attributes say complete"] = Failpoint(dies(proof, "update_attributes", side))
         found[f"{side} COMPLETE.json is put"] = Failpoint(dies(journal, "write_complete", side))
@@ -735,8 +759,8 @@ def _failpoints() -> dict[str, Failpoint]:
     found["between write and link of zarr.json"] = Failpoint(dies(local, "_safe_move", "before"))
     found["after a block is read back"] = Failpoint(dies(engine, "_commit", "after", nth=2))
     found["after a tile is read back"] = Failpoint(dies(engine, "compute", "after", nth=2))
-    found["within row 1 of 2"] = Failpoint(torn_row(1))
-    found["within row 2 of 2"] = Failpoint(torn_row(2))
+    for nth in (1, 2, 3):
+        found[f"within row {nth} of 3"] = Failpoint(torn_row(nth))
     found["within the sweep"] = Failpoint(half_swept)
     return found
 

@@ -157,9 +157,10 @@ def test_a_row_of_another_tile_matches_nothing(finished):
 
 def test_a_tile_without_a_row_is_not_done(finished, tmp_path):
     here, output, rows = finished
-    (path,) = (tmp_path / "out.bigncc" / "journal").iterdir()
+    path, *rest = sorted((tmp_path / "out.bigncc" / "journal").iterdir())
     lines = path.read_bytes().splitlines(keepends=True)
-    assert len(lines) == len(rows)
+    assert len(lines) == here.plan.base
+    assert len(lines) + sum(len(other.read_bytes().splitlines()) for other in rest) == len(rows)
     path.write_bytes(b"".join(lines[2:-1]) + lines[-1][:-20])
     lost = {int(lines[i].split(b" ")[2]) for i in (0, 1, -1)}
     assert len(lost) == 3
@@ -340,14 +341,14 @@ def test_what_outlives_a_power_cut_is_synced_before_the_row_that_says_so(tmp_pat
     monkeypatch.setattr(os, "fsync", fsync)
     pipeline.complete(ready)
     seen = set()
-    rows = iter(
-        row for path in (tmp_path / "out.bigncc" / "journal").iterdir() for row in path.read_bytes().splitlines()
-    )
+    journals = sorted((tmp_path / "out.bigncc" / "journal").iterdir())
+    rows = iter(row for path in journals for row in path.read_bytes().splitlines())
     for path in synced:
         if path.suffix == ".jsonl":
             tile = ready.job.plan[int(next(rows).split(b" ")[2])]
-            for array in open_output(ready.job.url).maps.values():
-                objects = [Path(place) for place in places(array, tile.write)]
+            out = open_output(ready.job.url)
+            for array, roi in ((array, roi) for level, roi in tile.levels for array in out.level(level).values()):
+                objects = [Path(place) for place in places(array, roi)]
                 needed = {*objects, *(parent for place in objects for parent in list(place.parents)[:3])}
                 assert (needed <= seen) == (durable == "all")
         seen.add(path)

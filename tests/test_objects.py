@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from bigncc.errors import DoesNotFitError, StoppedError
+from bigncc.layout import Layout
 from bigncc.objects import StorageFault, examined, places, write
-from bigncc.output import Layout, create_output, open_output
+from bigncc.output import create_output, open_output
 from tests.strategies import cover
 
 GRID = ("c", "y", "x"), (1.0, 0.5, 0.25), (0.0, 3.0, -1.0), (None, "micrometer", None), "a"
@@ -144,6 +145,35 @@ def test_planted_faults_are_found(output, name, change, sentence, which):
     assert re.fullmatch(rf"{file} {sentence}", fault)
     file.write_bytes(data)
     assert faults(array, WHOLE) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data[:-1],
+        lambda data: data[:10],
+        lambda data: data[1:],
+        lambda data: data + b"\0",
+        lambda data: b"\0" * len(data),
+        lambda data: data[:0],
+        None,
+    ],
+)
+@pytest.mark.parametrize("name", ["ncc", "status"])
+def test_an_object_without_a_checksum_is_known_to_be_whole_by_its_head(tmp_path, name, change):
+    create_output(tmp_path / "out", Layout((2, 10, 13), (1, 4, 5), *GRID, version="0.4"), {"plan_id": "p1"})
+    output = open_output(tmp_path / "out")
+    maps = fill(output)
+    array = output.maps[name]
+    np.testing.assert_array_equal(array[...], maps[name])
+    assert faults(array, WHOLE) == []
+    file = Path(places(array, WHOLE)[4])
+    data = file.read_bytes()
+    file.unlink()
+    if change:
+        file.write_bytes(change(data))
+    (fault,) = faults(array, WHOLE)
+    assert re.fullmatch(rf"{file} (is absent|\(\d+ bytes\) is not whole)", fault)
 
 
 def test_a_chunk_that_a_shard_has_lost_is_found(tmp_path):

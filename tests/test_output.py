@@ -12,8 +12,19 @@ import pytest
 import zarr
 
 from bigncc.errors import DoesNotFitError, InputError, RefusedError, StoppedError
+from bigncc.layout import Layout
 from bigncc.objects import write
-from bigncc.output import Layout, check_vacant, create_output, open_output, update_attributes, write_image
+from bigncc.output import (
+    altered,
+    check_removable,
+    check_vacant,
+    create_output,
+    open_output,
+    remove_output,
+    surplus,
+    update_attributes,
+    write_image,
+)
 from bigncc.storage import open_image
 from tests.strategies import cover
 from tests.zarrs import everything, ome, plain, samples, tree
@@ -23,6 +34,16 @@ LAYOUT = Layout(
 )
 PLAN = {"state": "in-progress", "plan_id": "p1"}
 WHOLE = tuple(slice(0, n) for n in LAYOUT.shape)
+
+
+PYRAMIDS = {
+    f"{version} {axes}": Layout(
+        (2, 3, 2, 20, 33)[5 - len(axes) :], (1, 1, 1, 4, 5)[5 - len(axes) :], tuple(axes), (0.5,) * len(axes),
+        (3.0,) * len(axes), (*(None,) * (len(axes) - 2), "micrometer", "micrometer"), "a", None, 2, (0, 1, 2), version,
+    )
+    for version in ("0.4", "0.5")
+    for axes in ("yx", "cyx", "tczyx")
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -58,6 +79,123 @@ def test_the_output_is_what_was_asked_for_and_valid_ome_zarr(output):
         "name": "reference flat",
     }
     yaozarrs.validate_zarr_store(output.url)
+
+
+@pytest.mark.parametrize("name", PYRAMIDS)
+def test_both_versions_are_valid_for_libraries_that_know_nothing_of_each_other(tmp_path, name):
+    import yaozarrs
+    from ngff_zarr import validate
+
+    layout = PYRAMIDS[name]
+    create_output(tmp_path / "out", layout, PLAN)
+    models = yaozarrs.v04 if layout.version == "0.4" else yaozarrs.v05
+    for place, model, schema in (("", "Image", "image"), ("labels/status", "LabelImage", "label")):
+        attributes = zarr.open_group(str(tmp_path / "out" / place), mode="r").attrs.asdict()
+        found = getattr(models, model).model_validate(attributes.get("ome", attributes))
+        validate(attributes, version=layout.version, model=schema)
+        validate(attributes, version=layout.version, model="image", strict=True)
+        assert [dataset.path for dataset in found.multiscales[0].datasets] == ["0", "1", "2"]
+    yaozarrs.validate_zarr_store(str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("name", PYRAMIDS)
+def test_other_readers_see_every_level(tmp_path, name):
+    from ngff_zarr import from_ngff_zarr
+    from ome_zarr.io import parse_url
+    from ome_zarr.reader import Reader
+
+    layout = PYRAMIDS[name]
+    create_output(tmp_path / "out", layout, PLAN)
+    out, rng = open_output(tmp_path / "out"), np.random.default_rng(0)
+    for level in layout.levels:
+        here = layout.at(level)
+        whole = tuple(slice(0, n) for n in here.shape)
+        for map_name, array in out.level(level).items():
+            values = rng.integers(0, 9, here.shape).astype(array.dtype)
+            write(array, whole, values / np.float32(9) if map_name == "ncc" else values)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("warnings.warn", lambda *_, **__: None)  # theirs
+        image, *_ = Reader(parse_url(str(tmp_path / "out")))()
+        theirs = from_ngff_zarr(str(tmp_path / "out"), version=layout.version)
+    for level, (one, two) in enumerate(zip(image.data, theirs.images, strict=True)):
+        mine = out.level(level)["ncc"][...]
+        np.testing.assert_array_equal(one, mine)
+        np.testing.assert_array_equal(two.data, mine)
+        centre = 3.0 + 0.5 * (2**level - 1) / 2
+        assert (two.scale["x"], two.translation["x"]) == (0.5 * 2**level, centre)
+        found = open_image(tmp_path / "out" / "labels" / "status", level=level)
+        np.testing.assert_array_equal(everything(found.array), out.level(level)["status"][...])
+        assert (found.scale[-1], found.translation[-1]) == (0.5 * 2**level, centre)
+    assert image.metadata["contrast_limits"][0] == [-1.0, 1.0]
+    assert [channel.label for channel in theirs.metadata.omero.channels] == (
+        ["ncc"] if name[4:] == "yx" else ["ncc 0", "ncc 1"] if name[4:] == "cyx" else ["ncc 0", "ncc 1", "ncc 2"]
+    )
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("shards", [None, (1, 8, 10)])
+def test_a_level_is_cut_to_what_is_there(tmp_path, version, shards):
+    if version == "0.4" and shards:
+        return
+    layout = replace(LAYOUT, shards=shards, halved=2, levels=(0, 1, 2), version=version)
+    create_output(tmp_path / "out", layout, PLAN)
+    arrays = [zarr.open_array(f"{tmp_path}/out/{level}", mode="r") for level in layout.levels]
+    assert [array.shape for array in arrays] == [(2, 10, 13), (2, 5, 7), (2, 3, 4)]
+    assert [array.chunks for array in arrays] == [(1, 4, 5), (1, 4, 5), (1, 3, 4)]
+    assert [array.shards for array in arrays] == ([None] * 3 if shards is None else [(1, 8, 10), (1, 8, 10), (1, 3, 4)])
+
+
+def test_an_output_of_version_0_4_has_its_files_and_no_filter(tmp_path):
+    layout = replace(LAYOUT, version="0.4")
+    create_output(tmp_path / "out", layout, PLAN)
+    out = open_output(tmp_path / "out")
+    assert out.layout == layout
+    assert out.attributes == PLAN
+    assert sorted(tree(tmp_path / "out")) == sorted(layout.metadata)
+    for name, dtype, fill_value in (("0", "<f4", "NaN"), ("labels/status/0", "|u1", 0)):
+        document = json.loads((tmp_path / "out" / name / ".zarray").read_text())
+        assert (document["dtype"], document["fill_value"], document["filters"]) == (dtype, fill_value, None)
+        assert (document["dimension_separator"], document["zarr_format"]) == ("/", 2)
+        assert document["compressor"] == {"id": "blosc", "cname": "lz4", "clevel": 5, "shuffle": 2, "blocksize": 0}
+    write(out.maps["ncc"], WHOLE, np.ones(LAYOUT.shape, "f4"))
+    assert (tmp_path / "out" / "0" / "1" / "2" / "2").is_file()
+    update_attributes(tmp_path / "out", {**PLAN, "state": "complete"})
+    assert open_output(tmp_path / "out").attributes["state"] == "complete"
+    assert sorted(set(tree(tmp_path / "out")) - set(layout.metadata)) == sorted(
+        f"0/{c}/{y}/{x}" for c in range(2) for y in range(3) for x in range(3)
+    )
+    assert not surplus(tmp_path / "out", layout)
+    assert altered(tmp_path / "out", layout, {**PLAN, "state": "complete"}) == []
+    check_removable(tmp_path / "out", "p1", layout)
+    remove_output(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("puts", range(8))
+def test_a_kill_between_two_files_of_version_0_4_is_not_fatal(tmp_path, puts):
+    layout = replace(LAYOUT, version="0.4")
+    create_output(tmp_path / "whole", layout, PLAN)
+    for name in layout.metadata[:puts]:
+        (tmp_path / "torn" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(tmp_path / "whole" / name, tmp_path / "torn" / name)
+    if puts:
+        with pytest.raises(RefusedError, match="belongs to plan p1 and not to plan p2"):
+            create_output(tmp_path / "torn", layout, {**PLAN, "plan_id": "p2"})
+    create_output(tmp_path / "torn", layout, PLAN)
+    assert tree(tmp_path / "torn") == tree(tmp_path / "whole")
+
+
+def test_what_may_be_removed_is_known_without_a_plan(tmp_path):
+    for name, layout in PYRAMIDS.items():
+        create_output(tmp_path / name, layout, PLAN)
+        check_removable(tmp_path / name, "p1", None)
+        for stranger in ("notes", "1/notes", "labels/mine/zarr.json", "labels/status/1/c/x", "01/0/0", "c/0/0"):
+            path = tmp_path / name / stranger
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("mine")
+            with pytest.raises(RefusedError, match=f"{stranger} was not made by bigncc"):
+                check_removable(tmp_path / name, "p1", None)
+            path.unlink()
 
 
 def test_the_checksum_is_the_last_codec_and_nan_the_fill(output):

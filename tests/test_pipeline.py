@@ -11,6 +11,7 @@ import zarr
 
 import bigncc
 from bigncc import Displacement, Translation, Window, engine, inputs, journal, pipeline, registration
+from bigncc.decision import stored_grid
 from bigncc.errors import DoesNotFitError, IncompleteError, InputError, RefusedError, RegistrationError
 from bigncc.kernel import Pivot
 from bigncc.output import open_output, write_image
@@ -190,7 +191,9 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path, monkeypatch):
     tiles = computed(monkeypatch)
     # another machine: other memory and threads change nothing
     pairs.same(whole, run(tmp_path, reference, moving, {"engine": {"memory": "2GB", "threads": 1}}))
-    assert sorted(tiles + done) == list(range(found["tiles"]["total"]))
+    grid = stored_grid(journal.read_plan(str(tmp_path / "out.ome.zarr")))
+    assert sorted(tiles + done) == list(range(grid.base))
+    assert found["tiles"]["total"] == len(grid) > grid.base
     tiles.clear()
     run(tmp_path, reference, moving)
     assert tiles == []
@@ -362,7 +365,7 @@ def test_plan_computes_nothing_and_says_what_a_run_takes(tmp_path):
     assert len(objects) == estimate.objects
     assert sum(p.stat().st_size for p in objects) <= estimate.disk * 1.01 + 1000
     assert estimate.memory <= estimate.memory_limit
-    assert set(estimate.facts()) == {"output", "tiles", "memory", "disk", "decoding", "time"}
+    assert set(estimate.facts()) == {"output", "tiles", "memory", "disk", "levels", "decoding", "time"}
 
 
 def test_status_works_at_every_stage(tmp_path):

@@ -14,7 +14,8 @@ from bigncc import engine, journal, objects, pipeline
 from bigncc.config import Config
 from bigncc.decision import stored_grid
 from bigncc.errors import BignccError, DoesNotFitError, IncompleteError, InputError, RefusedError
-from bigncc.output import METADATA, open_output
+from bigncc.layout import Layout, map_name
+from bigncc.output import open_output
 from tests import pairs, strategies
 from tests.test_pipeline import Killed, killed_after
 
@@ -22,7 +23,12 @@ LAYOUTS = {
     "plain": {"output": {"chunks": [32, 32]}},
     "sharded": {"output": {"chunks": [32, 32], "shards": [64, 64]}},
     "tiles of several objects": {"output": {"chunks": [16, 16]}},
+    "0.4": {"output": {"chunks": [32, 32], "ome_version": "0.4"}},
+    "coarse": {"output": {"chunks": [8, 8], "finest_level": 1}},
 }
+
+PLAIN = Layout((70, 100), (32, 32), ("y", "x"), (1, 1), (0, 0), (None, None), "ncc", halved=2, levels=(0, 1, 2))
+"""What the first of them looks like."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,17 @@ def pick(rng, things):
 
 def files_of(url):
     """The stored objects of an output."""
-    return sorted(path for path in Path(url).rglob("*") if path.is_file() and path.name != "zarr.json")
+    return sorted(path for path in Path(url).rglob("*") if path.is_file() and not is_metadata(path))
+
+
+def is_metadata(path):
+    return path.name in ("zarr.json", ".zarray", ".zattrs", ".zgroup")
+
+
+def metadata_in(folder):
+    """The metadata files of the output in a folder, by their names from there on."""
+    paths = sorted(path for path in (folder / "out").rglob("*") if is_metadata(path))
+    return [str(path.relative_to(folder)) for path in paths]
 
 
 def flipped(data, rng):
@@ -189,7 +205,7 @@ def edit(path, leaf):
 
 def edited(*names):
     def fault(folder, rng):
-        path = folder / pick(rng, names)
+        path = folder / pick(rng, names or metadata_in(folder))
         edit(path, pick(rng, list(leaves(json.loads(path.read_bytes())))))
         return (str(path),)
 
@@ -206,7 +222,7 @@ def meaning(data):
 
 def one_bit(*names):
     def fault(folder, rng):
-        path = folder / pick(rng, names)
+        path = folder / pick(rng, names or metadata_in(folder))
         before = path.read_bytes()
         # 1E-5 for 1e-5 is no fault
         while meaning(after := flipped(before, rng)) == meaning(before):
@@ -218,14 +234,14 @@ def one_bit(*names):
 
 
 def without_metadata(folder, rng):
-    path = folder / "out" / pick(rng, METADATA)
+    path = folder / pick(rng, metadata_in(folder))
     path.unlink()
     return (str(path),)
 
 
 def of_the_journal(change):
     def fault(folder, rng):
-        (path,) = (folder / "out.bigncc" / "journal").iterdir()
+        path = pick(rng, sorted((folder / "out.bigncc" / "journal").iterdir()))
         lines = path.read_bytes().splitlines(keepends=True)
         place, lines = change(lines, rng)
         tile = path.read_bytes().splitlines()[place].split(b" ")[2].decode()
@@ -263,8 +279,8 @@ RECORDS = {
     "record flipped": one_bit("out.bigncc/COMPLETE.json"),
 }
 ATTRIBUTES = {
-    "metadata edited": edited(*(f"out/{name}" for name in METADATA)),
-    "metadata flipped": one_bit(*(f"out/{name}" for name in METADATA)),
+    "metadata edited": edited(),
+    "metadata flipped": one_bit(),
     "metadata removed": without_metadata,
 }
 SURPLUS = {"object beside the grid": beside_the_grid, "file too many": file_too_many}
@@ -282,8 +298,9 @@ def unsaid(url, what, faults):
     missing = [name for name in what if not any(name in fault for fault in faults)]
     if not any(fault.startswith("one of ") for fault in faults):
         return missing
-    maps, grid = open_output(url).maps.values(), stored_grid(journal.read_plan(url))
-    groups = [objects.places(array, tile.write) for array in maps for tile in grid]
+    out, grid = open_output(url), stored_grid(journal.read_plan(url))
+    levels = [each for tile in grid for each in tile.levels]
+    groups = [objects.places(array, roi) for level, roi in levels for array in out.level(level).values()]
     said = {
         name
         for first, *rest in groups
@@ -371,7 +388,11 @@ def test_a_plan_that_is_gone_proves_nothing(made):
 
 @pytest.mark.parametrize(
     ("made", "name"),
-    [*(("plain", name) for name in METADATA), ("sharded", "0/zarr.json"), ("sharded", "labels/status/0/zarr.json")],
+    [
+        *(("plain", name) for name in PLAIN.metadata),
+        *(("sharded", name) for name in ("0/zarr.json", "labels/status/0/zarr.json", "2/zarr.json")),
+        *(("0.4", name) for name in replace(PLAIN, version="0.4").metadata if not name.endswith(".zgroup")),
+    ],
     indirect=["made"],
 )
 def test_each_value_of_the_metadata_is_proven(made, name):
@@ -380,7 +401,7 @@ def test_each_value_of_the_metadata_is_proven(made, name):
     places = list(leaves(json.loads(before)))
     if len(places) > 50:  # of the config and the colours, some
         places = places[:: len(places) // 20]
-    assert len(places) > 3
+    assert len(places) >= 1
     wrong = []
     for place in places:
         edit(path, place)
@@ -397,7 +418,7 @@ def test_each_value_of_the_metadata_is_proven(made, name):
     assert pipeline.verify(made.url).faults == ()
 
 
-@pytest.mark.parametrize("name", METADATA)
+@pytest.mark.parametrize("name", PLAIN.metadata)
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"attributes": null}', '{"attributes": [1]}', "\xff"])
 def test_metadata_that_says_nothing_is_named(made, name, text):
     path = made.folder / "out" / name
@@ -421,7 +442,7 @@ def edit_first(path, section):
     edit(path, places[0] if places else ("zarr_format",))
 
 
-@pytest.mark.parametrize("name", METADATA)
+@pytest.mark.parametrize("name", PLAIN.metadata)
 @pytest.mark.parametrize("kind", REPAIRABLE)
 def test_metadata_is_written_anew(made, name, kind):
     before = pairs.files(made.folder)
@@ -477,7 +498,7 @@ def test_pixel_sizes_in_the_metadata_are_proven(made):
     assert f"{path} is not what was written there" in pipeline.verify(made.url).faults
 
 
-@pytest.mark.parametrize("name", METADATA)
+@pytest.mark.parametrize("name", PLAIN.metadata)
 def test_an_attribute_that_a_user_added_is_no_fault_and_stays(made, name):
     path = made.folder / "out" / name
     document = json.loads(path.read_bytes())
@@ -502,7 +523,7 @@ def test_an_output_without_its_record_is_not_complete(made):
 def test_an_output_that_is_gone_has_every_fault(made):
     shutil.rmtree(made.folder / "out")
     faults = pipeline.verify(made.url).faults
-    assert all(any(f"out/{name} " in fault for fault in faults) for name in METADATA)
+    assert all(any(f"out/{name} " in fault for fault in faults) for name in PLAIN.metadata)
     assert any("does not exist" in fault for fault in faults)
 
 
@@ -609,10 +630,16 @@ def test_pixels_that_were_wrong_from_the_start_are_found_by_computing_them(tmp_p
     assert found.recomputed == tuple(range(total))
     grid = stored_grid(journal.read_plan(str(tmp_path / "out")))
     (index,) = (
-        i for i in range(total) if all(a.start <= b.start < a.stop for a, b in zip(grid[i].write, *wrong, strict=True))
+        i
+        for i in range(grid.base)
+        if all(a.start <= b.start < a.stop for a, b in zip(grid[i].write, *wrong, strict=True))
     )
-    assert found.faults == (f"tile {index}: 1 pixels of {name} are not what the inputs give",)
-    assert found.facts()["faults"] == "1"
+    # the levels that go with the tile are those of the wrong pixels, too
+    first, *rest = found.faults
+    shown = map_name(name, config.output.finest_level)
+    assert first == f"tile {index}: 1 pixels of {shown} are not what the inputs give"
+    assert all(fault.startswith(f"tile {index}: 1 pixels of {name}/") for fault in rest)
+    assert found.facts()["faults"] == str(1 + len(rest))
 
 
 @every_layout
@@ -728,7 +755,7 @@ def test_a_prepared_output_is_incomplete(tmp_path):
     reference, moving, *_ = pairs.pair(tmp_path, (70, 100))
     pipeline.prepare(job(reference, moving, tmp_path / "out"))
     for verb in (pipeline.verify, pipeline.finish):
-        with pytest.raises(IncompleteError, match="out has 0 of 12 tiles"):
+        with pytest.raises(IncompleteError, match="out has 0 of 13 tiles"):
             verb(tmp_path / "out")
 
 
@@ -741,7 +768,7 @@ def test_finish_is_what_a_run_ends_with_and_once_is_enough(made):
         with pytest.raises(IncompleteError):
             pipeline.finish(url)
         assert not pipeline.run(config, part=part).complete
-    with pytest.raises(IncompleteError, match="has 12 of 12 tiles"):
+    with pytest.raises(IncompleteError, match="has 12 of 13 tiles"):
         pipeline.verify(url)
     first = pipeline.finish(url)
     assert first.complete
@@ -777,7 +804,7 @@ def test_a_run_that_dies_in_its_last_step_is_incomplete_and_not_wrong(tmp_path, 
         with pytest.raises(Killed):
             pipeline.run(config)
     assert open_output(tmp_path / "out").attributes["state"] == "complete"
-    with pytest.raises(IncompleteError, match="has 12 of 12 tiles"):
+    with pytest.raises(IncompleteError, match="has 13 of 13 tiles"):
         pipeline.verify(tmp_path / "out")
     pipeline.finish(tmp_path / "out")
     assert pipeline.verify(tmp_path / "out").faults == ()
@@ -855,7 +882,7 @@ def test_there_may_be_nothing_to_overwrite(made):
 @pytest.mark.parametrize(
     "place",
     ["out/notes.txt", "out/0/notes.txt", "out/0/c/notes.txt", "out/0/c/0/notes.txt", "out/labels/mine/zarr.json",
-     "out/1/c/0/0", "out.bigncc/notes.txt"],
+     "out/9/c/0/0", "out.bigncc/notes.txt"],
 )  # fmt: skip
 def test_nothing_is_removed_where_a_file_is_not_ours(made, place):
     path = made.folder / place

@@ -11,15 +11,18 @@ from bigncc.errors import DoesNotFitError
 from bigncc.tiles import (
     Plan,
     aligned,
+    coarse,
     cut,
     largest_tile,
     roi_cells,
+    roi_coarse,
     roi_meet,
     roi_pad,
     roi_shape,
     roi_shift,
     roi_within,
     share,
+    with_pyramid,
 )
 from tests.strategies import cover
 
@@ -95,6 +98,41 @@ def test_tiles_cover_once_in_whole_objects(plan):
     with pytest.raises(IndexError):
         plan[len(plan)]
     assert len(list(plan)) == len(plan)  # the sequence protocol ends
+
+
+@given(st.data())
+def test_each_level_is_covered_once_in_whole_objects_by_tiles_that_know_what_they_read(data):
+    ndim, halved = data.draw(st.integers(2, 4)), 2
+    shape = tuple(data.draw(st.integers(1, 40)) for _ in range(ndim))
+    objects = tuple(1 if i < ndim - halved else data.draw(st.integers(1, 9)) for i in range(ndim))
+    finest = data.draw(st.integers(0, 2))
+    levels = tuple(range(finest, finest + data.draw(st.integers(1, 4))))
+    grown = tuple(o if i < ndim - halved else o << finest for i, o in enumerate(objects))
+    tile = tuple(o * data.draw(st.integers(1, 8)) for o in grown)
+    still = (0,) * ndim
+    plan = with_pyramid(
+        Plan(shape, grown, tile, still, still, shape), objects, halved, levels, data.draw(st.integers(1, 3000))
+    )
+    extents = {k: coarse(shape, k, halved) for k in levels}
+    written = {k: np.full(extent, -1) for k, extent in extents.items()}
+    for tile in plan:
+        for level, roi in tile.levels:
+            assert (written[level][roi] == -1).all()
+            for s, o, n in zip(roi, objects, extents[level], strict=True):
+                assert s.start % o == 0
+                assert s.stop % o == 0 or s.stop == n
+            written[level][roi] = tile.index
+        if tile.index < plan.base:
+            assert plan.sources(tile) == []
+            assert tile.levels[0][0] == finest
+        else:
+            # what it reads was written before, by those tiles and by no others
+            assert sorted(set(written[tile.source][tile.read].ravel())) == plan.sources(tile)
+            assert tile.levels[0][0] == tile.source + 1
+        level, roi = tile.levels[-1]
+        assert roi == roi_coarse(tile.write, level - tile.source, halved)
+    assert all((array >= 0).all() for array in written.values())
+    assert plan.unit[ndim - halved :] == tuple(o if finest == 0 else 2 * -(-o // 2) for o in objects[ndim - halved :])
 
 
 @given(st.data())

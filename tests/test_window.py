@@ -18,6 +18,11 @@ def test_an_int_means_y_and_x():
     assert Window(7, min_std=2).deviations == (2.0, 2.0)
 
 
+def test_the_value_of_flat_windows_has_no_sign():
+    for flat in (-math.nan, -0.0):
+        assert math.copysign(1, Window(7, flat=flat).flat) == 1
+
+
 @given(st.lists(st.integers(0, 40), min_size=2, max_size=3))
 def test_radius_and_size_belong_together(radius):
     if any(radius):

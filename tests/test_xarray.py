@@ -275,8 +275,8 @@ def test_a_result_opens_with_coordinates_in_physical_units(tmp_path):
     pairs.same(values(found.load()), pairs.maps(tmp_path / "out"))
     np.testing.assert_array_equal(found["y"], np.arange(30, 90))
     assert found.sel(x=slice(50, 60))["status"].shape == (60, 11)
-    with pytest.raises(InputError, match="has no level 1"):
-        bigncc.open_result(tmp_path / "out", level=1)
+    with pytest.raises(InputError, match="has no level 9"):
+        bigncc.open_result(tmp_path / "out", level=9)
     with pytest.raises(InputError, match="is no output of bigncc"):
         bigncc.open_result(tmp_path / "a.zarr")
 

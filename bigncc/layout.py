@@ -1,0 +1,228 @@
+"""What an output looks like on disk: levels, chunks, names, and what its metadata says, in OME-Zarr 0.4 or 0.5."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from bigncc.metadata import validated
+from bigncc.summary import STATUS
+from bigncc.tiles import Shape, coarse
+
+# RGBA per status: a viewer shows only the pixels that have no value
+COLOURS = (
+    (0, 0, 0, 255),
+    (0, 0, 0, 0),
+    (128, 128, 128, 255),
+    (86, 180, 233, 255),
+    (230, 159, 0, 255),
+    (0, 114, 178, 255),
+    (204, 121, 167, 255),
+    (64, 64, 64, 255),
+    (213, 94, 0, 255),
+)
+FOLDERS = {"ncc": "", "status": "labels/status/"}
+"""Where the levels of the maps are in an output."""
+
+OBJECT = re.compile(r"(labels/status/)?(0|[1-9][0-9]*)/(c/)?((0|[1-9][0-9]*)(/(0|[1-9][0-9]*))*)")
+"""Names of stored objects: level, and place in the grid of its objects."""
+
+RENDERED = {
+    "active": True,
+    "coefficient": 1,
+    "color": "FFFFFF",
+    "family": "linear",
+    "inverted": False,
+    "window": {"min": -1.0, "max": 1.0, "start": -1.0, "end": 1.0},
+}
+"""How a viewer shows a map at first."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the maps look like on disk.
+
+    Parameters
+    ----------
+    shape, chunks : tuple of int
+        Per axis, pixels.
+    axes : tuple of str
+        Names out of t, c, z, y, x.
+    scale, translation : tuple of float
+        Per axis, in `units`.
+    units : tuple of str or None
+        Per axis.
+    name : str
+        What a viewer shows.
+    shards : tuple of int or None
+        Pixels per axis of a stored object, if that holds several chunks.
+    halved : int
+        How many trailing axes a level of the pyramid halves.
+    levels : tuple of int
+        The stored levels, finest first; `shape`, `scale` and `translation` are those of level 0.
+    version : str
+        Of OME-Zarr, 0.4 or 0.5.
+    """
+
+    shape: Shape
+    chunks: Shape
+    axes: tuple[str, ...]
+    scale: tuple[float, ...]
+    translation: tuple[float, ...]
+    units: tuple[str | None, ...]
+    name: str
+    shards: Shape | None = None
+    halved: int = 0
+    levels: Shape = (0,)
+    version: str = "0.5"
+
+    @property
+    def objects(self) -> Shape:
+        """Pixels per axis of a stored object."""
+        return self.shards or self.chunks
+
+    def at(self, level: int) -> Layout:
+        """Return what a level is by itself: its pixels cover those of the finest level, so their centres move."""
+        if level == 0:
+            return replace(self, halved=0, levels=(0,))
+        shape = coarse(self.shape, level, self.halved)
+        chunks = tuple(map(min, zip(self.chunks, shape, strict=True)))
+        shards = self.shards and tuple(
+            min(s, -(-n // c) * c) for s, n, c in zip(self.shards, shape, chunks, strict=True)
+        )
+        fixed = len(shape) - self.halved
+        growth = tuple(2**level if i >= fixed else 1 for i in range(len(shape)))
+        scale = tuple(s * g for s, g in zip(self.scale, growth, strict=True))
+        axes = zip(self.translation, self.scale, growth, strict=True)
+        return replace(
+            self, shape=shape, chunks=chunks, scale=scale, translation=tuple(t + s * (g - 1) / 2 for t, s, g in axes),
+            shards=shards, halved=0, levels=(0,),
+        )  # fmt: skip
+
+    @property
+    def arrays(self) -> dict[str, tuple[str, int]]:
+        """Path and level of each stored array, by its name."""
+        return {map_name(m, k): (f"{FOLDERS[m]}{k}", k) for k in self.levels for m in FOLDERS}
+
+    @property
+    def metadata(self) -> tuple[str, ...]:
+        """Every file of an output that is not an object of its maps, the one that says whose it is first."""
+        groups, arrays = ("", "labels/", "labels/status/"), [f"{path}/" for path, _ in self.arrays.values()]
+        if self.version == "0.4":
+            return (*(f"{group}{name}" for group in groups for name in V2), *(f"{array}.zarray" for array in arrays))
+        return tuple(f"{place}zarr.json" for place in (*groups, *arrays))
+
+    def holds(self, name: str) -> bool:
+        """Say whether a file of this name is one of the stored objects."""
+        found = OBJECT.fullmatch(name)
+        if found is None or bool(found[3]) != (self.version == "0.5") or int(found[2]) not in self.levels:
+            return False
+        level = self.at(int(found[2]))
+        place = tuple(map(int, found[4].split("/")))
+        return len(place) == len(level.shape) and all(
+            i < -(-n // o) for i, n, o in zip(place, level.shape, level.objects, strict=True)
+        )
+
+
+MEAN = {"type": "mean", "metadata": {"description": "mean of the pixels of status 1 among 2 along each halved axis"}}
+MODE = {"type": "mode", "metadata": {"description": "1 where at least half of the pixels have it, else the commonest"}}
+"""How the levels were made, as OME-Zarr says it."""
+
+V2 = (".zattrs", ".zgroup")
+"""Files of a group of Zarr's version 2: what it says of itself, and that it is one."""
+
+
+def map_name(name: str, level: int) -> str:
+    """Return what a map of a level is called in an output and in its journal."""
+    return f"{name}/{level}" if level else name
+
+
+def metadata_of(layout: Layout) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the attributes that OME-Zarr wants of a map and of its status."""
+    kinds = {"t": "time", "c": "channel"}
+    axes: list[dict[str, str]] = [
+        {"name": axis, "type": kinds.get(axis, "space")} | ({"unit": unit} if unit else {})
+        for axis, unit in zip(layout.axes, layout.units, strict=True)
+    ]
+    multiscale = {"name": layout.name, "axes": axes, "datasets": [_dataset(layout, level) for level in layout.levels]}
+    label = {
+        "colors": [{"label-value": code, "rgba": list(rgba)} for code, rgba in enumerate(COLOURS)],
+        "properties": [{"label-value": code, "name": name} for code, name in enumerate(STATUS)],
+        "source": {"image": "../../"},
+    }
+    image = {"multiscales": [{**multiscale, **(MEAN if layout.halved else {})}]}
+    status = {
+        "multiscales": [{**multiscale, "name": "status", **(MODE if layout.halved else {})}],
+        "image-label": label,
+    }
+    return _versioned(image, layout.version), _versioned(status, layout.version)
+
+
+def _dataset(layout: Layout, level: int) -> dict[str, Any]:
+    here = layout.at(level)
+    steps = [
+        {"type": "scale", "scale": list(here.scale)},
+        {"type": "translation", "translation": list(here.translation)},
+    ]
+    return {"path": str(level), "coordinateTransformations": steps}
+
+
+def _versioned(document: dict[str, Any], version: str) -> dict[str, Any]:
+    """Return a group's attributes, which say their version in one place, or in 0.4 in each part."""
+    if version == "0.5":
+        return {"ome": {"version": version, **document}}
+    if "multiscales" in document:
+        document = {**document, "multiscales": [{"version": version, **each} for each in document["multiscales"]]}
+    if "image-label" in document:
+        document = {**document, "image-label": {"version": version, **document["image-label"]}}
+    return document
+
+
+def _rendering(layout: Layout) -> dict[str, Any]:
+    """Return how viewers are to show the map: grey from -1 to 1, each channel alike."""
+    count = layout.shape[layout.axes.index("c")] if "c" in layout.axes else 1
+    labels = ["ncc"] if count == 1 else [f"ncc {i}" for i in range(count)]
+    return {"channels": [{"label": label, **RENDERED} for label in labels], "rdefs": {"model": "greyscale"}}
+
+
+def documents_of(layout: Layout, attributes: dict[str, Any], place: str) -> dict[str, Any]:
+    """Return every metadata file by its key, made in memory so that creating it is a plain put."""
+    import zarr
+    from zarr.storage import MemoryStore
+
+    image, status = metadata_of(layout)
+    version, own = layout.version, json.loads(json.dumps(attributes, sort_keys=True))
+    (image["ome"] if version == "0.5" else image)["omero"] = _rendering(layout)
+    validated("Image", image.get("ome", image), version, place)
+    validated("LabelImage", status.get("ome", status), version, place)
+    documents: dict[str, Any] = {}
+    zarr_format: Literal[2, 3] = 3 if version == "0.5" else 2
+    root = zarr.create_group(MemoryStore(documents), attributes={**image, "bigncc": own}, zarr_format=zarr_format)
+    root.create_group("labels", attributes=_versioned({"labels": ["status"]}, version))
+    root.create_group("labels/status", attributes=status)
+    for name, (path, level) in layout.arrays.items():
+        dtype, fill = ("float32", np.nan) if name.startswith("ncc") else ("uint8", 0)
+        here = layout.at(level)
+        root.create_array(
+            path, shape=here.shape, chunks=here.chunks, shards=here.shards, dtype=dtype, fill_value=fill,
+            **_encoding(layout),
+        )  # fmt: skip
+    return {key: documents[key] for key in layout.metadata}
+
+
+def _encoding(layout: Layout) -> dict[str, Any]:
+    """Return how chunks are encoded: half as dear as zarr's default; a checksum goes last where the format has one."""
+    if layout.version == "0.4":
+        from numcodecs import Blosc
+
+        # a checksum would be a filter there, and tensorstore opens no array that has one
+        lz4 = Blosc("lz4", 5, Blosc.BITSHUFFLE)
+        return {"compressors": lz4, "filters": None, "chunk_key_encoding": {"name": "v2", "separator": "/"}}
+    from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
+
+    compressors = [BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec()]
+    return {"serializer": BytesCodec(), "compressors": compressors, "dimension_names": layout.axes}

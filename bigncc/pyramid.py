@@ -1,0 +1,93 @@
+"""Coarser levels as a pure block reduction: each cell of two pixels per halved axis becomes one.
+
+The value is the mean of the cell's pixels of status 1 and the status is 1 where at least half of them have it, else
+the commonest other code. A level is made from the one before it, so that it does not matter where that was cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bigncc.halving import halve_planes
+from bigncc.tiles import Roi, Tile, coarse, roi_coarse, roi_shape, roi_within
+
+
+class Maps(NamedTuple):
+    """A region of a level: coefficients float32 and status uint8, of one shape."""
+
+    ncc: NDArray[np.float32]
+    status: NDArray[np.uint8]
+
+
+Piece = tuple[Roi, Maps]
+
+
+@dataclass(frozen=True)
+class Halving:
+    """How a level becomes the next one.
+
+    Parameters
+    ----------
+    axes : int
+        How many trailing axes are halved: 2 or 3.
+    flat : float
+        Value of pixels whose status is 3, 4 or 5; of other ones without a value it is NaN.
+    """
+
+    axes: int
+    flat: float
+
+    def reduced(self, fine: Maps) -> Maps:
+        """Return maps of ceil(n / 2) pixels along the halved axes.
+
+        Parameters
+        ----------
+        fine : Maps
+            Of any shape ``[..., [z,] y, x]``; where it is part of a level, it begins at an even pixel of each halved
+            axis and ends at one, or at the level's end.
+
+        Returns
+        -------
+        Maps
+            The mean is a float64 sum in row-major order, divided and rounded to float32; there is no -0.0.
+        """
+        shape = coarse(fine.ncc.shape, 1, self.axes)
+        maps = Maps(np.empty(shape, np.float32), np.empty(shape, np.uint8))
+        deep, flat = self.axes == 3, np.float32(self.flat)
+        for ncc, status, mean, code in zip(*(_stacked(array, deep) for array in (*fine, *maps)), strict=True):
+            halve_planes(ncc, status, deep, flat, mean, code)
+        return maps
+
+    def piece(self, roi: Roi, fine: Maps) -> Piece:
+        """Return what becomes of a region of a level, and where that lies in the next one."""
+        return roi_coarse(roi, 1, self.axes), self.reduced(fine)
+
+    def levels(self, tile: Tile, pieces: list[Piece]) -> Iterator[tuple[int, Roi, Maps]]:
+        """Yield number, region and maps of each level after the one that a tile is cut from, whether stored or not.
+
+        Parameters
+        ----------
+        tile : Tile
+            ``write`` is its region of the level that it is cut from.
+        pieces : list
+            What `piece` returned of the whole tile, in any order; they are taken out of the list.
+        """
+        roi = roi_coarse(tile.write, 1, self.axes)
+        maps = Maps(np.empty(roi_shape(roi), np.float32), np.empty(roi_shape(roi), np.uint8))
+        while pieces:  # each is let go as soon as it is in its place
+            part, values = pieces.pop()
+            maps.ncc[roi_within(part, roi)], maps.status[roi_within(part, roi)] = values
+        for level in range(tile.source + 1, tile.levels[-1][0] + 1):
+            if level > tile.source + 1:
+                roi, maps = self.piece(roi, maps)
+            yield level, roi, maps
+
+
+def _stacked(array: NDArray[Any], deep: bool) -> NDArray[Any]:
+    """Return volumes: one of all planes, or where planes belong together one of each batch."""
+    return array.reshape(-1, *array.shape[-3:]) if deep else array.reshape(1, -1, *array.shape[-2:])
