@@ -10,9 +10,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    field_validator,
+)
 
 from bigncc.errors import InputError
+from bigncc.remote import Storage
+from bigncc.store import check_output
 from bigncc.window import Border, Window
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -48,6 +59,12 @@ def source_of(value: Any) -> Any:
     return value
 
 
+def target_of(text: str) -> str:
+    """Return a path or an address that can be written to as it is."""
+    check_output(text)
+    return text
+
+
 Source = Annotated[Any, BeforeValidator(source_of), PlainSerializer(str)]
 
 
@@ -63,10 +80,27 @@ class MaskConfig(_Section):
     invalid: tuple[int, ...] | None = Field(None, description="values that mean invalid, instead of `valid`")
 
 
+class StorageConfig(_Section):
+    """How an object store is reached, as far as it is no secret."""
+
+    anonymous: bool = Field(False, description="whether it is asked without credentials, for what is public")
+    endpoint: str | None = Field(None, description="address of the service; null: the provider's, or the environment's")
+    region: str | None = Field(None, description="of an S3 bucket; null: the environment's")
+
+    def storage(self) -> Storage:
+        """Return it as it is used."""
+        return Storage(**self.model_dump())
+
+
 class ImageConfig(_Section):
     """One of the two images."""
 
-    url: Source = Field(description="path of an OME-Zarr image or a Zarr array")
+    url: Source = Field(
+        description="path or address (s3://, gs://, az://, https://) of an OME-Zarr image or Zarr array"
+    )
+    storage: StorageConfig = Field(
+        StorageConfig(), description="how an address is reached; null: as the environment says"
+    )
     level: int = Field(0, ge=0, description="resolution level of an OME-Zarr image, 0 is the finest")
     channel: int | str | None = Field(
         None, description="channel by number or name, `grey` for RGB; null: each channel is a batch"
@@ -86,8 +120,8 @@ class ImageConfig(_Section):
 class OutputConfig(_Section):
     """Where the result goes."""
 
-    url: Annotated[str, BeforeValidator(source_of)] = Field(
-        description="path of the OME-Zarr group to make; the journal goes to the same path + .bigncc"
+    url: Annotated[str, BeforeValidator(source_of), AfterValidator(target_of)] = Field(
+        description="path or address of the OME-Zarr group to make; the journal goes to the same + .bigncc"
     )
     chunks: tuple[Annotated[int, Field(gt=0)], ...] | None = Field(
         None, description="size of a stored chunk along the windowed axes; null: about a megapixel"
@@ -245,6 +279,7 @@ def default_yaml() -> str:
 
 def _scalar(value: Any) -> str:
     value = list(value) if isinstance(value, tuple) else value
+    value = value.model_dump() if isinstance(value, BaseModel) else value
     return str(yaml.safe_dump(value, default_flow_style=True)).removesuffix("\n").removesuffix("\n...")
 
 

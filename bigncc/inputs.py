@@ -21,7 +21,7 @@ from bigncc.kernel import Pivots
 from bigncc.metadata import SPATIAL
 from bigncc.pair import Pair, among, from_storage, on_threads, seen, validity
 from bigncc.registration import Registration, residual, translation
-from bigncc.storage import Image, Stored
+from bigncc.storage import Image, Stored, View
 from bigncc.store import digest
 from bigncc.tiles import Shape
 from bigncc.transform import Displacement, Transform, shift_in_words
@@ -115,6 +115,7 @@ def open_inputs(config: Config) -> Inputs:
             channel=section.channel,
             # what is no data is read as fill and left out by its validity
             missing_chunks="error" if section.missing_chunks == "error" else "fill",
+            storage_options=section.storage.model_dump(),
         )
         for section in (config.reference, config.moving)
     )
@@ -367,7 +368,7 @@ def request_of(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> dict[str, An
             "samples": hashlib.sha256(samples[name].tobytes()).hexdigest(),
             "nodata": section.nodata,
             "missing_chunks": section.missing_chunks,
-            "mask": None if mask is None else [_digest(storage.open_image(mask.url).array), mask.valid, mask.invalid],
+            "mask": None if mask is None else [_digest(_open_mask(section)), mask.valid, mask.invalid],
         }
     return plain(request)  # type: ignore[no-any-return]
 
@@ -423,12 +424,18 @@ def _digest(array: Any) -> str:
     return digest(part for group in ([head], parts) for part in group)
 
 
+def _open_mask(section: ImageConfig) -> View:
+    """Return the array of a mask, which is reached as its image is."""
+    assert section.mask is not None
+    return storage.open_image(section.mask.url, storage_options=section.storage.model_dump()).array
+
+
 def _mask(section: ImageConfig, image: Image) -> Any:
     """Return True where a sample counts by the mask and by what is stored, or None where all do."""
     there = from_storage(Stored(image.array)) if section.missing_chunks == "nodata" else None
     if section.mask is None:
         return there
-    array = from_storage(storage.open_image(section.mask.url).array)
+    array = from_storage(_open_mask(section))
     if section.mask.invalid is not None:
         given = ~among(array, section.mask.invalid)
     else:

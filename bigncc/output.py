@@ -16,9 +16,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bigncc.errors import InputError, RefusedError
-from bigncc.metadata import local_path, member, open_node, place_of, validated
+from bigncc.metadata import local_path, member, open_node, open_store, place_of, validated
 from bigncc.storage import open_image
-from bigncc.store import PARTIAL, explained, get, patiently, put
+from bigncc.store import (
+    PARTIAL,
+    absolute,
+    check_output,
+    clear,
+    exists,
+    explained,
+    get,
+    is_local,
+    names,
+    parents,
+    patiently,
+    put,
+)
 from bigncc.summary import STATUS
 from bigncc.tiles import Shape
 
@@ -101,8 +114,8 @@ def create_output(
 
     Parameters
     ----------
-    url : path
-        A local directory: absent, empty, or an output of the same plan.
+    url : path or address
+        Absent, empty, or an output of the same plan.
     layout : Layout
         Of every map.
     attributes : dict
@@ -120,17 +133,16 @@ def create_output(
         If the disk is full.
     """
     from zarr.core.sync import sync
-    from zarr.storage import LocalStore
 
-    path = local_path(url)
-    documents = _documents(layout, attributes, str(path))
-    with explained(str(path)):
+    path = absolute(url)
+    documents = _documents(layout, attributes, path)
+    with explained(path):
         if not (repair and _broken(path)):
             _refuse_foreign(path, str(attributes["plan_id"]))
-        store = LocalStore(path)
+        store = open_store(path, read_only=False)
         for key, document in documents.items():  # the group first: from then on the directory is ours
-            if repair and not _says(path / key, document):
-                put(path / key, _restored(path / key, document))
+            if repair and not _says(f"{path}/{key}", document):
+                put(f"{path}/{key}", _restored(f"{path}/{key}", document))
             if not sync(store.exists(key)):
 
                 def create(key: str = key, document: Any = document) -> None:
@@ -143,35 +155,39 @@ def create_output(
 
 
 def check_vacant(url: str | os.PathLike[str]) -> None:
-    """Raise RefusedError unless `url` is a path that does not exist or an empty directory."""
-    path = local_path(url)
+    """Raise RefusedError unless `url` is a place where nothing is, or an empty directory."""
+    check_output(url)
+    path = absolute(url)
     with explained(path):
         vacant = _vacant(path)
     if not vacant:
         message = f"{path} exists: a path that does not exist or an empty directory is accepted"
         raise RefusedError(message)
-    for parent in path.parents:
+    for parent in parents(path):
         if _is_image(parent):
             message = f"{path} lies inside of the image {parent}: a path outside of images is accepted"
             raise InputError(message)
 
 
-def _is_image(path: Path) -> bool:
+def _is_image(path: str) -> bool:
     """Say whether `path` is a Zarr array or an OME-Zarr image, in whose files nothing of ours may lie."""
-    metadata = b"".join(get(path / name) or b"" for name in ("zarr.json", ".zarray", ".zattrs"))
+    try:
+        metadata = b"".join(get(f"{path}/{name}") or b"" for name in ("zarr.json", ".zarray", ".zattrs"))
+    except InputError:  # who may write to a folder of a bucket need not be allowed to read all of it
+        return False
     # what only an array of v3, an array of v2, or an image says
     return any(word in metadata for word in (b'"array"', b'"compressor"', b'"multiscales"'))
 
 
-def _broken(path: Path) -> bool:
+def _broken(path: str) -> bool:
     """Say whether the group's metadata is gone, or no JSON, which nobody else's image could be."""
     try:
-        return not isinstance(json.loads(get(path / "zarr.json") or b""), dict)
+        return not isinstance(json.loads(get(f"{path}/zarr.json") or b""), dict)
     except ValueError:
         return True
 
 
-def _says(path: Path, document: Any) -> bool:
+def _says(path: str, document: Any) -> bool:
     """Say whether a metadata file says at least what `document` does."""
     try:
         found = json.loads(get(path) or b"")
@@ -185,7 +201,7 @@ def _says(path: Path, document: Any) -> bool:
     return {**found, "attributes": mine} == {**wanted, "attributes": wanted.get("attributes", {})}
 
 
-def _restored(path: Path, document: Any) -> bytes:
+def _restored(path: str, document: Any) -> bytes:
     """Return a metadata file as it was written, with the attributes that somebody else has added since."""
     wanted = json.loads(document.to_bytes())
     try:
@@ -197,23 +213,19 @@ def _restored(path: Path, document: Any) -> bytes:
 
 def altered(url: str | os.PathLike[str], layout: Layout, attributes: dict[str, Any]) -> list[str]:
     """Return the metadata files of an output that do not say what `create_output` would."""
-    path = local_path(url)
+    path = absolute(url)
     return [
-        str(path / key)
-        for key, document in _documents(layout, attributes, str(path)).items()
-        if not _says(path / key, document)
+        f"{path}/{key}"
+        for key, document in _documents(layout, attributes, path).items()
+        if not _says(f"{path}/{key}", document)
     ]
 
 
 def surplus(url: str | os.PathLike[str], layout: Layout) -> list[str]:
     """Return the files of an output that are no object of it, no metadata and nothing unfinished."""
-    path = local_path(url)
+    path = absolute(url)
     counts = tuple(-(-n // e) for n, e in zip(layout.shape, layout.objects, strict=True))
-    return [str(path / name) for name in _files(path) if not _ours(name, counts)]
-
-
-def _files(path: Path) -> list[str]:
-    return sorted(entry.relative_to(path).as_posix() for entry in path.rglob("*") if not entry.is_dir())
+    return [f"{path}/{name}" for name in names(path) if not _ours(name, counts)]
 
 
 def _ours(name: str, counts: Shape | None = None) -> bool:
@@ -228,11 +240,11 @@ def _ours(name: str, counts: Shape | None = None) -> bool:
 
 def check_removable(url: str | os.PathLike[str], plan_id: str) -> None:
     """Raise RefusedError unless there is nothing but the output of this plan."""
-    path = local_path(url)
+    path = absolute(url)
     with explained(path):
-        if path.exists() and not _broken(path):
+        if exists(path) and not _broken(path):
             _refuse_foreign(path, plan_id)
-        for name in _files(path):
+        for name in names(path):
             if not _ours(name):
                 message = f"{path}/{name} was not made by bigncc: an output with nothing else in it is accepted"
                 raise RefusedError(message)
@@ -240,31 +252,29 @@ def check_removable(url: str | os.PathLike[str], plan_id: str) -> None:
 
 def remove_output(url: str | os.PathLike[str]) -> None:
     """Remove an output; `check_removable` was called."""
-    path = local_path(url)
+    path = absolute(url)
     with explained(path):
         # the group last: as long as there is anything, it says whose it is
-        for name in sorted(_files(path), key=lambda name: (name == "zarr.json", name)):
-            (path / name).unlink()
-        for folder in (*sorted(path.rglob("*"), reverse=True), path):
-            if folder.exists():
-                folder.rmdir()
+        clear(path, "zarr.json")
 
 
 def sweep(url: str | os.PathLike[str]) -> None:
-    """Remove what processes that were killed had not finished writing."""
-    for entry in local_path(url).rglob("*.partial"):
+    """Remove what processes that were killed had not finished writing; in an object store nothing is half there."""
+    path = absolute(url)
+    for entry in Path(path).rglob("*.partial") if is_local(path) else ():
         if PARTIAL.fullmatch(entry.name):
             entry.unlink(missing_ok=True)
 
 
-def _vacant(path: Path) -> bool:
-    if not path.exists():
+def _vacant(path: str) -> bool:
+    if not exists(path):
         return True
     # a kill within the very first write leaves nothing but zarr's temporary file
-    return path.is_dir() and all(PARTIAL.fullmatch(entry.name) for entry in path.iterdir())
+    folder = Path(path)
+    return is_local(path) and folder.is_dir() and all(PARTIAL.fullmatch(entry.name) for entry in folder.iterdir())
 
 
-def _refuse_foreign(path: Path, plan_id: str) -> None:
+def _refuse_foreign(path: str, plan_id: str) -> None:
     if _vacant(path):
         return
     accepted = "a path that does not exist, an empty directory or an output of the same plan is accepted"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from bigncc.errors import BignccError, InputError
 from bigncc.metadata import SPATIAL, Found, described, in_one_line, open_node, place_of
+from bigncc.remote import SCHEMES, storage_of
 from bigncc.tiles import Roi, Shape, roi_cells
 from bigncc.watch import Absent, Watched
 
@@ -61,7 +62,7 @@ class Image:
     coarser : tuple of Readable
         What follows this level in the pyramid, with the same choice of a channel.
     url : str
-        Absolute path, or "" for what is not on disk.
+        Absolute path or address, or "" for what has neither.
     level : int
         Which of `levels` this is.
     digest : str
@@ -161,9 +162,12 @@ class View:
             yield self.array.metadata.encode_chunk_key(index), roi
 
     @property
-    def absent(self) -> int:
-        """Number of chunks of the stored array, all channels, that are not stored; its objects are listed."""
-        return int(self.array.nchunks - self.array.nchunks_initialized)
+    def absent(self) -> int | None:
+        """Number of chunks of the stored array, all channels, that are not stored; None if it cannot be listed."""
+        try:
+            return int(self.array.nchunks - self.array.nchunks_initialized)
+        except InputError:
+            return None
 
     def stored(self, key: Roi) -> NDArray[np.bool_]:
         """Say of each sample of a region whether the object that it belongs to is stored."""
@@ -216,14 +220,20 @@ class Stored:
 
 
 def open_image(
-    source: Source, *, level: int = 0, channel: int | str | None = None, missing_chunks: Absent = "fill"
+    source: Source,
+    *,
+    level: int = 0,
+    channel: int | str | None = None,
+    missing_chunks: Absent = "fill",
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Image:
     """Open a Zarr array (v2, v3), an OME-Zarr image (0.4, 0.5), or a pyramid that says no more than its levels.
 
     Parameters
     ----------
-    source : path, zarr.Array, zarr.Group or zarr Store
-        A local path or a zarr object, such as what ``tifffile.imread(path, aszarr=True)`` returns.
+    source : path, address, zarr.Array, zarr.Group or zarr Store
+        A local path, an address (s3://, gs://, az://, http(s)://), or a zarr object, such as what
+        ``tifffile.imread(path, aszarr=True)`` returns.
     level : int
         Level of the pyramid, 0 being the finest.
     channel : int or str, optional
@@ -232,6 +242,9 @@ def open_image(
     missing_chunks : {"fill", "error"}
         What a chunk that is not stored, or of a sharded array a shard, means: the array's fill value, which is Zarr's
         definition, or an `InputError` when it is read.
+    storage_options : mapping, optional
+        How an address is reached: ``anonymous`` (bool), ``endpoint`` and ``region`` (str). Credentials, and what is
+        not said here, come from the environment.
 
     Returns
     -------
@@ -243,7 +256,7 @@ def open_image(
     InputError
         If it is no image, or none that can be correlated.
     """
-    node = open_node(source)
+    node = open_node(source, storage=storage_of(storage_options))
     return _selected(described(node, level, channel), place_of(node), level, channel, missing_chunks)
 
 
@@ -304,7 +317,7 @@ def _selected(found: Found, url: str, level: int, channel: int | str | None, abs
     levels, coarser = tuple(left(of.shape) for of in found.arrays), tuple(map(view, found.arrays[level + 1 :]))
     chosen = {"axes": kept, "scale": scale, "translation": translation, "level": level, "channel": pick}
     digest, units = _digest(array, chosen), left(found.units)
-    where = url if str(array.store_path).startswith("file://") else ""
+    where = url if str(array.store_path).partition("://")[0] in ("file", *SCHEMES) else ""
     return Image(
         view(array), kept, found.named, scale, translation, units, levels, coarser, where, level, digest,
         found.calibrated,

@@ -8,7 +8,8 @@ import pytest
 
 FLOORS = (
     ("errors", "compiled"),
-    ("tiles", "window", "summary", "coefficients", "store", "progress"),
+    ("remote",),
+    ("tiles", "window", "summary", "coefficients", "store", "progress", "address"),
     ("metadata", "sums", "watch"),
     ("kernel", "interpolation", "storage", "journal", "objects"),
     ("transform", "output", "config", "field"),
@@ -28,7 +29,8 @@ FLOORS = (
 HOSTS = {
     "numba": {"compiled"},
     "dask": {"pair", "lazy", "registration", "sites"},
-    "zarr": {"metadata", "storage", "output", "field", "watch", "objects"},
+    "zarr": {"metadata", "storage", "output", "field", "watch", "objects", "address"},
+    "obstore": {"remote", "address"},
     "yaozarrs": {"metadata"},
     "google_crc32c": {"objects"},
     "xxhash": {"store"},
