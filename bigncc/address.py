@@ -42,15 +42,26 @@ class Addressed(ObjectStore[Any]):
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """Read an object or a part of it; None if it is absent, but InputError if its bucket is."""
-        import obstore
+        from obstore.exceptions import GenericError
 
         try:
             with self._explained(key, "read"):
-                options = {} if byte_range is None else {"range": await self._range(key, byte_range)}
-                answer = await obstore.get_async(self.store, key, options=options)  # type: ignore[arg-type]
-                return prototype.buffer.from_bytes(await answer.bytes_async())  # type: ignore[arg-type]
+                for _ in range(remote.RETRIES):
+                    try:
+                        return await self._got(key, prototype, byte_range)
+                    except GenericError as error:
+                        if not remote.broke_off(error):
+                            raise
+                return await self._got(key, prototype, byte_range)
         except FileNotFoundError:
             return None
+
+    async def _got(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None) -> Buffer:
+        import obstore
+
+        options = {} if byte_range is None else {"range": await self._range(key, byte_range)}
+        answer = await obstore.get_async(self.store, key, options=options)  # type: ignore[arg-type]
+        return prototype.buffer.from_bytes(await answer.bytes_async())  # type: ignore[arg-type]
 
     async def _range(self, key: str, wanted: ByteRequest) -> Any:
         if isinstance(wanted, RangeByteRequest):

@@ -332,7 +332,9 @@ def _sentence(error: ValidationError) -> str:
         return f"config key {key} is missing: {beside[path[-1]].description}"
     if path == ("registration",):
         return f"registration {reason}"
-    return f"config key {key} is {first['input']!r}: {reason[0].lower()}{reason[1:]}"
+    # an address may hold what nobody else is to see
+    value = re.sub(r"(://)[^/\s]*@|\?.*", r"\1...", repr(first["input"]))
+    return f"config key {key} is {value}: {reason[0].lower()}{reason[1:]}"
 
 
 def _known(location: tuple[int | str, ...]) -> tuple[tuple[str, ...], dict[str, Any]]:

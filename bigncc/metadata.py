@@ -95,6 +95,9 @@ def open_node(source: Source, *, read_only: bool = True, storage: Storage = USUA
         return zarr.open(store=store, mode="r" if read_only else "r+", use_consolidated=False)
     except BignccError:  # of an address that does not answer
         raise
+    except FileNotFoundError as error:
+        message = f"{place} does not exist: a Zarr array or OME-Zarr image is accepted"
+        raise InputError(message) from error
     except Exception as error:  # mutated metadata raises anything from KeyError to RecursionError
         message = (
             f"{place} cannot be opened: a readable Zarr array or OME-Zarr image is accepted ({in_one_line(error)})"

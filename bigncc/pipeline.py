@@ -109,7 +109,9 @@ def _absent(inputs: Inputs) -> tuple[str, ...]:
     images = (("reference", inputs.reference.array), ("moving", inputs.moving.array))
     counts = {name: image.absent for name, image in images}
     unknown = tuple(
-        f"{name} cannot be listed: how many chunks are stored is not known" for name, n in counts.items() if n is None
+        f"{name} cannot be listed: how many of its chunks are stored is not known"
+        for name, n in counts.items()
+        if n is None
     )
     return unknown + tuple(f"{n} chunks of {name} are not stored" for name, n in counts.items() if n)
 

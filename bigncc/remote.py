@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from bigncc.errors import BignccError, InputError, StoppedError
+
+Result = TypeVar("Result")
 
 BUCKETS = ("s3", "gs", "az")
 SERVERS = ("http", "https")
@@ -26,10 +28,10 @@ ACCEPTED = "a local path, s3://, gs://, az:// or http(s):// is accepted"
 RETRIES = 8
 """How often a request is repeated that failed for no fault of its own."""
 
-PATIENCE = timedelta(seconds=12)
+PATIENCE = timedelta(seconds=10)
 """After which no request is repeated any more."""
 
-_BACKOFF = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=4), "base": 3}
+_BACKOFF = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=3), "base": 3}
 # a whole shard may take its time, but not the next byte of it
 _CLIENT = {"connect_timeout": "3s", "read_timeout": "60s", "timeout": "1h"}
 
@@ -192,7 +194,25 @@ def _reason(text: str) -> str:
         reason = ", ".join(found[1].strip() for found in (status, code, cause) if found)
     host = re.search(r"https?://[^/?\s]+", said)
     times = re.search(r"after ([0-9]+) retries", said)
-    return reason + (f" from {host[0]}" if host else "") + (f", {int(times[1]) + 1} times" if times else "")
+    return reason + (f" at {host[0]}" if host else "") + (f", {int(times[1]) + 1} times" if times else "")
+
+
+def broke_off(error: Exception) -> bool:
+    """Say whether an answer ended too early; obstore repeats the request by itself only where it was no refusal."""
+    return "response body error" in str(error)
+
+
+def _whole(ask: Callable[[], Result]) -> Result:
+    """Return an answer that did not break off."""
+    from obstore.exceptions import GenericError
+
+    for _ in range(RETRIES):
+        try:
+            return ask()
+        except GenericError as error:
+            if not broke_off(error):
+                raise
+    return ask()
 
 
 def get(place: str) -> bytes | None:
@@ -202,7 +222,7 @@ def get(place: str) -> bytes | None:
 
     try:
         with explained(place, "read"):
-            return bytes(obstore.get(store, key).bytes())
+            return _whole(lambda: bytes(obstore.get(store, key).bytes()))
     except FileNotFoundError:
         return None
 
@@ -242,7 +262,7 @@ def names(place: str) -> list[str]:
     import obstore
 
     with explained(place, "listed"):
-        found = [entry["path"] for batch in obstore.list(store, prefix=key or None) for entry in batch]
+        found = _whole(lambda: [entry["path"] for some in obstore.list(store, prefix=key or None) for entry in some])
     return sorted(path[len(key) :].lstrip("/") for path in found)
 
 
@@ -252,7 +272,7 @@ def exists(place: str) -> bool:
     import obstore
 
     with explained(place, "listed"):
-        if any(batch for batch in obstore.list(store, prefix=key or None)):
+        if _whole(lambda: any(some for some in obstore.list(store, prefix=key or None))):
             return True
     try:
         with explained(place, "read"):
@@ -276,8 +296,8 @@ def remove(place: str, keys: list[str]) -> None:
 def check_conditions(folder: str) -> None:
     """Raise InputError if a store writes over what it was told not to, or does not let us write below an address."""
     name = f"probe-{uuid.uuid4().hex}"
+    put_if_absent(f"{folder}/{name}", b"1")
     try:
-        put_if_absent(f"{folder}/{name}", b"1")
         kept = not put_if_absent(f"{folder}/{name}", b"2")
     finally:
         # who may write may still not be allowed to remove; it is known for what it is
