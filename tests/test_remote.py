@@ -206,6 +206,21 @@ def test_of_two_starts_at_once_one_decides(ground, bucket, tmp_path):
     assert json.loads(bucket.get("out.bigncc/COMPLETE.json"))["plan_id"] == plan["plan_id"]
 
 
+def test_a_plan_that_was_made_meanwhile_holds(ground, bucket, monkeypatch):
+    reference, moving = uploaded(ground, bucket)
+    job, check = pairs.job(reference, moving, f"{bucket}/out"), pipeline.check_vacant
+
+    def late(url):
+        monkeypatch.setattr(pipeline, "check_vacant", check)
+        made.append(pipeline.prepare(job).job.plan_id)
+        check(url)
+
+    made = []
+    monkeypatch.setattr(pipeline, "check_vacant", late)
+    assert pipeline.prepare(job).job.plan_id == made[0]
+    assert len(made) == 1
+
+
 def test_parts_make_one_output(ground, bucket, behind, tmp_path):
     reference, moving = uploaded(ground, bucket)
     job = pairs.job(reference, moving, f"{bucket}/out")
@@ -402,12 +417,14 @@ def test_what_is_public_needs_no_credentials(ground, bucket, behind, monkeypatch
     image = open_image(reference, storage_options=storage)
     assert image.url == reference
     np.testing.assert_array_equal(everything(image.array), everything(open_image(ground / "a.zarr").array))
-    sections = {"reference": {"storage": storage}, "moving": {"storage": storage}}
+    mask = {"url": reference, "invalid": [65536]}  # which no sample is
+    sections = {"reference": {"storage": storage, "mask": mask}, "moving": {"storage": storage}}
     pipeline.run(pairs.job(reference, moving, tmp_path / "out", sections))
     assert objects(tmp_path / "out") == objects(ground / "out")
     # how it is reached is no part of the request, and is known to those who look again
+    local = str(ground / "a.zarr"), str(ground / "b.zarr")
     assert pipeline.verify(str(tmp_path / "out"), recompute=1).faults == ()
-    pipeline.run(pairs.job(str(ground / "a.zarr"), str(ground / "b.zarr"), tmp_path / "out"))
+    pipeline.run(pairs.job(*local, tmp_path / "out", {"reference": {"mask": mask | {"url": local[0]}}}))
     with pytest.raises(InputError, match="storage_options has key, secret: anonymous, endpoint, region are accepted"):
         open_image(reference, storage_options={"key": "a", "secret": "b"})
     with pytest.raises(InputError, match="the endpoint of s3:// is no plain address") as caught:
@@ -494,6 +511,23 @@ def test_one_of_many_writers_wins(bucket, behind, fault):
         made = list(pool.map(lambda i: store.put_if_absent(f"{bucket}/plan.json", b"%d" % i), range(32)))
     assert sum(made) == 1
     assert store.get(f"{bucket}/plan.json") == b"%d" % made.index(True)
+
+
+def test_who_wrote_knows_it_although_the_store_denied_it(bucket, behind):
+    behind("flaky")
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(lambda i: store.put_if_absent(f"{bucket}/{i}", b"%d" % i), range(80)))
+    with ThreadPoolExecutor(4) as pool:
+        assert not any(pool.map(lambda i: store.put_if_absent(f"{bucket}/{i}", b"%d!" % i), range(80)))
+
+
+def test_the_last_is_removed_last(bucket, monkeypatch):
+    for name in ("a", "plan.json", "z/z"):
+        store.put(f"{bucket}/p/{name}", b"")
+    calls = []
+    monkeypatch.setattr(remote, "remove", lambda place, keys: calls.append((place, keys)))
+    store.clear(f"{bucket}/p", "plan.json")
+    assert calls == [(f"{bucket}/p", ["a", "z/z"]), (f"{bucket}/p", ["plan.json"])]
 
 
 def test_what_a_place_lies_in():
