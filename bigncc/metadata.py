@@ -11,7 +11,7 @@ import numpy as np
 
 from bigncc import store as files
 from bigncc.errors import BignccError, InputError
-from bigncc.remote import USUAL, Storage
+from bigncc.remote import SCHEMES, USUAL, Storage
 
 if TYPE_CHECKING:
     from zarr import Group
@@ -95,10 +95,10 @@ def open_node(source: Source, *, read_only: bool = True, storage: Storage = USUA
         return zarr.open(store=store, mode="r" if read_only else "r+", use_consolidated=False)
     except BignccError:  # of an address that does not answer
         raise
-    except FileNotFoundError as error:
-        message = f"{place} does not exist: a Zarr array or OME-Zarr image is accepted"
-        raise InputError(message) from error
     except Exception as error:  # mutated metadata raises anything from KeyError to RecursionError
+        if isinstance(error, FileNotFoundError) and place.partition("://")[0] in SCHEMES:
+            message = f"{place} does not exist: a Zarr array or OME-Zarr image is accepted"
+            raise InputError(message) from error
         message = (
             f"{place} cannot be opened: a readable Zarr array or OME-Zarr image is accepted ({in_one_line(error)})"
         )

@@ -10,9 +10,11 @@ import os
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
+from threading import Thread, current_thread, main_thread
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -202,8 +204,23 @@ def broke_off(error: Exception) -> bool:
     return "response body error" in str(error)
 
 
+def _asked(ask: Callable[[], Result]) -> Result:
+    """Return an answer that did not break off; the main thread hears signals meanwhile, as it would not in Rust."""
+    if current_thread() is not main_thread():
+        return _whole(ask)
+    answer: Future[Result] = Future()
+
+    def wait() -> None:
+        try:
+            answer.set_result(_whole(ask))
+        except BaseException as error:
+            answer.set_exception(error)
+
+    Thread(target=wait, daemon=True).start()
+    return answer.result()
+
+
 def _whole(ask: Callable[[], Result]) -> Result:
-    """Return an answer that did not break off."""
     from obstore.exceptions import GenericError
 
     for _ in range(RETRIES):
@@ -222,7 +239,7 @@ def get(place: str) -> bytes | None:
 
     try:
         with explained(place, "read"):
-            return _whole(lambda: bytes(obstore.get(store, key).bytes()))
+            return _asked(lambda: bytes(obstore.get(store, key).bytes()))
     except FileNotFoundError:
         return None
 
@@ -233,7 +250,7 @@ def put(place: str, data: bytes) -> None:
     import obstore
 
     with explained(place, "written"):
-        obstore.put(store, key, data, use_multipart=False)
+        _asked(lambda: obstore.put(store, key, data, use_multipart=False))
 
 
 def put_if_absent(place: str, data: bytes) -> bool:
@@ -245,7 +262,7 @@ def put_if_absent(place: str, data: bytes) -> bool:
     try:
         with explained(place, "written"):
             try:
-                obstore.put(store, key, data, mode="create", use_multipart=False)
+                _asked(lambda: obstore.put(store, key, data, mode="create", use_multipart=False))
             except AlreadyExistsError:
                 pass
             else:
@@ -262,7 +279,7 @@ def names(place: str) -> list[str]:
     import obstore
 
     with explained(place, "listed"):
-        found = _whole(lambda: [entry["path"] for some in obstore.list(store, prefix=key or None) for entry in some])
+        found = _asked(lambda: [entry["path"] for some in obstore.list(store, prefix=key or None) for entry in some])
     return sorted(path[len(key) :].lstrip("/") for path in found)
 
 
@@ -272,11 +289,11 @@ def exists(place: str) -> bool:
     import obstore
 
     with explained(place, "listed"):
-        if _whole(lambda: any(some for some in obstore.list(store, prefix=key or None))):
+        if _asked(lambda: any(some for some in obstore.list(store, prefix=key or None))):
             return True
     try:
         with explained(place, "read"):
-            return bool(key and obstore.head(store, key))
+            return bool(key and _asked(lambda: obstore.head(store, key)))
     except FileNotFoundError:
         return False
 
@@ -290,7 +307,7 @@ def remove(place: str, keys: list[str]) -> None:
     for start in range(0, len(paths), _MANY):
         # where none is there, some stores say so
         with explained(place, "removed"), suppress(FileNotFoundError):
-            obstore.delete(store, paths[start : start + _MANY])
+            _asked(partial(obstore.delete, store, paths[start : start + _MANY]))
 
 
 def check_conditions(folder: str) -> None:

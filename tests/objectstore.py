@@ -111,9 +111,13 @@ def slow(app: Application) -> Application:
 
 
 def busy(_app: Application) -> Application:
-    """Answer nobody."""
+    """Answer nobody, but to say at /asked what was asked for."""
+    asked: list[str] = []
 
-    def served(_environ: Environ, start: Any) -> Iterable[bytes]:
+    def served(environ: Environ, start: Any) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/asked":
+            return _answer(start, "200 OK", " ".join(asked).encode())
+        asked.append(environ["PATH_INFO"])
         return _answer(start, "503 Slow Down", _BUSY)
 
     return served

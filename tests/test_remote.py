@@ -1,11 +1,14 @@
 """Object stores and web servers: what is on disk is there too, to the bit, whatever fails on the way."""
 
 import json
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -337,6 +340,24 @@ def test_a_dead_endpoint_is_not_waited_for_long(bucket, behind, monkeypatch):
     assert time.monotonic() - start < 15
 
 
+def test_a_signal_is_heard_while_a_store_does_not_answer(bucket, behind, endpoints):
+    behind("busy")
+
+    def asked():
+        with urllib.request.urlopen(f"{endpoints['busy']}/asked") as answer:
+            return answer.read()
+
+    command = [*COMMAND, "status", f"{bucket}/out"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while f"/{bucket.name}/out".encode() not in asked():
+            assert process.poll() is None
+        process.terminate()
+        start = time.monotonic()
+        _, said = process.communicate()
+    assert time.monotonic() - start < 2
+    assert (process.returncode, said) == (75, b"bigncc: stopped by SIGTERM; the same command continues\n")
+
+
 def test_what_may_not_be_is_refused(ground, bucket, behind, monkeypatch):
     reference, moving = uploaded(ground, bucket)
     out = f"{bucket}/out"
@@ -628,7 +649,9 @@ def nginx(ground, tmp_path_factory):
     """The pairs behind a web server as there are many."""
     folder, port = tmp_path_factory.mktemp("nginx"), free_port()
     (folder / "conf").write_text(NGINX.format(folder=folder, port=port, root=ground))
-    with subprocess.Popen(["nginx", "-e", folder / "log", "-c", folder / "conf"]) as process:
+    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    assert program, "nginx is not installed: apt-get install nginx-light"
+    with subprocess.Popen([program, "-e", folder / "log", "-c", folder / "conf"]) as process:
         url = f"http://127.0.0.1:{port}"
         for _ in range(100):
             if store.get(f"{url}/a.zarr/zarr.json"):
