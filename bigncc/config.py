@@ -22,6 +22,8 @@ from pydantic import (
 )
 
 from bigncc.errors import InputError
+from bigncc.remote import Storage
+from bigncc.store import check_output
 from bigncc.window import Border, Window
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -67,12 +69,13 @@ def source_of(value: Any) -> Any:
     return value
 
 
-def no_zip(path: str) -> str:
-    """Return a path that may be an output."""
-    if path.lower().endswith((".zip", ".ozx")):
+def target_of(text: str) -> str:
+    """Return a path or an address that can be written to as it is."""
+    if text.lower().endswith((".zip", ".ozx")):
         message = "zip files are read and not written, the path of a directory is accepted"
         raise ValueError(message)
-    return path
+    check_output(text)
+    return text
 
 
 Source = Annotated[Any, BeforeValidator(source_of), PlainSerializer(str)]
@@ -96,10 +99,28 @@ class MaskConfig(_Section):
     invalid: tuple[int, ...] | None = Field(None, description="values that mean invalid, instead of `valid`")
 
 
+class StorageConfig(_Section):
+    """How an object store is reached, as far as it is no secret."""
+
+    anonymous: bool = Field(False, description="whether it is asked without credentials, for what is public")
+    endpoint: str | None = Field(None, description="address of the service; null: the provider's, or the environment's")
+    region: str | None = Field(None, description="of an S3 bucket; null: the environment's")
+
+    def storage(self) -> Storage:
+        """Return it as it is used."""
+        return Storage(**self.model_dump())
+
+
 class ImageConfig(_Section):
     """One of the two images."""
 
-    url: Source = Field(description="path of an OME-Zarr image or a Zarr array, also inside of a zip file")
+    url: Source = Field(
+        description="path (also inside of a zip file) or address (s3://, gs://, az://, https://) of an OME-Zarr image "
+        "or Zarr array"
+    )
+    storage: StorageConfig = Field(
+        StorageConfig(), description="how an address is reached; null: as the environment says"
+    )
     level: int = Field(0, ge=0, description="resolution level of an OME-Zarr image, 0 is the finest")
     channel: int | str | None = Field(
         None, description="channel by number or name, `grey` for RGB; null: each channel is a batch"
@@ -120,8 +141,8 @@ class ImageConfig(_Section):
 class OutputConfig(_Section):
     """Where the result goes."""
 
-    url: Annotated[str, BeforeValidator(source_of), AfterValidator(no_zip)] = Field(
-        description="path of the OME-Zarr group to make; the journal goes to the same path + .bigncc"
+    url: Annotated[str, BeforeValidator(source_of), AfterValidator(target_of)] = Field(
+        description="path or address of the OME-Zarr group to make; the journal goes to the same + .bigncc"
     )
     chunks: tuple[Annotated[int, Field(gt=0)], ...] | None = Field(
         None, description="size of a stored chunk along the windowed axes; null: about a megapixel"
@@ -299,6 +320,7 @@ def default_yaml() -> str:
 
 def _scalar(value: Any) -> str:
     value = list(value) if isinstance(value, tuple) else value
+    value = value.model_dump() if isinstance(value, BaseModel) else value
     return str(yaml.safe_dump(value, default_flow_style=True)).removesuffix("\n").removesuffix("\n...")
 
 
@@ -351,7 +373,9 @@ def _sentence(error: ValidationError) -> str:
         return f"config key {key} is missing: {beside[path[-1]].description}"
     if path == ("registration",):
         return f"registration {reason}"
-    return f"config key {key} is {first['input']!r}: {reason[0].lower()}{reason[1:]}"
+    # an address may hold what nobody else is to see
+    value = re.sub(r"(://)[^/\s]*@|\?.*", r"\1...", repr(first["input"]))
+    return f"config key {key} is {value}: {reason[0].lower()}{reason[1:]}"
 
 
 def _known(location: tuple[int | str, ...]) -> tuple[tuple[str, ...], dict[str, Any]]:

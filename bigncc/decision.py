@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from bigncc.inputs import Inputs, headline, pivots, registered
 from bigncc.layout import Layout
 from bigncc.output import Output, open_output
 from bigncc.registration import registration_from_dict
+from bigncc.store import absolute
 from bigncc.tiles import Plan, Round
 
 
@@ -39,7 +39,7 @@ def decide(
     inputs = registered(inputs, threads)
     settings = inputs.config.model_dump(mode="json", exclude={"engine"})
     # what is read again later, by `verify` or `report`, is found from wherever that is called
-    settings["output"]["url"] = str(Path(settings["output"]["url"]).absolute())
+    settings["output"]["url"] = absolute(settings["output"]["url"])
     for name, image in (("reference", inputs.reference), ("moving", inputs.moving)):
         settings[name]["url"] = image.url or settings[name]["url"]
         _absolute(settings[name]["mask"] or {}, "url")
@@ -72,7 +72,7 @@ def decide(
 
 def _absolute(section: dict[str, Any], key: str) -> None:
     if section.get(key) is not None:
-        section[key] = str(Path(section[key]).absolute())
+        section[key] = absolute(section[key])
 
 
 def check_request(url: str, standing: dict[str, Any], request: dict[str, Any]) -> None:

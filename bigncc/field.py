@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from bigncc.errors import InputError
-from bigncc.metadata import in_one_line, local_path, open_node
+from bigncc.metadata import in_one_line, open_node
 from bigncc.storage import View, finest, readable
+from bigncc.store import absolute, is_local
 from bigncc.tiles import Roi, Shape
 
 if TYPE_CHECKING:
@@ -100,8 +101,9 @@ def open_field(source: Source, *, components: Literal["forward", "reversed"] = "
 def _open(source: Source) -> View:
     import zarr
 
-    if isinstance(source, (str, os.PathLike)) and local_path(source).suffix in (".npy", ".npz"):
-        path = local_path(source)
+    place = absolute(source) if isinstance(source, (str, os.PathLike)) else ""
+    if is_local(place) and place.endswith((".npy", ".npz")):
+        path = Path(place)
         array = _from_numpy(path)
         kept = _Npy(path) if isinstance(array, np.memmap) else array
         return View(kept, str(path), array.shape, array.dtype.newbyteorder("="), array.shape)

@@ -124,6 +124,7 @@ def open_inputs(config: Config) -> Inputs:
             z=section.z,
             # what is no data is read as fill and left out by its validity
             missing_chunks="error" if section.missing_chunks == "error" else "fill",
+            storage_options=section.storage.model_dump(),
         )
         for section in (config.reference, config.moving)
     )
@@ -151,7 +152,7 @@ def open_inputs(config: Config) -> Inputs:
     _check_region(config, reference.array.shape, window.ndim)
     for name, image, section in (("reference", reference, config.reference), ("moving", moving, config.moving)):
         if section.mask is not None:
-            open_mask(section.mask, image, window.ndim)
+            open_mask(section, image, window.ndim)
         if section.nodata is None and image.nodata:
             levels = ", ".join(f"{level:.9g}" for level in image.nodata)
             notes.append(f"samples of {levels} in {name} are left out, as its file says")
@@ -385,7 +386,7 @@ def request_of(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> dict[str, An
             "samples": hashlib.sha256(samples[name].tobytes()).hexdigest(),
             "nodata": levels if len(levels) > 1 else next(iter(levels), None),
             "missing_chunks": section.missing_chunks,
-            "mask": None if mask is None else [_digest(open_mask(mask, image, ndim)[0]), mask.valid, mask.invalid],
+            "mask": None if mask is None else [_digest(open_mask(section, image, ndim)[0]), mask.valid, mask.invalid],
         }
     return plain(request)  # type: ignore[no-any-return]
 

@@ -2,7 +2,8 @@
 
 A line of the journal is ``CHECKSUM PLAN TILE STATE COUNTS BODY``: the head has fixed fields, so that progress can be
 read without parsing bodies, and the checksum makes a torn line one that is not there. Each process writes a file of
-its own, and where two lines say something of the same tile, that of the file begun later holds.
+its own, and where two lines say something of the same tile, that of the file begun later holds. In an object store,
+where nothing can be appended to, each line is an object of its own.
 """
 
 import json
@@ -10,18 +11,21 @@ import math
 import os
 import re
 import uuid
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import FileIO
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from bigncc import store, summary
+from bigncc import remote, store, summary
 from bigncc.errors import InputError, RefusedError
 from bigncc.summary import STATUS, Summary
 
-_OURS = re.compile(r"plan\.json|COMPLETE\.json|journal/[0-9]+-[0-9a-f]{32}\.jsonl|quarantine/[0-9]+\.json")
+_OURS = re.compile(
+    r"plan\.json|COMPLETE\.json|journal/[0-9]+-[0-9a-f]{32}(-[0-9]+)?\.jsonl|quarantine/[0-9]+\.json|probe-[0-9a-f]{32}"
+)
 
 PLAN = {"plan_id", "kernel", "pivots", "tiles", "request", "layout", "config", "headline", "registration", "versions"}
 """What a plan says."""
@@ -42,10 +46,9 @@ class Row:
     saw: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
-def directory(url: str) -> Path:
+def directory(url: str) -> str:
     """Return where the plan and the journal of the output at `url` are: beside it, not inside."""
-    path = Path(url)
-    return path.with_name(path.name + ".bigncc")
+    return f"{store.absolute(url)}.bigncc"
 
 
 def plain(document: Any) -> Any:
@@ -64,8 +67,10 @@ def canonical(document: Any) -> bytes:
 
 def read_plan(url: str) -> dict[str, Any] | None:
     """Return the plan of the output at `url`, or None where none was made; InputError if it is damaged."""
-    path = directory(url) / "plan.json"
+    path = f"{directory(url)}/plan.json"
     document = _read_document(path, PLAN)
+    if document is not None:
+        document.pop("write", None)
     if document is not None and document.pop("digest", None) != store.digest([canonical(document)]):
         raise _damaged(path)
     return document
@@ -73,9 +78,11 @@ def read_plan(url: str) -> dict[str, Any] | None:
 
 def settle_plan(url: str, document: dict[str, Any]) -> dict[str, Any]:
     """Write the plan unless there is one, and return the one that holds."""
-    path = directory(url) / "plan.json"
+    path = f"{directory(url)}/plan.json"
     document = json.loads(json.dumps(document))  # as the next one will read it
     proven = {**document, "digest": store.digest([canonical(document)])}
+    if not store.is_local(path):
+        proven["write"] = uuid.uuid4().hex  # what a request that is repeated may find there, it knows to be its own
     if store.put_if_absent(path, json.dumps(proven, indent=1).encode()):
         return document
     standing = read_plan(url)
@@ -85,49 +92,50 @@ def settle_plan(url: str, document: dict[str, Any]) -> dict[str, Any]:
 
 def read_complete(url: str) -> dict[str, Any] | None:
     """Return what was recorded when the output at `url` was completed, or None."""
-    return _read_document(directory(url) / "COMPLETE.json", {"plan_id"})
+    return _read_document(f"{directory(url)}/COMPLETE.json", {"plan_id"})
 
 
 def write_complete(url: str, document: dict[str, Any]) -> None:
     """Record that every tile is done."""
-    store.put(directory(url) / "COMPLETE.json", json.dumps(document, indent=1).encode())
+    store.put(f"{directory(url)}/COMPLETE.json", json.dumps(document, indent=1).encode())
 
 
 def withdraw_complete(url: str) -> None:
     """Forget that every tile is done."""
-    (directory(url) / "COMPLETE.json").unlink(missing_ok=True)
+    store.remove(f"{directory(url)}/COMPLETE.json")
+
+
+def check_vacant(url: str) -> None:
+    """Raise InputError if beside an output of which there is no plan none can be settled."""
+    if not store.is_local(directory(url)):
+        remote.check_conditions(directory(url))
 
 
 def remove(url: str) -> None:
     """Remove plan and journal; `check_removable` was called."""
-    folder = directory(url)
-    files = sorted(entry for entry in folder.rglob("*") if not entry.is_dir())
     # the plan last: as long as it is there, it says what is being removed
-    for path in sorted(files, key=lambda path: path.name == "plan.json"):
-        path.unlink()
-    for place in (*sorted(folder.rglob("*"), reverse=True), folder):
-        if place.exists():
-            place.rmdir()
+    store.clear(directory(url), "plan.json")
 
 
 def check_removable(url: str) -> None:
     """Raise RefusedError if anything but plan and journal lies beside an output."""
     folder = directory(url)
-    for path in sorted(entry for entry in folder.rglob("*") if not entry.is_dir()):
-        kind = path.relative_to(folder).parts
-        if not (_OURS.fullmatch("/".join(kind)) or store.PARTIAL.fullmatch(path.name)):
-            message = f"{path} was not made by bigncc: a journal with nothing else beside it is accepted"
+    for name in store.names(folder):
+        if not (_OURS.fullmatch(name) or store.PARTIAL.fullmatch(name.rpartition("/")[2])):
+            message = f"{folder}/{name} was not made by bigncc: a journal with nothing else beside it is accepted"
             raise RefusedError(message)
 
 
 @contextmanager
 def writer(url: str, plan_id: str) -> Iterator["Writer"]:
     """Open a journal file of one's own for the time of the context."""
-    folder = directory(url) / "journal"
+    folder = f"{directory(url)}/journal"
+    if not store.is_local(folder):
+        yield Writer(_Segments(f"{folder}/{_next(store.names(folder))}", count()), plan_id)
+        return
     with store.explained(folder, midway=True):
-        folder.mkdir(parents=True, exist_ok=True)
-        number = 1 + max((int(entry.name.partition("-")[0]) for entry in folder.glob("*-*.jsonl")), default=0)
-        path = folder / f"{number:06d}-{uuid.uuid4().hex}.jsonl"
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        path = Path(folder, f"{_next(entry.name for entry in Path(folder).iterdir())}.jsonl")
         file = path.open("xb", buffering=0)
     try:
         with file:
@@ -138,11 +146,28 @@ def writer(url: str, plan_id: str) -> Iterator["Writer"]:
             path.unlink()
 
 
+def _next(names: Iterable[str]) -> str:
+    """Return the name of a writer that is begun after those of the files of these names."""
+    numbers = (int(name.partition("-")[0]) for name in names if "-" in name and name.endswith(".jsonl"))
+    return f"{1 + max(numbers, default=0):06d}-{uuid.uuid4().hex}"
+
+
+@dataclass(frozen=True)
+class _Segments:
+    """Objects of a writer, in their order by their names."""
+
+    stem: str
+    numbers: Iterator[int]
+
+    def put(self, line: bytes) -> None:
+        store.put(f"{self.stem}-{next(self.numbers):09d}.jsonl", line)
+
+
 @dataclass(frozen=True)
 class Writer:
     """An open journal file."""
 
-    file: FileIO
+    file: FileIO | _Segments
     plan_id: str
 
     def append(self, row: Row) -> None:
@@ -150,18 +175,21 @@ class Writer:
         body = {"summary": row.summary.to_dict(), "sizes": row.sizes, "digests": row.digests, "saw": row.saw}
         counts = ",".join(map(str, row.summary.counts))
         text = f"{self.plan_id[:16]} {row.tile} done {counts} {json.dumps(body, separators=(',', ':'))}"
-        line, start = f"{_checksum(text.encode())} {text}\n".encode(), self.file.tell()
+        line, file = f"{_checksum(text.encode())} {text}\n".encode(), self.file
+        if isinstance(file, _Segments):
+            return file.put(line)
+        start = file.tell()
 
         def once() -> None:
-            self.file.seek(start)  # over what an attempt before may have left
+            file.seek(start)  # over what an attempt before may have left
             rest = memoryview(line)
             while rest:  # a disk that fills up takes a part of it
-                rest = rest[self.file.write(rest) :]
-            os.fsync(self.file.fileno())
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
 
         place = f"the journal of tile {row.tile}"
         with store.explained(place, midway=True):
-            store.patiently(once, f"{place} cannot be written")
+            return store.patiently(once, f"{place} cannot be written")
 
 
 def progress(url: str, plan_id: str) -> tuple[int, tuple[int, ...]]:
@@ -200,15 +228,23 @@ def fingerprints(url: str, plan_id: str) -> Iterator[tuple[str, str, str]]:
 
 def _lines(url: str, plan_id: str) -> Iterator[list[bytes]]:
     """Yield the fields of each whole line that belongs to the plan."""
-    for path in sorted((directory(url) / "journal").glob("*.jsonl")):
-        with path.open("rb") as file:
-            for line in file:
-                check, _, text = line.removesuffix(b"\n").partition(b" ")
-                if not line.endswith(b"\n") or check != _checksum(text).encode():
-                    continue
-                fields = [check, *text.split(b" ", 4)]
-                if fields[1] == plan_id[:16].encode():
-                    yield fields
+    for line in _texts(f"{directory(url)}/journal"):
+        check, _, text = line.removesuffix(b"\n").partition(b" ")
+        if not line.endswith(b"\n") or check != _checksum(text).encode():
+            continue
+        fields = [check, *text.split(b" ", 4)]
+        if fields[1] == plan_id[:16].encode():
+            yield fields
+
+
+def _texts(folder: str) -> Iterator[bytes]:
+    if store.is_local(folder):
+        for path in sorted(Path(folder).glob("*.jsonl")):
+            with path.open("rb") as file:
+                yield from file
+    else:
+        segments = (f"{folder}/{name}" for name in store.names(folder) if name.endswith(".jsonl"))
+        yield from filter(None, store.get_all(segments))
 
 
 def _checksum(text: bytes) -> str:
@@ -222,21 +258,22 @@ def quarantine(url: str, tile: int, reason: str) -> None:
 
 def release(url: str, tile: int) -> None:
     """Forget that a tile could not be computed, if that was recorded."""
-    _quarantine_file(url, tile).unlink(missing_ok=True)
+    store.remove(_quarantine_file(url, tile))
 
 
 def quarantined(url: str) -> dict[int, str]:
     """Return why tiles could not be computed."""
-    paths = sorted(_quarantine_file(url, 0).parent.glob("*.json"))
-    found = (_read_document(path, {"tile", "reason"}) for path in paths)
+    folder = f"{directory(url)}/quarantine"
+    names = [name for name in store.names(folder) if name.endswith(".json")]
+    found = (_read_document(f"{folder}/{name}", {"tile", "reason"}) for name in names)
     return {document["tile"]: document["reason"] for document in found if document is not None}
 
 
-def _quarantine_file(url: str, tile: int) -> Path:
-    return directory(url) / "quarantine" / f"{tile}.json"
+def _quarantine_file(url: str, tile: int) -> str:
+    return f"{directory(url)}/quarantine/{tile}.json"
 
 
-def _read_document(path: Path, keys: set[str]) -> dict[str, Any] | None:
+def _read_document(path: str, keys: set[str]) -> dict[str, Any] | None:
     data = store.get(path)
     if data is None:
         return None
@@ -249,5 +286,5 @@ def _read_document(path: Path, keys: set[str]) -> dict[str, Any] | None:
     return document
 
 
-def _damaged(path: Path) -> InputError:
+def _damaged(path: str) -> InputError:
     return InputError(f"{path} is damaged: a file as bigncc wrote it is accepted")

@@ -28,14 +28,14 @@ def leaves_out(section: ImageConfig, image: Image) -> bool:
 def validity_of(section: ImageConfig, image: Image, ndim: int, array: Readable) -> da.Array | None:
     """Return 1 where a sample of the image counts, else 0; None where all do. `array` is how the image is read."""
     there = from_storage(Stored(image.array)) if section.missing_chunks == "nodata" else None
-    given = None if section.mask is None else _given(section.mask, image, ndim)
+    given = None if section.mask is None else _given(section, section.mask, image, ndim)
     both = given if there is None else there if given is None else there & given
     return validity(from_storage(array), both, nodata_of(section, image), ndim)
 
 
-def _given(mask: MaskConfig, image: Image, ndim: int) -> da.Array:
+def _given(section: ImageConfig, mask: MaskConfig, image: Image, ndim: int) -> da.Array:
     """Return True where the mask of an image says so, in the image's shape or that of its windowed axes."""
-    view, names = open_mask(mask, image, ndim)
+    view, names = open_mask(section, image, ndim)
     array = from_storage(view)
     given: da.Array
     if mask.invalid is not None:
@@ -49,14 +49,14 @@ def _given(mask: MaskConfig, image: Image, ndim: int) -> da.Array:
     return spread
 
 
-def open_mask(mask: MaskConfig, image: Image, ndim: int) -> tuple[View, tuple[str, ...]]:
+def open_mask(section: ImageConfig, image: Image, ndim: int) -> tuple[View, tuple[str, ...]]:
     """Open the mask of an image; what is chosen of the image's times, channels and planes is chosen of it, too.
 
     Parameters
     ----------
-    mask : MaskConfig
-        An OME label image, or an array of the image's shape or of that of its windowed axes. Along a batch axis of
-        length 1 it is the same for all.
+    section : ImageConfig
+        Its ``mask`` is an OME label image, or an array of the image's shape or of that of its windowed axes. Along a
+        batch axis of length 1 it is the same for all.
     image : Image
         What it belongs to.
     ndim : int
@@ -72,7 +72,10 @@ def open_mask(mask: MaskConfig, image: Image, ndim: int) -> tuple[View, tuple[st
     InputError
         If it does not fit.
     """
-    whole = storage.open_image(mask.url, level=mask.level)
+    mask, options = section.mask, section.storage.model_dump()
+    assert mask is not None
+    # a mask is reached as its image is
+    whole = storage.open_image(mask.url, level=mask.level, storage_options=options)
     shape, window = whole.array.shape, image.axes[-ndim:]
     by_length = {ndim: window, len(image.axes): image.axes, len(image.stored): image.stored}
     names = whole.axes if whole.named else by_length.get(len(shape), whole.axes)

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from itertools import count, islice, pairwise, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
 from bigncc import conventions, coordinates
+from bigncc import store as files
 from bigncc.archive import open_zip, within
-from bigncc.errors import InputError
+from bigncc.errors import BignccError, InputError
+from bigncc.remote import SCHEMES, USUAL, Storage
 
 if TYPE_CHECKING:
     from zarr import Group
@@ -50,56 +51,69 @@ def in_one_line(error: BaseException) -> str:
 
 
 def place_of(node: AnyArray | Group) -> str:
-    """Return where an array or a group is, for a message: its absolute path if it is on disk."""
+    """Return where an array or a group is: its absolute path, its address, or what its store says of itself."""
     text = str(node.store_path)
     scheme, _, path = text.partition("://")
     return str(Path(path).absolute()) if scheme in ("file", "zip") else text
 
 
-def is_on_disk(node: AnyArray | Group) -> bool:
-    """Say whether the place of an array or a group is a path, which opens it again."""
-    return str(node.store_path).startswith(("file://", "zip://"))
+def can_be_found(node: AnyArray | Group) -> bool:
+    """Say whether the place of an array or a group is a path or an address, which opens it again."""
+    return str(node.store_path).partition("://")[0] in ("file", "zip", *SCHEMES)
 
 
 def local_path(source: str | os.PathLike[str]) -> Path:
     """Return the absolute path; InputError if `source` is an address elsewhere."""
-    text = os.fspath(source)
-    if text.startswith("file://"):
-        text = unquote(urlsplit(text).path)
-    if "://" in text:
-        message = f"{text} is an address: a local path or a zarr object is accepted"
+    place = files.absolute(source)
+    if not files.is_local(place):
+        message = f"{place} is an address: a local path is accepted"
         raise InputError(message)
-    return Path(text).absolute()
+    return Path(place)
 
 
-def open_node(source: Source, *, read_only: bool = True) -> AnyArray | Group:
+def open_store(place: str, *, read_only: bool, storage: Storage = USUAL) -> Store:
+    """Return the Zarr store of what is at a place."""
+    from zarr.storage import LocalStore
+
+    if files.is_local(place):
+        return LocalStore(place, read_only=read_only)
+    from bigncc.address import Addressed
+
+    return Addressed(place, storage, read_only=read_only)
+
+
+def open_node(source: Source, *, read_only: bool = True, storage: Storage = USUAL) -> AnyArray | Group:
     """Open what is at `source`, be it an array or a group; InputError if it is neither."""
     import zarr
     from zarr.abc.store import Store
-    from zarr.storage import LocalStore
 
     if isinstance(source, (zarr.Array, zarr.Group)):
         return source
     if isinstance(source, Store):
         store, inner, place = source, "", str(source)
     elif not isinstance(source, (str, os.PathLike)):
-        message = f"the image is a {type(source).__name__}: a local path or a zarr object is accepted"
+        message = f"the image is a {type(source).__name__}: a path, an address or a zarr object is accepted"
         raise InputError(message)
     else:
-        path = local_path(source)
-        place, inner = str(path), ""
-        if read_only and (zipped := within(path)) is not None:
+        place, inner = files.absolute(source), ""
+        zipped = within(Path(place)) if read_only and files.is_local(place) else None
+        if zipped is not None:
             store, inner = open_zip(*zipped)
-        elif not path.is_dir():
-            what = "is a file" if path.exists() else "does not exist"
+        elif files.is_local(place) and not Path(place).is_dir():
+            what = "is a file" if Path(place).exists() else "does not exist"
             message = f"{place} {what}: the directory of a Zarr array or OME-Zarr image is accepted"
             raise InputError(message)
         else:
-            store = LocalStore(path, read_only=read_only)
+            store = open_store(place, read_only=read_only, storage=storage)
     try:
         # consolidated metadata may be older than what it summarises
         return zarr.open(store=store, path=inner, mode="r" if read_only else "r+", use_consolidated=False)
+    except BignccError:  # of an address that does not answer
+        raise
     except Exception as error:  # mutated metadata raises anything from KeyError to RecursionError
+        if isinstance(error, FileNotFoundError) and place.partition("://")[0] in SCHEMES:
+            message = f"{place} does not exist: a Zarr array or OME-Zarr image is accepted"
+            raise InputError(message) from error
         message = (
             f"{place} cannot be opened: a readable Zarr array or OME-Zarr image is accepted ({in_one_line(error)})"
         )
@@ -239,6 +253,8 @@ def child(group: Group, path: str) -> AnyArray | Group:
         raise InputError(message)
     try:
         return group[path]
+    except BignccError:
+        raise
     except Exception as error:  # as in open_node
         message = f"{place}/{path} cannot be opened: a readable Zarr array is accepted ({in_one_line(error)})"
         raise InputError(message) from error

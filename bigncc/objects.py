@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bigncc import inline
 from bigncc.metadata import place_of
-from bigncc.store import digest, explained, patiently
+from bigncc.store import digest, explained, is_local, patiently
 from bigncc.store import sync as to_disk
 from bigncc.tiles import Roi, Shape, roi_cells, roi_shape
 
@@ -59,7 +59,7 @@ def write(array: AnyArray, roi: Roi, block: NDArray[Any], *, durable: bool = Fal
         If the storage does not answer.
     """
     sent = _put(array, roi, block)
-    if durable:
+    if durable and is_local(place_of(array)):
         _harden(array, roi)
     found = []
     for place, data, wanted in zip(places(array, roi), _read(array, roi), sent, strict=True):

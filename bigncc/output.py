@@ -15,9 +15,22 @@ from typing import TYPE_CHECKING, Any
 
 from bigncc.errors import InputError, RefusedError
 from bigncc.layout import FOLDERS, OBJECT, V2, Layout, documents_of, map_name, metadata_of
-from bigncc.metadata import local_path, member, open_node, place_of, validated
+from bigncc.metadata import local_path, member, open_node, open_store, place_of, validated
 from bigncc.storage import open_image
-from bigncc.store import PARTIAL, explained, get, patiently, put
+from bigncc.store import (
+    PARTIAL,
+    absolute,
+    check_output,
+    clear,
+    exists,
+    explained,
+    get,
+    is_local,
+    names,
+    parents,
+    patiently,
+    put,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,8 +79,8 @@ def create_output(
 
     Parameters
     ----------
-    url : path
-        A local directory: absent, empty, or an output of the same plan.
+    url : path or address
+        Absent, empty, or an output of the same plan.
     layout : Layout
         Of every map.
     attributes : dict
@@ -85,17 +98,16 @@ def create_output(
         If the disk is full.
     """
     from zarr.core.sync import sync
-    from zarr.storage import LocalStore
 
-    path = local_path(url)
-    documents = documents_of(layout, attributes, str(path))
-    with explained(str(path)):
+    path = absolute(url)
+    documents = documents_of(layout, attributes, path)
+    with explained(path):
         if not (repair and _broken(path)):
             _refuse_foreign(path, str(attributes["plan_id"]))
-        store = LocalStore(path)
+        store = open_store(path, read_only=False)
         for key, document in documents.items():  # the group first: from then on the directory is ours
-            if repair and not _says(path / key, document):
-                put(path / key, _restored(path / key, document))
+            if repair and not _says(f"{path}/{key}", document):
+                put(f"{path}/{key}", _restored(f"{path}/{key}", document))
             if not sync(store.exists(key)):
 
                 def create(key: str = key, document: Any = document) -> None:
@@ -108,32 +120,36 @@ def create_output(
 
 
 def check_vacant(url: str | os.PathLike[str]) -> None:
-    """Raise RefusedError unless `url` is a path that does not exist or an empty directory."""
-    path = local_path(url)
+    """Raise RefusedError unless `url` is a place where nothing is, or an empty directory."""
+    check_output(url)
+    path = absolute(url)
     with explained(path):
         vacant = _vacant(path)
     if not vacant:
         message = f"{path} exists: a path that does not exist or an empty directory is accepted"
         raise RefusedError(message)
-    for parent in path.parents:
+    for parent in parents(path):
         if _is_image(parent):
             message = f"{path} lies inside of the image {parent}: a path outside of images is accepted"
             raise InputError(message)
 
 
-def _is_image(path: Path) -> bool:
+def _is_image(path: str) -> bool:
     """Say whether `path` is a Zarr array or an OME-Zarr image, in whose files nothing of ours may lie."""
-    metadata = b"".join(get(path / name) or b"" for name in ("zarr.json", ".zarray", ".zattrs"))
+    try:
+        metadata = b"".join(get(f"{path}/{name}") or b"" for name in ("zarr.json", ".zarray", ".zattrs"))
+    except InputError:  # who may write to a folder of a bucket need not be allowed to read all of it
+        return False
     # what only an array of v3, an array of v2, or an image says
     return any(word in metadata for word in (b'"array"', b'"compressor"', b'"multiscales"'))
 
 
-def _broken(path: Path) -> bool:
+def _broken(path: str) -> bool:
     """Say whether the group's metadata is gone, or no JSON, which nobody else's image could be."""
-    return all(_document(path / name) is None for name in ("zarr.json", ".zattrs"))
+    return all(_document(f"{path}/{name}") is None for name in ("zarr.json", ".zattrs"))
 
 
-def _document(path: Path) -> dict[str, Any] | None:
+def _document(path: str) -> dict[str, Any] | None:
     """Return a metadata file, or None where there is none or it is no JSON object."""
     try:
         found = json.loads(get(path) or b"")
@@ -149,44 +165,40 @@ def _parted(name: str, document: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     return ({}, document) if name.endswith(".zattrs") else (document, {})
 
 
-def _says(path: Path, document: Any) -> bool:
+def _says(path: str, document: Any) -> bool:
     """Say whether a metadata file says at least what `document` does."""
     found = _document(path)
     if found is None:
         return False
-    rest, attributes = _parted(path.name, found)
-    wanted, mine = _parted(path.name, json.loads(document.to_bytes()))
+    rest, attributes = _parted(path, found)
+    wanted, mine = _parted(path, json.loads(document.to_bytes()))
     return isinstance(attributes, dict) and rest == wanted and {**attributes, **mine} == attributes
 
 
-def _restored(path: Path, document: Any) -> bytes:
+def _restored(path: str, document: Any) -> bytes:
     """Return a metadata file as it was written, with the attributes that somebody else has added since."""
-    wanted, mine = _parted(path.name, json.loads(document.to_bytes()))
-    _, theirs = _parted(path.name, _document(path) or {})
+    wanted, mine = _parted(path, json.loads(document.to_bytes()))
+    _, theirs = _parted(path, _document(path) or {})
     attributes = {**(theirs if isinstance(theirs, dict) else {}), **mine}
-    if path.name == "zarr.json":
+    if path.endswith("/zarr.json"):
         wanted = {key: attributes if key == "attributes" else wanted[key] for key in json.loads(document.to_bytes())}
-    return json.dumps(attributes if path.name == ".zattrs" else wanted, indent=2).encode()
+    return json.dumps(attributes if path.endswith("/.zattrs") else wanted, indent=2).encode()
 
 
 def altered(url: str | os.PathLike[str], layout: Layout, attributes: dict[str, Any]) -> list[str]:
     """Return the metadata files of an output that do not say what `create_output` would."""
-    path = local_path(url)
+    path = absolute(url)
     return [
-        str(path / key)
-        for key, document in documents_of(layout, attributes, str(path)).items()
-        if not _says(path / key, document)
+        f"{path}/{key}"
+        for key, document in documents_of(layout, attributes, path).items()
+        if not _says(f"{path}/{key}", document)
     ]
 
 
 def surplus(url: str | os.PathLike[str], layout: Layout) -> list[str]:
     """Return the files of an output that are no object of it, no metadata and nothing unfinished."""
-    path = local_path(url)
-    return [str(path / name) for name in _files(path) if not _ours(name, layout)]
-
-
-def _files(path: Path) -> list[str]:
-    return sorted(entry.relative_to(path).as_posix() for entry in path.rglob("*") if not entry.is_dir())
+    path = absolute(url)
+    return [f"{path}/{name}" for name in names(path) if not _ours(name, layout)]
 
 
 def _ours(name: str, layout: Layout | None) -> bool:
@@ -206,11 +218,11 @@ def _ours(name: str, layout: Layout | None) -> bool:
 
 def check_removable(url: str | os.PathLike[str], plan_id: str, layout: Layout | None) -> None:
     """Raise RefusedError unless there is nothing but the output of this plan, whose layout may be known."""
-    path = local_path(url)
+    path = absolute(url)
     with explained(path):
-        if path.exists() and not _broken(path):
+        if exists(path) and not _broken(path):
             _refuse_foreign(path, plan_id)
-        for name in _files(path):
+        for name in names(path):
             if not _ours(name, layout):
                 message = f"{path}/{name} was not made by bigncc: an output with nothing else in it is accepted"
                 raise RefusedError(message)
@@ -218,35 +230,33 @@ def check_removable(url: str | os.PathLike[str], plan_id: str, layout: Layout | 
 
 def remove_output(url: str | os.PathLike[str]) -> None:
     """Remove an output; `check_removable` was called."""
-    path = local_path(url)
+    path = absolute(url)
     with explained(path):
         # the group last: as long as there is anything, it says whose it is
-        for name in sorted(_files(path), key=lambda name: (name in ("zarr.json", ".zattrs"), name)):
-            (path / name).unlink()
-        for folder in (*sorted(path.rglob("*"), reverse=True), path):
-            if folder.exists():
-                folder.rmdir()
+        clear(path, ".zattrs" if exists(f"{path}/.zattrs") else "zarr.json")
 
 
 def sweep(url: str | os.PathLike[str]) -> None:
-    """Remove what processes that were killed had not finished writing."""
-    for entry in local_path(url).rglob("*.partial"):
+    """Remove what processes that were killed had not finished writing; in an object store nothing is half there."""
+    path = absolute(url)
+    for entry in Path(path).rglob("*.partial") if is_local(path) else ():
         if PARTIAL.fullmatch(entry.name):
             entry.unlink(missing_ok=True)
 
 
-def _vacant(path: Path) -> bool:
-    if not path.exists():
+def _vacant(path: str) -> bool:
+    if not exists(path):
         return True
     # a kill within the very first write leaves nothing but zarr's temporary file
-    return path.is_dir() and all(PARTIAL.fullmatch(entry.name) for entry in path.iterdir())
+    folder = Path(path)
+    return is_local(path) and folder.is_dir() and all(PARTIAL.fullmatch(entry.name) for entry in folder.iterdir())
 
 
-def _refuse_foreign(path: Path, plan_id: str) -> None:
+def _refuse_foreign(path: str, plan_id: str) -> None:
     if _vacant(path):
         return
     accepted = "a path that does not exist, an empty directory or an output of the same plan is accepted"
-    documents = [_document(path / name) for name in ("zarr.json", ".zattrs")]
+    documents = [_document(f"{path}/{name}") for name in ("zarr.json", ".zattrs")]
     said = [(documents[0] or {}).get("attributes"), documents[1]]
     own = [each["bigncc"] for each in said if isinstance(each, dict) and isinstance(each.get("bigncc"), dict)]
     if not own or "plan_id" not in own[0]:

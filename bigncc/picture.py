@@ -5,7 +5,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from bigncc import proof, tiles
+from bigncc import proof, store, tiles
 from bigncc import report as drawing
 from bigncc.config import Config
 from bigncc.decision import recalled
@@ -22,9 +22,11 @@ PICTURE = 1000
 
 
 def report(url: str) -> Path:
-    """Draw the result at `url` and return the picture's path, beside it."""
-    path = Path(url).absolute()
-    picture = path.with_name(f"{path.name.removesuffix('.zarr').removesuffix('.ome')}.png")
+    """Draw the result at `url` and return the picture's path: beside it, or here if it is in an object store."""
+    folder, _, name = store.absolute(url).rpartition("/")
+    picture = Path(
+        folder if store.is_local(url) else Path.cwd(), f"{name.removesuffix('.zarr').removesuffix('.ome')}.png"
+    )
     drawing.draw([panel(url)], picture)
     return picture
 

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bigncc import config as words
@@ -112,7 +111,13 @@ def plan(config: Config) -> Estimate:
 
 def _absent(inputs: Inputs) -> tuple[str, ...]:
     images = (("reference", inputs.reference.array), ("moving", inputs.moving.array))
-    return tuple(f"{n} chunks of {name} are not stored" for name, image in images if (n := image.absent))
+    counts = {name: image.absent for name, image in images}
+    unknown = tuple(
+        f"{name} cannot be listed: how many of its chunks are stored is not known"
+        for name, n in counts.items()
+        if n is None
+    )
+    return unknown + tuple(f"{n} chunks of {name} are not stored" for name, n in counts.items() if n)
 
 
 def register(config: Config, output: str | None = None, *, waiting: Waiting = _unsaid) -> Registration:
@@ -137,7 +142,7 @@ def register(config: Config, output: str | None = None, *, waiting: Waiting = _u
     if config.registration.model != "translation":
         message = "registration says how the images are registered: registration.model=translation is accepted"
         raise InputError(message)
-    if output is not None and Path(output).exists():
+    if output is not None and store.exists(store.absolute(output)):
         message = f"{output} exists: a path that does not is accepted"
         raise RefusedError(message)
     inputs = open_inputs(config)
@@ -146,7 +151,7 @@ def register(config: Config, output: str | None = None, *, waiting: Waiting = _u
     assert found is not None  # or it would have raised
     if output is not None:
         text = json.dumps(found.to_dict()["transform"], indent=1)
-        if not store.put_if_absent(Path(output), f"{text}\n".encode()):
+        if not store.put_if_absent(store.absolute(output), f"{text}\n".encode()):
             message = f"{output} was made meanwhile: a path that does not exist is accepted"
             raise RefusedError(message)
     return found
@@ -179,13 +184,12 @@ def prepare(
         If the output belongs to another request, or is not ours.
     """
     inputs = open_inputs(config)
-    url = str(Path(config.output.url).absolute())
+    url = store.absolute(config.output.url)
     samples = {name: samples_of(image) for name, image in (("reference", inputs.reference), ("moving", inputs.moving))}
     request = request_of(inputs, samples)
-    standing = _remaining(url, overwrite)
+    standing = _remaining(url, overwrite) or _begun(url, overwrite)
     if standing is None:
-        if overwrite is None:
-            check_vacant(url)
+        journal.check_vacant(url)
         with waiting(_SHIFT):
             decided = decide(inputs, request, samples, overwrite)
         if overwrite is not None:  # not before it is certain that there will be another one
@@ -210,6 +214,18 @@ def _remaining(url: str, overwrite: str | None) -> dict[str, Any] | None:
         raise RefusedError(message)
     check_removable(url, overwrite, None if standing is None else stored_layout(standing))
     journal.check_removable(url)
+    return None
+
+
+def _begun(url: str, overwrite: str | None) -> dict[str, Any] | None:
+    """Return the plan that another start has made meanwhile, or None; RefusedError if something else is there."""
+    try:
+        if overwrite is None:
+            check_vacant(url)
+    except RefusedError:
+        if (standing := journal.read_plan(url)) is None:
+            raise
+        return standing
     return None
 
 

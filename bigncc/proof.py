@@ -5,7 +5,6 @@ import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bigncc import engine, journal, output, store
@@ -80,7 +79,7 @@ def finish(
     IncompleteError
         If a tile has no row in the journal, or is not what its row says where a coarser one is made of it.
     """
-    url = str(Path(url).absolute())
+    url = store.absolute(url)
     standing = plan_of(url)
     rows, grid = journal.rows(url, standing["plan_id"]), stored_grid(standing)
     if not rows.keys() >= set(range(grid.base)):
@@ -98,7 +97,7 @@ def finish(
         update_attributes(url, attributes_of(standing, proof))
         journal.write_complete(url, proof)
     output.sweep(url)
-    output.sweep(str(journal.directory(url)))
+    output.sweep(journal.directory(url))
     return Result(url, complete=True, summary=summary, headline=standing["headline"], notes=notes + absent_notes(proof))
 
 
@@ -208,7 +207,7 @@ def status(url: str) -> dict[str, Any]:
         ``url``, ``state``, ``plan_id``, ``tiles`` and ``pixels`` with ``done`` and ``total``, ``status`` counts, and
         ``quarantined``: why tiles could not be computed.
     """
-    url = str(Path(url).absolute())
+    url = store.absolute(url)
     standing = journal.read_plan(url)
     if standing is None:
         attributes = open_output(url).attributes
@@ -219,7 +218,7 @@ def status(url: str) -> dict[str, Any]:
     done, counts = journal.progress(url, standing["plan_id"])
     complete = journal.read_complete(url)
     # a journal whose output is gone proves nothing
-    whole = complete is not None and complete["plan_id"] == standing["plan_id"] and Path(url).exists()
+    whole = complete is not None and complete["plan_id"] == standing["plan_id"] and store.exists(url)
     state = "complete" if whole else "in-progress"
     found = _status(url, state, standing["plan_id"], (done, len(grid)), counts, math.prod(grid.shape))
     return found | {"quarantined": {str(tile): reason for tile, reason in journal.quarantined(url).items()}}
@@ -262,7 +261,7 @@ def verify(url: str, *, recompute: int = 0, part: tuple[int, int] = (0, 1)) -> V
     IncompleteError
         If nothing is wrong and tiles are missing.
     """
-    url = str(Path(url).absolute())
+    url = store.absolute(url)
     standing = plan_of(url)
     rows = journal.rows(url, standing["plan_id"])
     grid, proof = stored_grid(standing), _recorded(url)

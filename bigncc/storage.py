@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,7 +14,8 @@ import numpy as np
 from bigncc import inline
 from bigncc.choice import GREY, Axes, Choice, Pick, in_file, pick
 from bigncc.errors import BignccError, InputError
-from bigncc.metadata import SPATIAL, Found, described, in_one_line, is_on_disk, open_node, place_of
+from bigncc.metadata import SPATIAL, Found, can_be_found, described, in_one_line, open_node, place_of
+from bigncc.remote import storage_of
 from bigncc.tiles import Roi, Shape, roi_cells, roi_meet, roi_within
 from bigncc.watch import Absent, Watched
 
@@ -62,7 +63,7 @@ class Image:
         What follows this level in the pyramid, with the same choice of channel, time and z; levels on which that means
         something else are left out.
     url : str
-        Absolute path, or "" for what is not on disk.
+        Absolute path or address, or "" for what has neither.
     level : int
         Which of `levels` this is.
     digest : str
@@ -180,13 +181,16 @@ class View:
             yield self.array.metadata.encode_chunk_key(index), roi
 
     @property
-    def absent(self) -> int:
-        """Number of chunks of the stored array, of a sharded one of shards, that are not stored; they are listed."""
+    def absent(self) -> int | None:
+        """Number of chunks, of a sharded array of shards, that are not stored; None if they cannot be listed."""
         extent = self.array.shards or self.array.chunks
         whole = math.prod(-(-n // e) for n, e in zip(self.array.shape, extent, strict=True))
         # zarr counts all chunks of a shard, also those beyond the array's edge
         each = math.prod(e // c for e, c in zip(extent, self.array.chunks, strict=True))
-        return int(whole - self.array.nchunks_initialized // each)
+        try:
+            return int(whole - self.array.nchunks_initialized // each)
+        except InputError:
+            return None
 
     def stored(self, key: Roi) -> NDArray[np.bool_]:
         """Say of each sample of a region whether the object that it belongs to is stored."""
@@ -243,13 +247,15 @@ def open_image(
     time: Choice = None,
     z: Choice = None,
     missing_chunks: Absent = "fill",
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Image:
     """Open a Zarr array (v2, v3), an OME-Zarr image (0.4 to 0.6), or a pyramid that says no more than its levels.
 
     Parameters
     ----------
-    source : path, zarr.Array, zarr.Group or zarr Store
-        A local path, which may lead into a zip file, or a zarr object, such as what
+    source : path, address, zarr.Array, zarr.Group or zarr Store
+        A local path, which may lead into a zip file, an address (s3://, gs://, az://, http(s)://), or a zarr object,
+        such as what
         ``tifffile.imread(path, aszarr=True)`` returns.
     level : int
         Level of the pyramid, 0 being the finest.
@@ -261,6 +267,9 @@ def open_image(
     missing_chunks : {"fill", "error"}
         What a chunk that is not stored, or of a sharded array a shard, means: the array's fill value, which is Zarr's
         definition, or an `InputError` when it is read.
+    storage_options : mapping, optional
+        How an address is reached: ``anonymous`` (bool), ``endpoint`` and ``region`` (str). Credentials, and what is
+        not said here, come from the environment.
 
     Returns
     -------
@@ -272,7 +281,7 @@ def open_image(
     InputError
         If it is no image, or none that can be correlated.
     """
-    node = open_node(source)
+    node = open_node(source, storage=storage_of(storage_options))
     chosen = {name: choice for name, choice in (("c", channel), ("t", time), ("z", z)) if choice is not None}
     return _selected(described(node, level, channel), place_of(node), level, chosen, missing_chunks)
 
@@ -333,7 +342,7 @@ def _selected(found: Found, url: str, level: int, wanted: dict[str, Any], absent
     summary |= {name: choice for name, choice in wanted.items() if name != "c"}
     return Image(
         view(array), kept, found.named, scale, translation, left(found.units), levels, tuple(map(view, alike)),
-        url if is_on_disk(array) else "", level, _digest(array, summary), found.calibrated, found.nodata, axes,
+        url if can_be_found(array) else "", level, _digest(array, summary), found.calibrated, found.nodata, axes,
     )  # fmt: skip
 
 

@@ -1,4 +1,7 @@
-"""Small files on disk: complete or absent, never half; what a disk refuses, said in a sentence; digests of bytes."""
+"""Bytes by key on disk or in an object store: complete or absent, never half; digests of bytes.
+
+A place is an absolute local path or an address; where functions take a path, both are meant.
+"""
 
 import errno
 import os
@@ -7,15 +10,20 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Container, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import xxhash
 
+from bigncc import remote
 from bigncc.errors import DoesNotFitError, InputError, StoppedError
 
 Result = TypeVar("Result")
+Source = str | os.PathLike[str]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FORBIDDEN = {
@@ -36,6 +44,29 @@ PAUSES = (0.1, 0.5, 2.0, 8.0)
 
 PARTIAL = re.compile(r".+\.[0-9a-f]{32}\.partial")
 """Names of files that zarr or bigncc had not finished when it was killed."""
+
+
+CONCURRENT = 32
+"""Requests at a time, where each takes long and costs little."""
+
+
+def absolute(source: Source) -> str:
+    """Return the place that a path, relative or not, or an address means; InputError if it is no place."""
+    text = os.fspath(source)
+    if text.startswith("file://"):
+        text = unquote(urlsplit(text).path)
+    return remote.address(text) if remote.is_address(text) else str(Path(text).absolute())
+
+
+def is_local(place: Source) -> bool:
+    """Say whether a path is one on disk."""
+    return not remote.is_address(os.fspath(place))
+
+
+def check_output(source: Source) -> None:
+    """Raise InputError if nothing can ever be written to an address."""
+    if not is_local(source):
+        remote.check_output(os.fspath(source))
 
 
 @contextmanager
@@ -106,10 +137,12 @@ def patiently(function: Callable[[], Result], what: str, also: Container[int | N
     raise AssertionError  # the last attempt returns or raises
 
 
-def get(path: Path) -> bytes | None:
+def get(place: Source) -> bytes | None:
     """Return the bytes of a file, or None where there is none."""
+    if not is_local(place):
+        return remote.get(os.fspath(place))
     try:
-        return path.read_bytes()
+        return Path(place).read_bytes()
     except OSError as error:
         # where the path leads through a file, or is no path, there is nothing either
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
@@ -117,20 +150,36 @@ def get(path: Path) -> bytes | None:
         raise
 
 
-def put(path: Path, data: bytes) -> None:
+def get_all(places: Iterable[Source]) -> Iterator[bytes | None]:
+    """Yield what `get` returns for each place, in their order, many at a time."""
+    rest = iter(places)
+    with ThreadPoolExecutor(CONCURRENT) as pool:
+        while some := list(islice(rest, 32 * CONCURRENT)):
+            yield from pool.map(get, some)
+
+
+def put(place: Source, data: bytes) -> None:
     """Write a file that is either the old one or the new one at any moment."""
+    if not is_local(place):
+        return remote.put(os.fspath(place), data)
+    path = Path(place)
 
     def once() -> None:
         _temporary(path, data).replace(path)
         sync(path.parent)
 
     with explained(path):
-        patiently(once, f"{path} cannot be written", {errno.ENOENT})
+        return patiently(once, f"{path} cannot be written", {errno.ENOENT})
 
 
-def put_if_absent(path: Path, data: bytes) -> bool:
-    """Write a file unless there is one; return whether this call made it. Of several writers one wins."""
-    made = False
+def put_if_absent(place: Source, data: bytes) -> bool:
+    """Write a file unless there is one; return whether this call made it. Of several writers one wins.
+
+    In an object store they must write different bytes to be told apart.
+    """
+    if not is_local(place):
+        return remote.put_if_absent(os.fspath(place), data)
+    path, made = Path(place), False
 
     def once() -> bool:
         nonlocal made
@@ -148,6 +197,52 @@ def put_if_absent(path: Path, data: bytes) -> bool:
 
     with explained(path):
         return patiently(once, f"{path} cannot be written")
+
+
+def exists(place: Source) -> bool:
+    """Say whether there is anything at a place."""
+    return Path(place).exists() if is_local(place) else remote.exists(os.fspath(place))
+
+
+def parents(place: Source) -> list[str]:
+    """Return what a place lies in, the nearest first, up to the root of the disk or the bucket."""
+    if is_local(place):
+        return [str(parent) for parent in Path(place).parents]
+    head, *rest = os.fspath(place).split("/")[2:]
+    scheme = os.fspath(place).partition("//")[0]
+    return [f"{scheme}//" + "/".join([head, *rest[:n]]) for n in reversed(range(len(rest)))]
+
+
+def names(place: Source) -> list[str]:
+    """Return the keys of all files below a place, in their order."""
+    if not is_local(place):
+        return remote.names(os.fspath(place))
+    path = Path(place)
+    return sorted(entry.relative_to(path).as_posix() for entry in path.rglob("*") if not entry.is_dir())
+
+
+def remove(place: Source) -> None:
+    """Remove a file if it is there."""
+    if is_local(place):
+        Path(place).unlink(missing_ok=True)
+    else:
+        folder, _, name = os.fspath(place).rpartition("/")
+        remote.remove(folder, [name])
+
+
+def clear(place: Source, last: str) -> None:
+    """Remove all files below a place, and what holds them: the file `last` in the end."""
+    found = sorted(names(place), key=lambda name: (name == last, name))
+    if not is_local(place):
+        for some in ([name for name in found if name != last], [last] if last in found else []):
+            remote.remove(os.fspath(place), some)
+        return
+    path = Path(place)
+    for name in found:
+        (path / name).unlink()
+    for folder in (*sorted(path.rglob("*"), reverse=True), path):
+        if folder.exists():
+            folder.rmdir()
 
 
 def sync(path: Path) -> None:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -143,8 +142,9 @@ def open_result(url: str | os.PathLike[str], *, level: int = 0) -> xr.Dataset:
         If there is no output of bigncc at `url`.
     """
     output = open_output(url)
-    attributes, place = output.attributes, Path(output.url)
-    images = {name: open_image(place / path, level=level) for name, path in (("ncc", ""), ("status", "labels/status"))}
+    attributes, place = output.attributes, output.url
+    places = {"ncc": place, "status": f"{place}/labels/status"}
+    images = {name: open_image(path, level=level) for name, path in places.items()}
     found = images["ncc"]
     coords = {
         axis: (axis, translation + scale * np.arange(n), {"units": unit} if unit else {})

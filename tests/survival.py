@@ -204,7 +204,7 @@ def ground(folder: Path, shape: tuple[int, int], *, shards: bool = False, tiles:
     words = [{"output": {"shards": [64, 64]}}] if shards else []
     config = pairs.job(str(folder / "a.zarr"), str(folder / "b.zarr"), folder / "out", *words)
     assert wait(fork(lambda: pipeline.run(config), log)) == 0, log.read_text()
-    url, beside = config.output.url, journal.directory(config.output.url)
+    url, beside = config.output.url, Path(journal.directory(config.output.url))
     standing = journal.read_plan(url)
     assert standing is not None
     return Ground(
@@ -235,7 +235,7 @@ def _blind(rows: dict[int, Row]) -> dict[int, Row]:
 
 def clear(where: Ground) -> None:
     """Remove the output and its journal."""
-    for path in (Path(where.url), journal.directory(where.url)):
+    for path in (Path(where.url), Path(journal.directory(where.url))):
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -255,7 +255,7 @@ def marks(where: Ground) -> Marks:
     """Return inode, time and mode of each file of the maps and of the journal, unfinished ones included."""
     found = {}
     places = [Path(where.url, array, "c") for array, _ in where.layout.arrays.values()]
-    for place in (*places, journal.directory(where.url) / "journal"):
+    for place in (*places, Path(journal.directory(where.url)) / "journal"):
         for folder, _, entries in os.walk(place):
             for entry in entries:
                 path = Path(folder, entry)
@@ -303,7 +303,7 @@ def broken(where: Ground, excused: tuple[str, ...] = ()) -> list[str]:
         What may be said of objects: another run may have been about to write a recorded tile once more; then they may
         be gone or torn, which does no harm as the next run looks at them.
     """
-    plan = store.get(journal.directory(where.url) / "plan.json")
+    plan = store.get(Path(journal.directory(where.url)) / "plan.json")
     if plan is None:
         return ["there is an output without a plan"] if (Path(where.url) / "zarr.json").exists() else []
     if plan != where.plan:
@@ -322,7 +322,7 @@ def broken(where: Ground, excused: tuple[str, ...] = ()) -> list[str]:
 
 def _said_complete(where: Ground) -> bool:
     attributes = store.get(Path(where.url) / "zarr.json") or b""
-    return (journal.directory(where.url) / "COMPLETE.json").exists() or b'"complete"' in attributes
+    return (Path(journal.directory(where.url)) / "COMPLETE.json").exists() or b'"complete"' in attributes
 
 
 def _wrong(where: Ground, files: list[str], what: str) -> list[str]:
@@ -336,7 +336,7 @@ def _wrong(where: Ground, files: list[str], what: str) -> list[str]:
 
 def differences(where: Ground) -> tuple[list[str], int]:
     """Compare a finished output with the uninterrupted one; return what is wrong, and the number of wrong bytes."""
-    beside = journal.directory(where.url)
+    beside = Path(journal.directory(where.url))
     there = pairs.files(Path(where.url)) | {f"beside/{name}": data for name, data in pairs.files(beside).items()}
     there = {name: data for name, data in there.items() if not name.startswith("beside/journal/")}
     wanted = where.files | {"beside/plan.json": where.plan, "beside/COMPLETE.json": where.complete}

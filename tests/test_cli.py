@@ -57,7 +57,7 @@ def tree(folder):
 
 def computed(out):
     """Tiles as often as they are recorded in the journal, whole lines only."""
-    files = sorted((journal.directory(str(out)) / "journal").glob("*.jsonl"))
+    files = sorted((Path(journal.directory(str(out))) / "journal").glob("*.jsonl"))
     lines = [line for path in files for line in path.read_bytes().splitlines(keepends=True)]
     return [int(line.split(b" ")[2]) for line in lines if line.endswith(b"\n")]
 
@@ -276,7 +276,7 @@ BAD = {
     "a folder": (("run", "a.zarr", "folder", "out", "--as-is"), "folder cannot be opened: a readable Zarr"),
     "a file": (("run", "file", "b.zarr", "out", "--as-is"), "file is a file: the directory of a Zarr"),
     "nothing": (("run", "a.zarr", "nothing.zarr", "out", "--as-is"), "nothing.zarr does not exist: the directory"),
-    "an address": (("run", "s3://bucket/a.zarr", "b.zarr", "out", "--as-is"), "s3://bucket/a.zarr is an address"),
+    "an address": (("run", "ftp://host/a.zarr", "b.zarr", "out", "--as-is"), "ftp://... is an address of another kind"),
     "no level": (("run", "fine.ome.zarr", "fine.ome.zarr", "out", "--as-is", "moving.level=7"), "has no level 7: 0"),
     "another version": (("run", "a.zarr", "new.ome.zarr", "out"), "new.ome.zarr is OME-Zarr 0.7: 0.4, 0.5 and 0.6 are"),
     "a rotation": (("run", "a.zarr", "turned.ome.zarr", "out"), "has a coordinate transformation of type rotation"),

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -34,7 +35,7 @@ def write(url, rows, plan=PLAN):
 
 
 def files(url):
-    return sorted((journal.directory(url) / "journal").iterdir())
+    return sorted((Path(journal.directory(url)) / "journal").iterdir())
 
 
 def test_rows_come_back_from_all_writers(url):
@@ -92,7 +93,7 @@ def test_the_first_plan_holds(url):
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"{}", b'{"plan_id": "x"}'])
 def test_a_damaged_plan_is_no_plan_and_no_absence_of_one(url, text):
-    path = journal.directory(url) / "plan.json"
+    path = Path(journal.directory(url)) / "plan.json"
     path.parent.mkdir()
     path.write_bytes(text)
     with pytest.raises(InputError, match="plan.json is damaged"):
@@ -172,7 +173,7 @@ def test_of_nothing_there_are_no_rows(url):
     journal.withdraw_complete(url)
     journal.release(url, 3)
     journal.remove(url)
-    assert not journal.directory(url).exists()
+    assert not Path(journal.directory(url)).exists()
 
 
 # --- tiles that are not -----------------------------------------------------------------------------------------------
@@ -190,7 +191,7 @@ def test_tiles_are_quarantined_with_their_reasons_until_they_are_released(url):
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"tile": 3}'])
 def test_a_reason_that_is_damaged_is_named(url, text):
     journal.quarantine(url, 3, "so")
-    (path,) = (journal.directory(url) / "quarantine").iterdir()
+    (path,) = (Path(journal.directory(url)) / "quarantine").iterdir()
     path.write_text(text)
     with pytest.raises(InputError, match="quarantine/3.json is damaged"):
         journal.quarantined(url)
@@ -202,7 +203,7 @@ def test_a_reason_that_is_damaged_is_named(url, text):
 @pytest.mark.parametrize("key", sorted(journal.PLAN))
 def test_an_edited_plan_is_noticed(url, key):
     journal.settle_plan(url, PLAN_ONE)
-    path = journal.directory(url) / "plan.json"
+    path = Path(journal.directory(url)) / "plan.json"
     document = json.loads(path.read_text())
     document[key] = 3
     path.write_text(json.dumps(document))
@@ -232,11 +233,11 @@ def furnished(url):
     write(url, [row(1)])
     journal.quarantine(url, 2, "so")
     journal.write_complete(url, {"plan_id": "x"})
-    (journal.directory(url) / f"plan.json.{'0' * 32}.partial").write_bytes(b"{")
+    (Path(journal.directory(url)) / f"plan.json.{'0' * 32}.partial").write_bytes(b"{")
 
 
 def everything(url):
-    return {p: p.read_bytes() for p in sorted(journal.directory(url).rglob("*")) if p.is_file()}
+    return {p: p.read_bytes() for p in sorted(Path(journal.directory(url)).rglob("*")) if p.is_file()}
 
 
 def test_a_journal_is_removed_with_all_that_belongs_to_it(url, tmp_path):
@@ -249,7 +250,7 @@ def test_a_journal_is_removed_with_all_that_belongs_to_it(url, tmp_path):
 @pytest.mark.parametrize("name", ["notes.txt", "more/plan.json", ".hidden", "plan.json.bak", "x.partial"])
 def test_a_journal_with_a_file_of_somebody_else_stays(url, name):
     furnished(url)
-    path = journal.directory(url) / name
+    path = Path(journal.directory(url)) / name
     path.parent.mkdir(exist_ok=True)
     path.write_text("precious")
     before = everything(url)
@@ -261,7 +262,7 @@ def test_a_journal_with_a_file_of_somebody_else_stays(url, name):
 @pytest.mark.parametrize("kills", range(6))
 def test_a_removal_that_was_killed_leaves_the_plan_until_the_end(url, monkeypatch, kills):
     furnished(url)
-    unlink, calls = type(journal.directory(url)).unlink, []
+    unlink, calls = type(Path(journal.directory(url))).unlink, []
 
     def die(self, *rest, **named):
         calls.append(self)
@@ -276,4 +277,4 @@ def test_a_removal_that_was_killed_leaves_the_plan_until_the_end(url, monkeypatc
     assert len(everything(url)) == 6 - kills
     assert journal.read_plan(url) == PLAN_ONE
     journal.remove(url)
-    assert not journal.directory(url).exists()
+    assert not Path(journal.directory(url)).exists()

@@ -8,6 +8,7 @@ import pytest
 
 FLOORS = (
     ("errors", "compiled", "allocator"),
+    ("remote",),
     (
         "tiles",
         "window",
@@ -15,6 +16,7 @@ FLOORS = (
         "coefficients",
         "halving",
         "store",
+        "address",
         "progress",
         "archive",
         "choice",
@@ -40,8 +42,9 @@ FLOORS = (
 HOSTS = {
     "numba": {"compiled"},
     "dask": {"pair", "masks", "lazy", "registration", "sites"},
-    "zarr": {"archive", "metadata", "storage", "layout", "output", "field", "watch", "objects", "inline"},
+    "zarr": {"archive", "metadata", "storage", "layout", "output", "field", "watch", "objects", "inline", "address"},
     "numcodecs": {"layout"},
+    "obstore": {"remote", "address"},
     "yaozarrs": {"metadata"},
     "google_crc32c": {"objects"},
     "xxhash": {"store"},

@@ -272,12 +272,12 @@ def test_an_output_that_is_not_ours_is_left_alone(tmp_path, kind):
         pairs.store(out, f)
     else:  # a result whose journal is gone: nobody can tell what of it is true
         run(tmp_path, reference, moving)
-        journal.directory(str(out)).rename(tmp_path / "elsewhere")
+        Path(journal.directory(str(out))).rename(tmp_path / "elsewhere")
     before = out.read_bytes() if kind == "file" else pairs.files(out)
     with pytest.raises(RefusedError, match="exists: a path that does not exist or an empty directory is accepted"):
         run(tmp_path, reference, moving)
     assert (out.read_bytes() if kind == "file" else pairs.files(out)) == before
-    assert not journal.directory(str(out)).exists()
+    assert not Path(journal.directory(str(out))).exists()
 
 
 def test_what_does_not_fit_is_refused_before_a_pixel_is_read(tmp_path, monkeypatch):
@@ -357,7 +357,7 @@ def test_plan_computes_nothing_and_says_what_a_run_takes(tmp_path):
     config = pairs.job(reference, moving, tmp_path / "out")
     estimate = pipeline.plan(config)
     assert not (tmp_path / "out").exists()
-    assert not journal.directory(str(tmp_path / "out")).exists()
+    assert not Path(journal.directory(str(tmp_path / "out"))).exists()
     pipeline.run(config)
     grid = journal.read_plan(str(tmp_path / "out"))["tiles"]
     assert estimate.tiles == math.prod(-(-n // t) for n, t in zip(estimate.shape, grid["tile"], strict=True))
@@ -380,7 +380,7 @@ def test_status_works_at_every_stage(tmp_path):
     complete = pipeline.status(out)
     assert complete["state"] == "complete"
     assert complete["pixels"] == {"done": 130 * 170, "total": 130 * 170}
-    journal.directory(out).rename(tmp_path / "gone")
+    Path(journal.directory(out)).rename(tmp_path / "gone")
     alone = pipeline.status(out)  # the output can be read without its journal
     assert {**complete, "url": ""} == {**alone, "url": ""}
     assert sum(alone["status"].values()) == result.summary.pixels

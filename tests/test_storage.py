@@ -393,8 +393,8 @@ def test_paths_that_are_no_zarr(tmp_path):
         (tmp_path / "none", "does not exist: the directory of a Zarr array"),
         (tmp_path / "file.tif", "is a file: the directory of a Zarr array"),
         (tmp_path / "empty", "cannot be opened: a readable Zarr array"),
-        ("s3://bucket/a.zarr", "s3://bucket/a.zarr is an address: a local path or a zarr object is accepted"),
-        (np.zeros((3, 3)), "is a ndarray: a local path or a zarr object is accepted"),
+        ("ftp://host/a.zarr", "ftp://... is an address of another kind: a local path, s3://"),
+        (np.zeros((3, 3)), "is a ndarray: a path, an address or a zarr object is accepted"),
         (zarr.storage.MemoryStore(), "cannot be opened"),
     ):
         with pytest.raises(InputError, match=sentence):

@@ -199,10 +199,10 @@ def test_an_input_that_changed_meanwhile_is_refused_by_its_chunk(tmp_path, monke
     else:
         place.unlink()
         wanted = rf"{name} {path} has changed .*{key}|{name}.samples is"
-    journals = pairs.files(journal.directory(config.output.url))
+    journals = pairs.files(Path(journal.directory(config.output.url)))
     with pytest.raises(RefusedError, match=wanted):
         pipeline.run(config)
-    assert pairs.files(journal.directory(config.output.url)) == journals
+    assert pairs.files(Path(journal.directory(config.output.url))) == journals
     place.write_bytes(before)
     pipeline.run(config)
     pairs.same(pairs.maps(tmp_path / "out"), bigncc.local_maps(f, g, 7))

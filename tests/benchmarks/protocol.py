@@ -120,7 +120,7 @@ def status(folder):
     plan["tiles"] |= {name: [side * chunk] * 2 for name in ("shape", "extent")} | {
         name: [chunk] * 2 for name in ("objects", "tile")
     }
-    (journal.directory(ready.job.url) / "plan.json").unlink()
+    (Path(journal.directory(ready.job.url)) / "plan.json").unlink()
     journal.settle_plan(ready.job.url, plan)
     histogram = tuple(int(n) for n in rng.integers(0, 30000, 64))
     summary = Summary((0, chunk * chunk, *[0] * 7), 123456789012, 98765432101, -0.53, 0.99, histogram)
@@ -136,7 +136,7 @@ def status(folder):
                 )
     finally:
         os.fsync = kept
-    size = sum(path.stat().st_size for path in (journal.directory(ready.job.url) / "journal").iterdir())
+    size = sum(path.stat().st_size for path in (Path(journal.directory(ready.job.url)) / "journal").iterdir())
     command = [Path(sys.executable).with_name("bigncc"), "status", str(ready.job.url)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     start = time.perf_counter()
