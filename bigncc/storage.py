@@ -177,10 +177,11 @@ class View:
     def absent(self) -> int:
         """Number of chunks of the stored array, of a sharded one of shards, that are not stored; they are listed."""
         extent = self.array.shards or self.array.chunks
-        whole = math.prod(-(-n // e) for n, e in zip(self.array.shape, extent, strict=True))
+        whole: int = math.prod(-(-n // e) for n, e in zip(self.array.shape, extent, strict=True))
         # zarr counts all chunks of a shard, also those beyond the array's edge
-        each = math.prod(e // c for e, c in zip(extent, self.array.chunks, strict=True))
-        return whole - int(self.array.nchunks_initialized) // each
+        each: int = math.prod(e // c for e, c in zip(extent, self.array.chunks, strict=True))
+        stored: int = self.array.nchunks_initialized // each
+        return whole - stored
 
     def stored(self, key: Roi) -> NDArray[np.bool_]:
         """Say of each sample of a region whether the object that it belongs to is stored."""
