@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigncc import kernel, storage, transform
-from bigncc.config import Config
+from bigncc.config import Config, ImageConfig
 from bigncc.errors import InputError, RegistrationError
 from bigncc.field import open_field
 from bigncc.journal import plain
@@ -150,13 +150,19 @@ def open_inputs(config: Config) -> Inputs:
         message = f"the transform has {given.ndim} axes: {window.ndim} are accepted, as many as window.size has"
         raise InputError(message)
     _check_region(config, reference.array.shape, window.ndim)
-    for name, image, section in (("reference", reference, config.reference), ("moving", moving, config.moving)):
-        if section.mask is not None:
-            open_mask(section, image, window.ndim)
-        if section.nodata is None and image.nodata:
-            levels = ", ".join(f"{level:.9g}" for level in image.nodata)
-            notes.append(f"samples of {levels} in {name} are left out, as its file says")
+    notes += _check_samples("reference", config.reference, reference, window.ndim)
+    notes += _check_samples("moving", config.moving, moving, window.ndim)
     return Inputs(config, reference, moving, given, tuple(notes))
+
+
+def _check_samples(name: str, section: ImageConfig, image: Image, ndim: int) -> list[str]:
+    """Refuse a mask that does not fit; note what is left out without being asked for."""
+    if section.mask is not None:
+        open_mask(section, image, ndim)
+    if section.nodata is not None or not image.nodata:
+        return []
+    levels = ", ".join(f"{level:.9g}" for level in image.nodata)
+    return [f"samples of {levels} in {name} are left out, as its file says"]
 
 
 def check_pair(reference: Image, moving: Image, *, same_grid: bool) -> list[str]:

@@ -184,13 +184,14 @@ class View:
     def absent(self) -> int | None:
         """Number of chunks, of a sharded array of shards, that are not stored; None if they cannot be listed."""
         extent = self.array.shards or self.array.chunks
-        whole = math.prod(-(-n // e) for n, e in zip(self.array.shape, extent, strict=True))
+        whole: int = math.prod(-(-n // e) for n, e in zip(self.array.shape, extent, strict=True))
         # zarr counts all chunks of a shard, also those beyond the array's edge
-        each = math.prod(e // c for e, c in zip(extent, self.array.chunks, strict=True))
+        each: int = math.prod(e // c for e, c in zip(extent, self.array.chunks, strict=True))
         try:
-            return int(whole - self.array.nchunks_initialized // each)
+            stored: int = self.array.nchunks_initialized // each
         except InputError:
             return None
+        return whole - stored
 
     def stored(self, key: Roi) -> NDArray[np.bool_]:
         """Say of each sample of a region whether the object that it belongs to is stored."""
