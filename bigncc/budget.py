@@ -135,8 +135,11 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
     margin = (0,) * (len(layout.shape) - window.ndim) + window.radius
     axis = inputs.channel_axis
 
+    # of what an object holds, if it holds several of them
+    chunks = () if layout.shards is None or finest else layout.chunks
+
     def _pixels(objects: Shape) -> int:
-        return math.prod(tiles.unit_of(objects, finest, halved))
+        return math.prod(tiles.unit_of(objects, finest, halved, chunks))
 
     def largest(objects: Shape, threads: int) -> Shape:
         memory, per_pixel = memory_of(inputs.config), _bytes_per_pixel(inputs) + _sample(inputs)
@@ -164,7 +167,7 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
         message = f"{error} (engine.memory={-(-needed // 10**6)}MB fits, {other})"
         raise DoesNotFitError(message) from None
     tile = _even(tile, layout)
-    plan = Plan(layout.shape, objects, tile, margin, inputs.origin, inputs.reference.array.shape)
+    plan = Plan(layout.shape, objects, tile, margin, inputs.origin, inputs.reference.array.shape, chunks=chunks)
     pixels = min(engine.LARGEST, (memory_of(inputs.config) - engine.RESERVED) // engine.COARSENING)
     return tiles.with_pyramid(plan, layout.objects, halved, layout.levels, pixels)
 
@@ -267,7 +270,7 @@ def taken(inputs: Inputs, grid: Plan, means: engine.Means) -> int:
     """Return the bytes of the process at work: tiles in flight, blocks, and what is kept decoded."""
     blocks = means.threads * math.prod(means.block) * _scratch(inputs, means)
     region = math.prod(tiles.aligned(grid.tile, grid.margin, (1,) * len(grid.tile), grid.extent))
-    held = region * (_bytes_per_pixel(inputs) if means.halo == "overlap" else _reduced(inputs))
+    held = region * (_bytes_per_pixel(inputs) if means.halo == "overlap" else _together(inputs))
     return engine.RESERVED + means.flights * held + blocks + means.cache
 
 
@@ -298,13 +301,14 @@ def _sample(inputs: Inputs) -> int:
 
 def _bytes_per_pixel(inputs: Inputs) -> int:
     dtypes = inputs.reference.array.dtype, inputs.moving.array.dtype
-    return engine.bytes_per_pixel(*dtypes, pulled=inputs.pulled, masked=inputs.leaves_out) + _reduced(inputs)
+    return engine.bytes_per_pixel(*dtypes, pulled=inputs.pulled, masked=inputs.leaves_out) + _together(inputs)
 
 
-def _reduced(inputs: Inputs) -> int:
-    """Return the bytes per pixel of a tile that wait, as the next level, for the rest of it."""
+def _together(inputs: Inputs) -> int:
+    """Return the bytes per pixel of a tile whose blocks wait for the rest of it."""
     asked = inputs.config.output
-    return engine.REDUCED if asked.pyramid or asked.finest_level else 0
+    reduced = engine.REDUCED if asked.pyramid or asked.finest_level else 0
+    return reduced + (engine.TOGETHER if asked.shards and not asked.finest_level else 0)
 
 
 def check_disk(layout: Layout, url: str) -> None:

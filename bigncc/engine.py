@@ -17,7 +17,7 @@ from bigncc.layout import FOLDERS, map_name
 from bigncc.metadata import in_one_line
 from bigncc.output import Output
 from bigncc.pair import Pair, all_of, each, on_threads, source_regions
-from bigncc.pyramid import Halving, Maps, Piece
+from bigncc.pyramid import Halving, Maps, Piece, together
 from bigncc.reading import Decoded
 from bigncc.summary import Summary, merge
 from bigncc.tiles import Plan, Roi, Shape, Tile, parts, roi_cells, roi_shape, roi_within
@@ -41,6 +41,9 @@ INNER = 2**22
 
 REDUCED = 2
 """Bytes per pixel of a tile that wait, as the next level, for the rest of it: 5 for four pixels, rounded up."""
+
+TOGETHER = 12
+"""Bytes per pixel of a tile whose blocks wait for the rest of a shard: in pieces, as a whole, and encoded."""
 
 COARSENING = 4
 """Bytes per pixel that a tile of a round reads: the next level in pieces and as a whole, and its chunks."""
@@ -242,18 +245,23 @@ def _attempted(job: Job, pair: Pair, out: Output, index: int, means: Means, pend
 def compute(job: Job, pair: Pair, out: Output, tile: Tile, means: Means) -> journal.Row:
     """Compute a tile, store it with its part of the coarser levels, read it back."""
     halving = job.halving if tile.levels[-1][0] else None
-    done = _blocks(job, pair, tile, means, partial(_commit, out=out, halving=halving, durable=means.durable))
+    whole = job.plan.unit == job.plan.objects
+    commit = partial(_commit, out=out, halving=halving, whole=whole, durable=means.durable)
+    done = _blocks(job, pair, tile, means, commit)
     found = {name: [e for part in done for e in part.found[name]] for name in done[0].found}
-    pieces, summary = [part.piece for part in done if part.piece is not None], merge(part.summary for part in done)
+    kept, pieces = ([each for each in of if each is not None] for of in zip(*(part[2:] for part in done), strict=True))
+    summary = merge(part.summary for part in done)
     done.clear()
-    if halving is not None:
-        found |= _stored(out, tile, halving, pieces, means)
-    return _row(tile, summary, found)
+    levels = halving.levels(tile, pieces) if halving is not None else iter(())
+    if kept:
+        levels = chain([(0, tile.write, together(tile.write, kept))], levels)
+    return _row(tile, summary, found | _stored(out, tile, levels, means))
 
 
 def coarsen(out: Output, tile: Tile, halving: Halving, means: Means) -> journal.Row:
     """Make a tile of a round from the level that is stored, store it, read it back."""
-    return _row(tile, Summary(), _stored(out, tile, halving, _pieces(out, tile, halving, means.threads), means))
+    levels = halving.levels(tile, _pieces(out, tile, halving, means.threads))
+    return _row(tile, Summary(), _stored(out, tile, levels, means))
 
 
 def differences(job: Job, pair: Pair, out: Output, tile: Tile, means: Means) -> list[str]:
@@ -310,12 +318,14 @@ def _pieces(out: Output, tile: Tile, halving: Halving, threads: int) -> list[Pie
         return list(pool.map(piece, parts(tile.write, block)))
 
 
-def _stored(out: Output, tile: Tile, halving: Halving, pieces: list[Piece], means: Means) -> dict[str, list[Evidence]]:
-    """Store a tile's part of the coarser levels, object by object; return what was read back."""
-    levels, found = dict(tile.levels), {}
+def _stored(
+    out: Output, tile: Tile, levels: Iterable[tuple[int, Roi, Maps]], means: Means
+) -> dict[str, list[Evidence]]:
+    """Store a tile's part of some levels, object by object; return what was read back."""
+    own, found = dict(tile.levels), {}
     with ThreadPoolExecutor(means.threads) as pool:
-        for level, roi, maps in halving.levels(tile, pieces):
-            for name, values in zip(FOLDERS, maps, strict=True) if level in levels else ():
+        for level, roi, maps in levels:
+            for name, values in zip(FOLDERS, maps, strict=True) if level in own else ():
                 array = out.maps[map_name(name, level)]
 
                 def put(part: Roi, array: Any = array, values: Any = values, whole: Roi = roi) -> list[Evidence]:
@@ -373,17 +383,27 @@ def faults(out: Output, tile: Tile, row: journal.Row | None, level: int | None =
 
 
 class _Part(NamedTuple):
-    """What a block leaves behind: its statistics, what is stored of it, and what it becomes in the next level."""
+    """What a block leaves behind.
+
+    Its statistics, what is stored of it, what waits for the rest of a stored object, and what becomes of it in the
+    next level.
+    """
 
     summary: Summary
     found: dict[str, list[Evidence]]
+    kept: Piece | None
     piece: Piece | None
 
 
-def _commit(block: Block, roi: Roi, out: Output, halving: Halving | None, *, durable: bool) -> _Part:
+def _commit(block: Block, roi: Roi, out: Output, halving: Halving | None, *, whole: bool, durable: bool) -> _Part:
     finest = {name: out.maps[name] for name in FOLDERS if name in out.maps}
-    found = {name: _written(array, roi, getattr(block, name), durable=durable) for name, array in finest.items()}
-    return _Part(block.summary, found, _piece(block, roi, halving))
+    kept = None if whole or not finest else (roi, Maps(block.ncc, block.status))
+    found = {
+        name: _written(array, roi, getattr(block, name), durable=durable)
+        for name, array in finest.items()
+        if kept is None
+    }
+    return _Part(block.summary, found, kept, _piece(block, roi, halving))
 
 
 def _compare(block: Block, roi: Roi, out: Output, halving: Halving | None) -> tuple[dict[str, int], Piece | None]:

@@ -78,14 +78,20 @@ class Halving:
             What `piece` returned of the whole tile, in any order; they are taken out of the list.
         """
         roi = roi_coarse(tile.write, 1, self.axes)
-        maps = Maps(np.empty(roi_shape(roi), np.float32), np.empty(roi_shape(roi), np.uint8))
-        while pieces:  # each is let go as soon as it is in its place
-            part, values = pieces.pop()
-            maps.ncc[roi_within(part, roi)], maps.status[roi_within(part, roi)] = values
+        maps = together(roi, pieces)
         for level in range(tile.source + 1, tile.levels[-1][0] + 1):
             if level > tile.source + 1:
                 roi, maps = self.piece(roi, maps)
             yield level, roi, maps
+
+
+def together(roi: Roi, pieces: list[Piece]) -> Maps:
+    """Return the maps of a region that pieces, in any order, make up; they are taken out of the list."""
+    maps = Maps(np.empty(roi_shape(roi), np.float32), np.empty(roi_shape(roi), np.uint8))
+    while pieces:  # each is let go as soon as it is in its place
+        part, values = pieces.pop()
+        maps.ncc[roi_within(part, roi)], maps.status[roi_within(part, roi)] = values
+    return maps
 
 
 def _stacked(array: NDArray[Any], deep: bool) -> NDArray[Any]:

@@ -141,6 +141,8 @@ class Plan:
         The last level that the tiles from the images write.
     rounds : tuple of Round
         How the other levels are made.
+    chunks : tuple of int
+        Extent of a chunk, if objects of level 0 are stored that hold several.
     """
 
     shape: Shape
@@ -153,6 +155,7 @@ class Plan:
     levels: Shape = (0,)
     own: int = 0
     rounds: tuple[Round, ...] = ()
+    chunks: Shape = ()
 
     @property
     def grid(self) -> Shape:
@@ -167,7 +170,7 @@ class Plan:
     @property
     def unit(self) -> Shape:
         """What the blocks inside of a tile are multiples of."""
-        return unit_of(self.objects, self.levels[0], self.halved)
+        return unit_of(self.objects, self.levels[0], self.halved, self.chunks)
 
     def decoded(self, grain: Shape) -> int:
         """Return how many pixels are decoded for all tiles from chunks of `grain`, if none is kept for another tile."""
@@ -279,16 +282,17 @@ def _number(cell: Shape, grid: Shape) -> int:
     return number
 
 
-def unit_of(objects: Shape, finest: int, halved: int) -> Shape:
+def unit_of(objects: Shape, finest: int, halved: int, chunks: Shape) -> Shape:
     """Return what blocks inside of a tile are multiples of.
 
-    They are whole objects, as they are written where they are computed; of an output whose finest stored level is a
-    coarser one they are reduced first, and it is enough that they do not cut a cell.
+    They are whole objects, as they are written where they are computed. Where an object holds several chunks, or the
+    finest stored level is a coarser one, they are put together first, and it is enough that they cut no cell.
     """
-    if finest == 0:
+    if finest == 0 and not chunks:
         return objects
     fixed = len(objects) - halved
-    return tuple(2 * -(-(o >> finest) // 2) if i >= fixed else o for i, o in enumerate(objects))
+    least = chunks or tuple(o >> finest if i >= fixed else o for i, o in enumerate(objects))
+    return tuple(2 * -(-n // 2) if i >= fixed else n for i, n in enumerate(least))
 
 
 def with_pyramid(plan: Plan, objects: Shape, halved: int, levels: Shape, pixels: int) -> Plan:
