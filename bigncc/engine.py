@@ -331,9 +331,9 @@ def _stored(
                 def put(part: Roi, array: Any = array, values: Any = values, whole: Roi = roi) -> list[Evidence]:
                     return _written(array, part, values[roi_within(part, whole)], durable=means.durable)
 
-                each_object = pool.map(put, parts(roi, array.shards or array.chunks))
-                found[map_name(name, level)] = list(chain.from_iterable(each_object))
-    return found
+                # the next level is made meanwhile
+                found[map_name(name, level)] = pool.map(put, parts(roi, array.shards or array.chunks))
+        return {name: list(chain.from_iterable(each_object)) for name, each_object in found.items()}
 
 
 def _blocks(job: Job, pair: Pair, tile: Tile, means: Means, function: Callable[[Any, Roi], Any]) -> list[Any]:

@@ -393,6 +393,16 @@ def test_a_level_that_is_made_again_is_not_complete_meanwhile(tmp_path, monkeypa
     assert pairs.files(tmp_path / "out") == before
 
 
+def test_a_row_of_what_is_not_there_any_more_completes_nothing(tmp_path, monkeypatch):
+    reference, moving, *_ = pairs.pair(tmp_path)
+    pipeline.run(pairs.job(reference, moving, tmp_path / "out"))
+    shutil.rmtree(tmp_path / "out" / "3" / "c")
+    monkeypatch.setattr(engine, "coarsen", lambda *_: 1 / 0)
+    with pytest.raises(IncompleteError, match="failed twice"):
+        pipeline.finish(tmp_path / "out")
+    assert journal.read_complete(str(tmp_path / "out")) is None
+
+
 def test_rounds_keep_to_the_memory(tmp_path):
     zarr.create_array(str(tmp_path / "a"), shape=(20000, 20000), chunks=(256, 256), dtype="uint8")
     sections = {name: {"url": str(tmp_path / "a")} for name in ("reference", "moving")}

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread, imsave
 
-from bigncc import pipeline, report
+from bigncc import picture, pipeline, report
 from bigncc.errors import RefusedError
+from bigncc.pyramid import Halving, Maps
 from bigncc.report import MARK, UNDEFINED, Panel
 from bigncc.summary import BINS, STATUS, UNIT, Summary
 from tests import pairs, strategies
@@ -124,25 +125,31 @@ def test_facts_of_nothing_and_of_something():
     assert "valid" not in found
 
 
-def test_a_large_result_is_shown_by_block_means_of_valid_pixels(tmp_path):
+@pytest.mark.parametrize("pyramid", [False, True])
+def test_a_large_result_is_shown_by_block_means_of_valid_pixels(tmp_path, monkeypatch, pyramid):
+    monkeypatch.setattr(picture, "PICTURE", 660)
     shape = (701, 2003)  # no multiple of anything
     f, g = (strategies.image(seed, shape, "uint8", "noise") for seed in (1, 2))
     g[:, :900] = f[:, :900]
     g[200:260, 300:380] = 7
     g[300:420, 1500:] = 255
     paths = pairs.store(tmp_path / "a", f, (300, 700)), pairs.store(tmp_path / "b", g, (701, 199))
-    words = {"moving": {"nodata": 255}, "output": {"chunks": [256, 512]}}
+    words = {"moving": {"nodata": 255}, "output": {"chunks": [256, 512], "pyramid": pyramid}}
     pipeline.run(pairs.job(*paths, tmp_path / "out", words))
     found = pipeline.panel(str(tmp_path / "out"))
-    assert found.factor == 3
-    assert found.ncc.shape == (234, 668)
+    # of a pyramid the coarsest level that is large enough
+    factor = 2 if pyramid else 3
+    assert found.factor == factor
+    assert found.ncc.shape == ((351, 1002) if pyramid else (234, 668))
     got = pairs.maps(tmp_path / "out")
     assert {1, 2, 4} <= set(np.unique(got["status"]))
-    wanted = block_means(np.where(got["status"] == 1, got["ncc"], np.nan), 3)
+    wanted = block_means(np.where(got["status"] == 1, got["ncc"], np.nan), factor)
+    if pyramid:  # where less than half of a cell has a value, it has none
+        wanted[Halving(2, 0.0).reduced(Maps(**got)).status != 1] = np.nan
     assert 0 < np.isnan(wanted).mean() < 0.2
     np.testing.assert_allclose(found.ncc, wanted, atol=1e-6)
-    np.testing.assert_allclose(found.reference, block_means(f, 3), rtol=1e-6)
-    np.testing.assert_allclose(found.moving, block_means(np.where(g == 255, np.nan, g), 3), rtol=1e-6)
+    np.testing.assert_allclose(found.reference, block_means(f, factor), rtol=1e-6)
+    np.testing.assert_allclose(found.moving, block_means(np.where(g == 255, np.nan, g), factor), rtol=1e-6)
     assert found.summary.pixels == math.prod(shape)
 
 
