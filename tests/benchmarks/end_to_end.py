@@ -27,7 +27,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 
 SIDE = int(os.environ.get("BIGNCC_BENCHMARK_SIDE", "16384"))
 THREADS = 2
-ROUNDS = 5
+ROUNDS = 3
 LAYOUTS = {"1024": (1024, None), "512": (512, None), "sharded 4096/512": (512, 4096)}
 MEMORY = "1GB"
 
@@ -150,8 +150,8 @@ def job(folder, paths, chunk, shard, window, *words):
 
     sections = {name: {"url": path} for name, path in zip(("reference", "moving"), paths, strict=True)}
     layout = {} if shard is None else {"chunks": [chunk, chunk], "shards": [shard, shard]}
-    engine = {"threads": THREADS, "memory": MEMORY if shard is None else "2GB"}
-    output = {"url": str(folder / "out"), **layout}
+    engine = {"threads": THREADS, "memory": MEMORY}
+    output = {"url": str(folder / "out"), "pyramid": False, **layout}
     science = {"registration": {"model": "none"}, "window": {"size": window}}
     return config.load([sections, {"output": output, "engine": engine, **science}, *words])
 
@@ -191,8 +191,10 @@ WAYS = {
     "copy (dask)": dask_copy,
     "map_overlap + scipy": scipy_overlap,
     "bigncc": bigncc_run,
-    "bigncc, halo=read": partial(bigncc_run),
+    "bigncc, halo=read": bigncc_run,
+    "bigncc, with pyramid": bigncc_run,
 }
+WORDS = {"bigncc, halo=read": "engine.halo=read", "bigncc, with pyramid": "output.pyramid=true"}
 
 
 def alone(name, *args):
@@ -201,8 +203,7 @@ def alone(name, *args):
 
     folder, layout, window, words = Path(args[0]), args[1], int(args[2]), list(args[3:])
     os.fsync = lambda _: None
-    if name.endswith("halo=read"):
-        words.append("engine.halo=read")
+    words += [WORDS[name]] if name in WORDS else []
     chunk, shard = LAYOUTS[layout]
     paths = [str(folder / layout.replace("/", "-") / f"{n}.zarr") for n in "ab"]
     with tempfile.TemporaryDirectory(dir=folder) as place:
