@@ -1,5 +1,6 @@
 """Run tiles: graph -> compute -> whole objects on disk -> read back -> row in the journal; and prove them."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,6 +33,9 @@ RESERVED = 360 * 10**6
 
 LARGEST = 2**24
 """Pixels of a tile: enough that its margin and its journal row cost nothing, few enough to lose without regret."""
+
+AGAIN = 0.5
+"""Seconds before a tile that failed is tried again."""
 
 PIECE = 2**20
 """Pixels of a stored level that one thread reads at once."""
@@ -293,14 +297,16 @@ def coarsen_tiles(
 
 
 def _twice(make: Callable[[], journal.Row], url: str, index: int) -> journal.Row | None:
-    for again in (True, False):
+    for pause in (AGAIN, None):
         try:
             return make()
         except BignccError:
             raise
         except Exception as error:
-            if not again:
+            if pause is None:
                 journal.quarantine(url, index, in_one_line(error))
+            else:  # another run may be writing the same object
+                time.sleep(pause)
     return None
 
 

@@ -3,6 +3,7 @@
 import math
 import os
 import random
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -122,8 +123,11 @@ def _rounds(
         missing = [index for index, sources in needed.items() if all(source in rows for source in sources)]
         if not missing:
             continue
-        wrong = _source_faults(out, grid, rows, missing)
-        if wrong:
+        for pause in store.PAUSES[:3]:
+            if not (wrong := _source_faults(out, grid, rows, missing)):
+                break
+            time.sleep(pause)  # another run may be writing the same object
+        else:
             message = f"{wrong[0]}: bigncc run with the words of this run, which computes it again, is accepted"
             raise IncompleteError(message)
         withdraw(url)

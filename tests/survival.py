@@ -553,10 +553,10 @@ def existence(where: Ground) -> None:
     in_place(where)
     write = objects.write
 
-    def unless_there(array: Any, roi: Any, block: Any, **options: Any) -> list[bytes]:
+    def unless_there(array: Any, roi: Any, block: Any, **options: Any) -> list[tuple[int, str]]:
         if not all(Path(place).exists() for place in objects.places(array, roi)):
             write(array, roi, block, **options)
-        return [data for _, data, _ in unproven(array, roi)]
+        return [(len(data), store.digest([data])) for _, data, _ in unproven(array, roi)]
 
     def unproven(array: Any, roi: Any) -> Iterator[tuple[str, bytes, str]]:
         yield from ((place, Path(place).read_bytes(), "") for place in objects.places(array, roi))
@@ -572,10 +572,10 @@ def row_before_pixels(where: Ground) -> None:
     """
     attempted = engine._attempted
 
-    def early(job: Any, pair: Any, out: Any, index: int, *rest: Any) -> Row | None:
+    def early(job: Any, pair: Any, out: Any, index: int, **rest: Any) -> Row | None:
         with journal.writer(job.url, job.plan_id) as writer:
             writer.append(where.rows[index])
-        return attempted(job, pair, out, index, *rest)
+        return attempted(job, pair, out, index, **rest)
 
     engine._attempted = early
 
@@ -587,8 +587,8 @@ def no_read_back(where: Ground) -> None:
     """
     forgetful(where)
 
-    def believing(array: Any, roi: Any, block: Any, **options: Any) -> list[bytes]:
-        return [data.to_bytes() for data in objects._put(array, roi, block)]
+    def believing(array: Any, roi: Any, block: Any, **options: Any) -> list[tuple[int, str]]:
+        return [(len(data), store.digest([data.to_bytes()])) for data in objects._put(array, roi, block)]
 
     objects.write = believing
 
