@@ -3,7 +3,8 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -17,7 +18,7 @@ from bigncc.kernel import Block, Pivots
 from bigncc.layout import FOLDERS, map_name
 from bigncc.metadata import in_one_line
 from bigncc.output import Output
-from bigncc.pair import Pair, all_of, each, on_threads, source_regions
+from bigncc.pair import Pair, all_of, each, source_regions
 from bigncc.pyramid import Halving, Maps, Piece, together
 from bigncc.reading import Decoded
 from bigncc.summary import Summary, merge
@@ -200,8 +201,9 @@ def run_tiles(
         What concerns more than one tile stops at once.
     """
     pending = set(missing := list(missing))
-    attempt = partial(_attempted, job, pair, out, means=means, pending=pending)
-    with journal.writer(job.url, job.plan_id) as writer, on_threads(means.threads):
+    # one pool for all tiles in flight; dask would make one for each thread that asks
+    with journal.writer(job.url, job.plan_id) as writer, _pool(means.threads) as pool:
+        attempt = partial(_attempted, job, pair, out, means=means, pending=pending, pool=pool)
         for index, row in zip(missing, _in_flight(attempt, missing, means.flights), strict=True):
             if row is None:
                 continue
@@ -210,6 +212,16 @@ def run_tiles(
             if advance is not None:
                 advance(row.summary.pixels)
             yield row
+
+
+@contextmanager
+def _pool(threads: int) -> Iterator[Executor]:
+    """Make a pool that nobody waits for in the end."""
+    pool = ThreadPoolExecutor(threads)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _in_flight(function: Callable[[int], Result], items: Iterable[int], count: int) -> Iterator[Result]:
@@ -229,7 +241,9 @@ def _in_flight(function: Callable[[int], Result], items: Iterable[int], count: i
         pool.shutdown(wait=patient, cancel_futures=True)
 
 
-def _attempted(job: Job, pair: Pair, out: Output, index: int, means: Means, pending: set[int]) -> journal.Row | None:
+def _attempted(
+    job: Job, pair: Pair, out: Output, index: int, means: Means, pending: set[int], pool: Executor
+) -> journal.Row | None:
     near = [i for i in job.plan.around(index) if i in pending]
     images = [image for image in (pair.reference, pair.moving) if isinstance(image, Decoded)]
     for image, regions in zip(
@@ -239,19 +253,19 @@ def _attempted(job: Job, pair: Pair, out: Output, index: int, means: Means, pend
     ):
         image.expect({i: region for i, region in zip(near, regions, strict=True) if region is not None})
     try:
-        return _twice(partial(compute, job, pair, out, job.plan[index], means), job.url, index)
+        return _twice(partial(compute, job, pair, out, job.plan[index], means, pool), job.url, index)
     finally:
         pending.discard(index)
         for image in images:
             image.done(index)
 
 
-def compute(job: Job, pair: Pair, out: Output, tile: Tile, means: Means) -> journal.Row:
+def compute(job: Job, pair: Pair, out: Output, tile: Tile, means: Means, pool: Executor | None = None) -> journal.Row:
     """Compute a tile, store it with its part of the coarser levels, read it back."""
     halving = job.halving if tile.levels[-1][0] else None
     whole = job.plan.unit == job.plan.objects
     commit = partial(_commit, out=out, halving=halving, whole=whole, durable=means.durable)
-    done = _blocks(job, pair, tile, means, commit)
+    done = _blocks(job, pair, tile, means, commit, pool)
     found = {name: [e for part in done for e in part.found[name]] for name in done[0].found}
     kept, pieces = ([each for each in of if each is not None] for of in zip(*(part[2:] for part in done), strict=True))
     summary = merge(part.summary for part in done)
@@ -342,15 +356,17 @@ def _stored(
         return {name: list(chain.from_iterable(each_object)) for name, each_object in found.items()}
 
 
-def _blocks(job: Job, pair: Pair, tile: Tile, means: Means, function: Callable[[Any, Roi], Any]) -> list[Any]:
+def _blocks(
+    job: Job, pair: Pair, tile: Tile, means: Means, function: Callable[[Any, Roi], Any], pool: Executor | None = None
+) -> list[Any]:
     if means.halo == "overlap":
-        return each(_lazy(job, pair, tile, means.block), function, _start(tile))
-    return all_of(partial(_alone, job, pair, function=function), job.plan.parts(tile, means.block))
+        return each(_lazy(job, pair, tile, means.block), function, _start(tile), pool)
+    return all_of(partial(_alone, job, pair, function=function), job.plan.parts(tile, means.block), pool)
 
 
 def _alone(job: Job, pair: Pair, part: Tile, function: Callable[[Any, Roi], Any]) -> Any:
     """Compute one block of a tile, with a margin of its own, on this thread."""
-    return each(_lazy(job, pair, part, roi_shape(part.write)), function, _start(part), here=True)[0]
+    return each(_lazy(job, pair, part, roi_shape(part.write)), function, _start(part), "here")[0]
 
 
 def _lazy(job: Job, pair: Pair, tile: Tile, block: Shape) -> Any:

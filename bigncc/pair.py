@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import getitem
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import dask
 import dask.array as da
@@ -181,15 +181,9 @@ def both_at(
     return list(compute(*calls))
 
 
-@contextmanager
-def on_threads(count: int) -> Iterator[None]:
-    """Compute on `count` threads of this process within the context, whatever thread asks for it."""
-    pool = ThreadPoolExecutor(count)
-    try:
-        with dask.config.set(scheduler="threads", pool=pool):
-            yield
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+def on_threads(count: int) -> AbstractContextManager[Any]:
+    """Compute on `count` threads of this process within the context."""
+    return dask.config.set(scheduler="threads", num_workers=count)
 
 
 def where_valid(ncc: da.Array, status: da.Array) -> da.Array:
@@ -197,10 +191,20 @@ def where_valid(ncc: da.Array, status: da.Array) -> da.Array:
     return da.where(status == 1, ncc, np.float32(np.nan))
 
 
-def each(blocks: da.Array, function: Callable[[Any, Roi], Any], start: Shape, *, here: bool = False) -> list[Any]:
+Where = Executor | Literal["here"] | None
+"""On what dask computes: a pool that several share, the calling thread, or what `on_threads` says."""
+
+
+def _options(where: Where) -> dict[str, Any]:
+    if where == "here":
+        return {"scheduler": "sync"}
+    return {} if where is None else {"scheduler": "threads", "pool": where}
+
+
+def each(blocks: da.Array, function: Callable[[Any, Roi], Any], start: Shape, where: Where = None) -> list[Any]:
     """Call ``function(block, roi)`` on every block where and when it is computed; return the results in order.
 
-    `start` is where the first block begins; `here` means on the calling thread.
+    `start` is where the first block begins.
     """
     rois = np.empty(blocks.numblocks, object)
     starts = [np.cumsum([s, *c[:-1]]) for s, c in zip(start, blocks.chunks, strict=True)]
@@ -212,12 +216,12 @@ def each(blocks: da.Array, function: Callable[[Any, Roi], Any], start: Shape, *,
         _call, blocks, da.from_array(rois, chunks=1), function=function, dtype=object, meta=one,
         chunks=tuple((1,) * n for n in blocks.numblocks),
     )  # fmt: skip
-    return np.asarray(results.compute(scheduler="sync" if here else None)).ravel().tolist()
+    return np.asarray(results.compute(**_options(where))).ravel().tolist()
 
 
-def all_of(function: Callable[[Any], Result], items: Iterable[Any]) -> list[Result]:
+def all_of(function: Callable[[Any], Result], items: Iterable[Any], where: Where = None) -> list[Result]:
     """Call a function on each of some items, one task each; return the results in order."""
-    return list(compute(*(delayed(partial(function, item), pure=False)() for item in items)))
+    return list(compute(*(delayed(partial(function, item), pure=False)() for item in items), **_options(where)))
 
 
 def block_mean(image: da.Array, factors: Shape) -> Array:

@@ -5,6 +5,7 @@ import math
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -297,6 +298,21 @@ def test_a_stop_waits_for_nobody():
     with pytest.raises(StoppedError):
         list(engine._in_flight(work, range(9), 2))
     ended.set()
+
+
+def test_runs_side_by_side_leave_nothing_behind(tmp_path):
+    import dask
+
+    reference, moving, *_ = pairs.pair(tmp_path)
+    before = dict(dask.config.config)
+    jobs = [pairs.job(reference, moving, tmp_path / f"out{i}") for i in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(pipeline.run, jobs))
+    for i in range(3):
+        pairs.same(pairs.maps(tmp_path / f"out{i}"), pairs.maps(tmp_path / "out0"))
+    assert {key: dask.config.config[key] for key in before} == before
+    # what is computed afterwards finds no pool that has gone
+    assert dask.delayed(len)([1, 2]).compute() == 2
 
 
 def test_progress_counts_each_missing_tile_once(tmp_path):
