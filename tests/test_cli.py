@@ -17,7 +17,7 @@ import zarr
 
 import bigncc
 from bigncc import journal
-from tests import pairs, scenes, strategies, zarrs
+from tests import forked, pairs, scenes, strategies, zarrs
 
 SCRIPT = Path(sys.executable).with_name("bigncc")
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -423,13 +423,12 @@ CODES = {"bad": BAD_INPUT, "refused": REFUSED, "unfit": DOES_NOT_FIT}
 
 @pytest.fixture(scope="module")
 def answers(store):
-    """Return what each command answered, all of them run side by side, and the names of what they changed."""
+    """Return what each command answered, and the names of what they changed."""
     before = tree(store)
     cases = [(kind, case, words) for kind, listed in CASES.items() for case, (words, _) in listed.items()]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        # an output of its own for each, so that its name tells who made it
-        named = ([f"out of {kind} {case}" if word == "out" else word for word in words] for kind, case, words in cases)
-        found = list(pool.map(lambda words: bigncc_cli(store, *words), named))
+    # an output of its own for each, so that its name tells who made it
+    named = [[f"out of {kind} {case}" if word == "out" else word for word in words] for kind, case, words in cases]
+    found = forked.run(store, named)
     after = tree(store)
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name, b"") != after.get(name, b""))
     return {(kind, case): done for (kind, case, _), done in zip(cases, found, strict=True)}, changed

@@ -199,8 +199,6 @@ WORDS = {"bigncc, halo=read": "engine.halo=read", "bigncc, with pyramid": "outpu
 
 def alone(name, *args):
     """Run one way in this process and print what it took."""
-    import resource
-
     folder, layout, window, words = Path(args[0]), args[1], int(args[2]), list(args[3:])
     os.fsync = lambda _: None
     words += [WORDS[name]] if name in WORDS else []
@@ -208,8 +206,7 @@ def alone(name, *args):
     paths = [str(folder / layout.replace("/", "-") / f"{n}.zarr") for n in "ab"]
     with tempfile.TemporaryDirectory(dir=folder) as place:
         seconds, facts = WAYS[name](Path(place), paths, chunk, shard, window, *words)
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    say(json.dumps({"seconds": seconds, "memory": memory, **facts}))
+    say(json.dumps({"seconds": seconds, **facts}))
 
 
 def measured(name, folder, layout, window, *words):
@@ -221,7 +218,7 @@ def measured(name, folder, layout, window, *words):
 
 def timed(folder):
     say(f"{SIDE} x {SIDE} uint16, {THREADS} threads, median (minimum) of {ROUNDS} in turn; seconds, ns per pixel:")
-    heads = ("layout", "way", "window", "s", "ns", "of the copy", "MB", "decodes/chunk", "tasks/megapixel", "prepare s")
+    heads = ("layout", "way", "window", "s", "ns", "of the copy", "decodes/chunk", "tasks/megapixel", "prepare s")
     say(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     for layout, (chunk, shard) in LAYOUTS.items():
         place = folder / layout.replace("/", "-")
@@ -234,10 +231,9 @@ def timed(folder):
             seconds = [facts["seconds"] for facts in each]
             middle, least = statistics.median(seconds), min(seconds)
             ratio = f"{middle / statistics.median(copies):.2f} ({least / min(copies):.2f})"
-            memory = max(facts["memory"] for facts in each) / 1e6
             more = [f"{each[0][key]:.2f}" if key in each[0] else "-" for key in ("decodes", "tasks", "prepare")]
             per_pixel = f"{middle / SIDE**2 * 1e9:.1f} ({least / SIDE**2 * 1e9:.1f})"
-            cells = [layout, name, window, f"{middle:.2f} ({least:.2f})", per_pixel, ratio, f"{memory:.0f}", *more]
+            cells = [layout, name, window, f"{middle:.2f} ({least:.2f})", per_pixel, ratio, *more]
             say(f"| {' | '.join(map(str, cells))} |")
         shutil.rmtree(place)
 
@@ -325,7 +321,10 @@ def memory(folder):
     """Print the peak memory of ever larger runs of the command line."""
     script = Path(sys.executable).with_name("bigncc")
     for shape in ((8192, 8192), (16384, 16384), (16384, 65536)):
-        paths = pair(folder / "memory", shape, 1024)
+        # a child's peak memory begins with that of its parent, which must stay small
+        make = [sys.executable, "-m", __spec__.name, "pair", str(folder / "memory"), *map(str, shape)]
+        subprocess.run(make, check=True)
+        paths = [str(folder / "memory" / f"{name}.zarr") for name in "ab"]
         for window in (15, 101):
             out = folder / "out"
             words = [
@@ -352,6 +351,8 @@ PARTS = {"time": timed, "where": where, "processes": processes, "memory": memory
 if __name__ == "__main__":
     if sys.argv[1:2] == ["alone"]:
         alone(*sys.argv[2:])
+    elif sys.argv[1:2] == ["pair"]:
+        pair(Path(sys.argv[2]), tuple(map(int, sys.argv[3:])), 1024)
     else:
         for part in sys.argv[1:] or PARTS:
             with tempfile.TemporaryDirectory(dir=os.environ.get("BIGNCC_BENCHMARK_FOLDER")) as place:
