@@ -284,7 +284,7 @@ def decode_overhead(inputs: Inputs, grid: Plan, means: engine.Means) -> float:
 
 def _scratch(inputs: Inputs, means: engine.Means) -> int:
     """Return the bytes per pixel of a block in work."""
-    own = engine.SCRATCH if inputs.pulled else min(engine.SCRATCH, 12 + 2 * _sample(inputs))
+    own = engine.SCRATCH if inputs.pulled else min(engine.SCRATCH, 8 + 2 * _sample(inputs))
     return own + (_bytes_per_pixel(inputs) if means.halo == "read" else 0)
 
 
