@@ -157,12 +157,10 @@ def job(folder, paths, chunk, shard, window, *words):
 
 
 def bigncc_run(folder, paths, chunk, shard, window, *words):
-    from dask.callbacks import Callback
-
     from bigncc import allocator, inputs, pipeline, reading
 
     allocator.keep_freed_memory()  # as the command line does
-    made, tasks = [], Counter()
+    made = []
 
     class Noted(reading.Decoded):
         def __init__(self, *args):
@@ -173,15 +171,12 @@ def bigncc_run(folder, paths, chunk, shard, window, *words):
     start = time.perf_counter()
     ready = pipeline.prepare(job(folder, paths, chunk, shard, window, *words))
     begun = time.perf_counter()
-    with Callback(posttask=lambda *_: tasks.update(["done"])):
-        pipeline.complete(ready)
+    pipeline.complete(ready)
     seconds = time.perf_counter() - begun
     cells = sum(math.prod(-(-n // c) for n, c in zip(image.shape, image.chunks, strict=True)) for image in made)
-    chunks = math.prod(-(-n // c) for n, c in zip(ready.job.plan.shape, (1024, 1024), strict=True))
     return seconds, {
         "prepare": begun - start,
         "decodes": sum(image.decoded for image in made) / cells,
-        "tasks": tasks["done"] / chunks,
         "tiles": len(ready.job.plan),
     }
 
@@ -218,7 +213,7 @@ def measured(name, folder, layout, window, *words):
 
 def timed(folder):
     say(f"{SIDE} x {SIDE} uint16, {THREADS} threads, median (minimum) of {ROUNDS} in turn; seconds, ns per pixel:")
-    heads = ("layout", "way", "window", "s", "ns", "of the copy", "decodes/chunk", "tasks/megapixel", "prepare s")
+    heads = ("layout", "way", "window", "s", "ns", "of the copy", "decodes/chunk", "prepare s")
     say(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     for layout, (chunk, shard) in LAYOUTS.items():
         place = folder / layout.replace("/", "-")
@@ -231,7 +226,7 @@ def timed(folder):
             seconds = [facts["seconds"] for facts in each]
             middle, least = statistics.median(seconds), min(seconds)
             ratio = f"{middle / statistics.median(copies):.2f} ({least / min(copies):.2f})"
-            more = [f"{each[0][key]:.2f}" if key in each[0] else "-" for key in ("decodes", "tasks", "prepare")]
+            more = [f"{each[0][key]:.2f}" if key in each[0] else "-" for key in ("decodes", "prepare")]
             per_pixel = f"{middle / SIDE**2 * 1e9:.1f} ({least / SIDE**2 * 1e9:.1f})"
             cells = [layout, name, window, f"{middle:.2f} ({least:.2f})", per_pixel, ratio, *more]
             say(f"| {' | '.join(map(str, cells))} |")
