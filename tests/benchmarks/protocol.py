@@ -59,7 +59,13 @@ def without_the_protocol():
 def job(folder, paths):
     sections = {name: {"url": path} for name, path in zip(("reference", "moving"), paths, strict=True)}
     return config.load(
-        [sections, {"output": {"url": str(folder / "out")}}, "window.size=15", "registration.model=none", "output.pyramid=false"]
+        [
+            sections,
+            {"output": {"url": str(folder / "out")}},
+            "window.size=15",
+            "registration.model=none",
+            "output.pyramid=false",
+        ]
     )
 
 
