@@ -88,7 +88,7 @@ class Means:
     Parameters
     ----------
     block : tuple of int
-        Extent of what one thread works on: whole objects.
+        Extent of what one thread works on, a multiple of the plan's unit.
     threads : int
         Threads to compute on.
     durable : bool
@@ -136,11 +136,11 @@ def largest_samples(memory: int, per_pixel: int, threads: int, block: int) -> in
     return (memory - RESERVED - threads * block * SCRATCH) // per_pixel
 
 
-def inner_block(tile: Shape, objects: Shape, least: int, pixels: int) -> Shape:
-    """Return the extent of a block inside a tile: whole objects, at most `pixels`, and `least` of them if it can be."""
-    block = objects
+def inner_block(tile: Shape, unit: Shape, least: int, pixels: int) -> Shape:
+    """Return the extent of a block inside a tile: whole units, at most `pixels`, and `least` of them if it can be."""
+    block = unit
     while True:
-        grown = tuple(min(-(-n // o) * o, 2 * b) for n, o, b in zip(tile, objects, block, strict=True))
+        grown = tuple(min(-(-n // o) * o, 2 * b) for n, o, b in zip(tile, unit, block, strict=True))
         blocks = np.prod([-(-n // b) for n, b in zip(tile, grown, strict=True)])
         if grown == block or np.prod(grown) > pixels or blocks < least:
             return block
