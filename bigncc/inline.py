@@ -2,7 +2,7 @@
 
 Zarr runs its coroutines on one event loop of the process and its codecs on a pool beside it. Where many threads ask at
 once, each chunk then waits for its turn three times. Here a coroutine runs on the calling thread from beginning to end,
-on a loop of that thread's own whose executor does at once what it is given.
+on a loop of that thread's own without an executor.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
 from zarr.core.sync import sync
 from zarr.storage import LocalStore, MemoryStore, WrapperStore
@@ -20,16 +19,22 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
 Result = TypeVar("Result")
+Given = TypeVarTuple("Given")
 
 
-class _AtOnce(ThreadPoolExecutor):
-    """An executor without threads."""
+class _AtOnce(asyncio.SelectorEventLoop):
+    """A loop that does at once what others would hand to an executor, and tells nobody of it."""
 
-    def submit(self, function: Callable[..., Result], /, *args: Any, **options: Any) -> Future[Result]:
-        done: Future[Result] = Future()
+    def run_in_executor(
+        self,
+        executor: Any,  # noqa: ARG002
+        func: Callable[[Unpack[Given]], Result],
+        *args: *Given,
+    ) -> asyncio.Future[Result]:
+        done = self.create_future()
         try:
-            done.set_result(function(*args, **options))
-        except BaseException as error:
+            done.set_result(func(*args))
+        except Exception as error:
             done.set_exception(error)
         return done
 
@@ -38,8 +43,7 @@ class _Loop:
     """An event loop that is closed with its thread."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.loop.set_default_executor(_AtOnce(1))
+        self.loop = _AtOnce()
 
     def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
         try:
