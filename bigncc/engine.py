@@ -1,4 +1,4 @@
-"""Run tiles: graph -> compute -> whole objects on disk -> read back -> row in the journal; and prove them."""
+"""Run tiles: graph -> compute -> whole objects on disk -> read back -> row in the journal; and make them again."""
 
 import time
 from collections import deque
@@ -12,17 +12,16 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
-from bigncc import journal, lazy, objects, store
+from bigncc import evidence, journal, lazy
 from bigncc.errors import BignccError, StoppedError
 from bigncc.kernel import Block, Pivots
-from bigncc.layout import FOLDERS, map_name
 from bigncc.metadata import in_one_line
 from bigncc.output import Output
 from bigncc.pair import Pair, all_of, each, source_regions
-from bigncc.pyramid import Halving, Maps, Piece, together
+from bigncc.pyramid import Halving, Maps, Piece
 from bigncc.reading import Decoded
 from bigncc.summary import Summary, merge
-from bigncc.tiles import Plan, Roi, Shape, Tile, parts, roi_cells, roi_shape, roi_within
+from bigncc.tiles import Plan, Roi, Shape, Tile, parts, roi_shape
 from bigncc.transform import Transform
 from bigncc.watch import Trail, Watched
 from bigncc.window import Window
@@ -47,8 +46,8 @@ INNER = 2**22
 REDUCED = 2
 """Bytes per pixel of a tile that wait, as the next level, for the rest of it: 5 for four pixels, rounded up."""
 
-TOGETHER = 12
-"""Bytes per pixel of a tile whose blocks wait for the rest of a shard: in pieces, as a whole, and encoded."""
+TOGETHER = 9
+"""Bytes per pixel of a tile whose chunks wait for the rest of a shard: both maps encoded, and one as a whole."""
 
 COARSENING = 4
 """Bytes per pixel that a tile of a round reads: the next level in pieces and as a whole, and its chunks."""
@@ -112,14 +111,6 @@ class Means:
     at_once: int = 1
 
 
-class Evidence(NamedTuple):
-    """One stored object: where it is in its array's grid, its size and its digest."""
-
-    place: Shape
-    size: int
-    digest: str
-
-
 def bytes_per_pixel(reference: np.dtype[Any], moving: np.dtype[Any], *, pulled: bool, masked: bool) -> int:
     """Return the memory that a pixel of a tile takes in the worst case, when all inputs wait for their neighbours.
 
@@ -149,14 +140,7 @@ def inner_block(tile: Shape, unit: Shape, least: int, pixels: int) -> Shape:
 
 def done(job: Job, out: Output, tiles: range, threads: int) -> dict[int, journal.Row]:
     """Return the rows of those of `tiles` whose stored objects are those that the row was written for."""
-    return matching(out, job.plan, journal.rows(job.url, job.plan_id, tiles), threads)
-
-
-def matching(out: Output, plan: Plan, rows: dict[int, journal.Row], threads: int) -> dict[int, journal.Row]:
-    """Return those of `rows` that say what is stored."""
-    with ThreadPoolExecutor(threads) as pool:
-        right = pool.map(lambda index: matches(out, plan[index], rows[index]), indices := sorted(rows))
-        return {index: rows[index] for index, fine in zip(indices, right, strict=True) if fine}
+    return evidence.matching(out, job.plan, journal.rows(job.url, job.plan_id, tiles), threads)
 
 
 def trail(job: Job, sources: Mapping[str, Watched]) -> Trail:
@@ -266,20 +250,21 @@ def compute(job: Job, pair: Pair, out: Output, tile: Tile, means: Means, pool: E
     whole = job.plan.unit == job.plan.objects
     commit = partial(_commit, out=out, halving=halving, whole=whole, durable=means.durable)
     done = _blocks(job, pair, tile, means, commit, pool)
-    found = {name: [e for part in done for e in part.found[name]] for name in done[0].found}
-    kept, pieces = ([each for each in of if each is not None] for of in zip(*(part[2:] for part in done), strict=True))
     summary = merge(part.summary for part in done)
+    found = {name: [each for part in done for each in part.found[name]] for name in done[0].found}
+    chunks = {name: dict(chain.from_iterable(part.chunks[name].items() for part in done)) for name in done[0].chunks}
+    pieces = [part.piece for part in done if part.piece is not None]
     done.clear()
     levels = halving.levels(tile, pieces) if halving is not None else iter(())
-    if kept:
-        levels = chain([(0, tile.write, together(tile.write, kept))], levels)
-    return _row(tile, summary, found | _stored(out, tile, levels, means))
+    more = evidence.stored(out, tile, chunks, levels, means.threads, durable=means.durable)
+    return evidence.row(tile, summary, found | more)
 
 
 def coarsen(out: Output, tile: Tile, halving: Halving, means: Means) -> journal.Row:
     """Make a tile of a round from the level that is stored, store it, read it back."""
     levels = halving.levels(tile, _pieces(out, tile, halving, means.threads))
-    return _row(tile, Summary(), _stored(out, tile, levels, means))
+    found = evidence.stored(out, tile, {}, levels, means.threads, durable=means.durable)
+    return evidence.row(tile, Summary(), found)
 
 
 def differences(job: Job, pair: Pair, out: Output, tile: Tile, means: Means) -> list[str]:
@@ -293,7 +278,7 @@ def differences(job: Job, pair: Pair, out: Output, tile: Tile, means: Means) -> 
         pieces = _pieces(out, tile, job.halving, means.threads)
     for level, roi, maps in halving.levels(tile, pieces) if halving is not None else ():
         if any(level == stored for stored, _ in tile.levels):
-            wrong |= _unlike(out, level, roi, maps)
+            wrong |= evidence.unlike(out, level, roi, maps)
     return [f"tile {tile.index}: {n} pixels of {name} are not what the inputs give" for name, n in wrong.items() if n]
 
 
@@ -338,24 +323,6 @@ def _pieces(out: Output, tile: Tile, halving: Halving, threads: int) -> list[Pie
         return list(pool.map(piece, parts(tile.write, block)))
 
 
-def _stored(
-    out: Output, tile: Tile, levels: Iterable[tuple[int, Roi, Maps]], means: Means
-) -> dict[str, list[Evidence]]:
-    """Store a tile's part of some levels, object by object; return what was read back."""
-    own, found = dict(tile.levels), {}
-    with ThreadPoolExecutor(means.threads) as pool:
-        for level, roi, maps in levels:
-            for name, values in zip(FOLDERS, maps, strict=True) if level in own else ():
-                array = out.maps[map_name(name, level)]
-
-                def put(part: Roi, array: Any = array, values: Any = values, whole: Roi = roi) -> list[Evidence]:
-                    return _written(array, part, values[roi_within(part, whole)], durable=means.durable)
-
-                # the next level is made meanwhile
-                found[map_name(name, level)] = pool.map(put, parts(roi, array.shards or array.chunks))
-        return {name: list(chain.from_iterable(each_object)) for name, each_object in found.items()}
-
-
 def _blocks(
     job: Job, pair: Pair, tile: Tile, means: Means, function: Callable[[Any, Roi], Any], pool: Executor | None = None
 ) -> list[Any]:
@@ -377,94 +344,33 @@ def _start(tile: Tile) -> Shape:
     return tuple(s.start for s in tile.write)
 
 
-def matches(out: Output, tile: Tile, row: journal.Row) -> bool:
-    """Say whether the stored objects of a tile are those that its row was written for."""
-    return not faults(out, tile, row)
-
-
-def faults(out: Output, tile: Tile, row: journal.Row | None, level: int | None = None) -> list[str]:
-    """Return a sentence for everything of a tile that is not what its row says; each object is read once.
-
-    `level` is the one level to look at; by default all of the tile's.
-    """
-    if row is None:
-        return [f"tile {tile.index} has no row in the journal"]
-    found = []
-    for name, roi in ((map_name(m, k), roi) for k, roi in tile.levels if level in (None, k) for m in FOLDERS):
-        array = out.maps[name]
-        wrong, evidence = [], []
-        for index, (place, data, fault) in zip(_cells(array, roi), objects.examined(array, roi), strict=True):
-            wrong += [f"{place} {fault}"] if fault else []
-            evidence.append(_evidence(index, data))
-        if not wrong and _digest(evidence) != row.digests.get(name):
-            first, *rest = objects.places(array, roi)
-            which = f"one of {first} to {rest[-1]}" if rest else first
-            wrong.append(f"{which} is not what was written there")
-        found += wrong
-    return found
-
-
 class _Part(NamedTuple):
     """What a block leaves behind.
 
-    Its statistics, what is stored of it, what waits for the rest of a stored object, and what becomes of it in the
-    next level.
+    Its statistics, what is stored of it, its chunks that wait for the rest of a stored object, and what becomes of it
+    in the next level.
     """
 
     summary: Summary
-    found: dict[str, list[Evidence]]
-    kept: Piece | None
+    found: evidence.Found
+    chunks: evidence.Chunks
     piece: Piece | None
 
 
 def _commit(block: Block, roi: Roi, out: Output, halving: Halving | None, *, whole: bool, durable: bool) -> _Part:
-    finest = {name: out.maps[name] for name in FOLDERS if name in out.maps}
-    kept = None if whole or not finest else (roi, Maps(block.ncc, block.status))
-    found = {
-        name: _written(array, roi, getattr(block, name), durable=durable)
-        for name, array in finest.items()
-        if kept is None
-    }
-    return _Part(block.summary, found, kept, _piece(block, roi, halving))
+    chunks = evidence.encoded(out, 0, roi, _maps(block))
+    found = evidence.written(out, roi, chunks, durable=durable) if whole else {}
+    return _Part(block.summary, found, {} if whole else chunks, _piece(block, roi, halving))
 
 
 def _compare(block: Block, roi: Roi, out: Output, halving: Halving | None) -> tuple[dict[str, int], Piece | None]:
-    wrong = _unlike(out, 0, roi, Maps(block.ncc, block.status)) if "ncc" in out.maps else {}
+    wrong = evidence.unlike(out, 0, roi, _maps(block)) if "ncc" in out.maps else {}
     return wrong, _piece(block, roi, halving)
 
 
 def _piece(block: Block, roi: Roi, halving: Halving | None) -> Piece | None:
-    return None if halving is None else halving.piece(roi, Maps(block.ncc, block.status))
+    return None if halving is None else halving.piece(roi, _maps(block))
 
 
-def _unlike(out: Output, level: int, roi: Roi, maps: Maps) -> dict[str, int]:
-    """Return how many pixels of each map of a level are not stored so, to the bit."""
-    wrong = {}
-    computed: Any
-    for name, computed in zip(FOLDERS, maps, strict=True):
-        name, bits = map_name(name, level), f"u{computed.itemsize}"
-        wrong[name] = int((computed.view(bits) != np.ascontiguousarray(out.maps[name][roi]).view(bits)).sum())
-    return wrong
-
-
-def _written(array: Any, roi: Roi, values: Any, *, durable: bool) -> list[Evidence]:
-    stored = objects.write(array, roi, values, durable=durable)
-    return [Evidence(index, *each) for index, each in zip(_cells(array, roi), stored, strict=True)]
-
-
-def _cells(array: Any, roi: Roi) -> Iterator[Shape]:
-    return roi_cells(roi, array.shards or array.chunks)
-
-
-def _evidence(index: Shape, data: bytes) -> Evidence:
-    return Evidence(index, len(data), store.digest([data]))
-
-
-def _digest(evidence: Iterable[Evidence]) -> str:
-    """Return the digest of objects in their order, in whatever order they were computed."""
-    return store.digest(e.digest.encode() for e in sorted(evidence))
-
-
-def _row(tile: Tile, summary: Summary, found: dict[str, list[Evidence]]) -> journal.Row:
-    sizes = {name: sum(e.size for e in evidence) for name, evidence in found.items()}
-    return journal.Row(tile.index, summary, sizes, {name: _digest(evidence) for name, evidence in found.items()})
+def _maps(block: Block) -> Maps:
+    return Maps(block.ncc, block.status)

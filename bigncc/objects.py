@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bigncc import inline
 from bigncc.metadata import place_of
 from bigncc.store import digest, explained, is_local, patiently
@@ -28,8 +30,39 @@ class StorageFault(Exception):
     """A stored object is not what was written."""
 
 
-def write(array: AnyArray, roi: Roi, block: NDArray[Any], *, durable: bool = False) -> list[tuple[int, str]]:
-    """Write `block` to `roi`, which must be whole objects of `array`, and read it back.
+def encoded(array: AnyArray, roi: Roi, block: NDArray[Any]) -> dict[Shape, Buffer]:
+    """Return the chunks of a block as they are to be stored, by their place in the grid of chunks.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        A map of an open output.
+    roi : tuple of slice
+        Pixels: whole chunks, also where a stored object holds several.
+    block : ndarray
+        Of the shape of `roi` and the dtype of `array`.
+
+    Raises
+    ------
+    ValueError
+        If it is not so.
+    """
+    import zarr
+    from zarr.storage import MemoryStore, StorePath
+
+    if block.shape != roi_shape(roi) or block.dtype != array.dtype:
+        message = f"a block {block.dtype} {block.shape} is not {array.dtype} {roi_shape(roi)}"
+        raise ValueError(message)
+    metadata, places = _of_chunks(array), list(_cells(array, roi, array.chunks))
+    found: dict[str, Buffer] = {}
+    path = StorePath(MemoryStore(found))
+    beside: Any = zarr.AsyncArray(metadata, path, array.config)
+    inline.run(beside.setitem(roi, block), path.store)
+    return {place: found[metadata.encode_chunk_key(place)] for place in places}
+
+
+def write(array: AnyArray, roi: Roi, chunks: dict[Shape, Buffer], *, durable: bool = False) -> list[tuple[int, str]]:
+    """Store `roi`, which must be whole objects of `array`, each at once and whatever was there, and read it back.
 
     Parameters
     ----------
@@ -37,8 +70,8 @@ def write(array: AnyArray, roi: Roi, block: NDArray[Any], *, durable: bool = Fal
         A map of an open output.
     roi : tuple of slice
         Pixels; each start is a multiple of the object's extent, each stop too or the array's end.
-    block : ndarray
-        Of the shape of `roi` and the dtype of `array`.
+    chunks : dict
+        What `encoded` returned of all of `roi`; they are taken out of it.
     durable : bool
         Whether the objects outlive a power cut before they are read back.
 
@@ -50,7 +83,7 @@ def write(array: AnyArray, roi: Roi, block: NDArray[Any], *, durable: bool = Fal
     Raises
     ------
     ValueError
-        If it is not so: two writers within one object lose each other's pixels.
+        If `roi` is not so: two writers within one object lose each other's pixels.
     StorageFault
         If what is stored is not what was written.
     DoesNotFitError
@@ -58,49 +91,65 @@ def write(array: AnyArray, roi: Roi, block: NDArray[Any], *, durable: bool = Fal
     StoppedError
         If the storage does not answer.
     """
-    sent = _put(array, roi, block)
+    indices = list(_object_indices(array, roi))
+    sent = [_put(array, index, chunks) for index in indices]
     if durable and is_local(place_of(array)):
         _harden(array, roi)
     found = []
     for place, data, wanted in zip(places(array, roi), _read(array, roi), sent, strict=True):
         there = data is not None and digest([_bytes(data)])
         # the same bytes have the same checksums
-        if data is None or there != digest([wanted.as_buffer_like()]):
+        if data is None or there != wanted:
             message = f"{place} is not what was written there"
             raise StorageFault(message)
         found.append((len(data), there))
     return found
 
 
-def _put(array: AnyArray, roi: Roi, block: NDArray[Any]) -> list[Buffer]:
-    """Replace the objects of `roi`, each at once and whatever was there; return what they are to be."""
-    if block.shape != roi_shape(roi) or block.dtype != array.dtype:
-        message = f"a block {block.dtype} {block.shape} is not {array.dtype} {roi_shape(roi)}"
-        raise ValueError(message)
-    objects = _encoded(array, roi, block)
-    store, place = array.store_path.store, place_of(array)
+def _put(array: AnyArray, index: Shape, chunks: dict[Shape, Buffer]) -> str:
+    """Replace an object; return the digest of what it is to be."""
+    data = chunks.pop(index) if array.shards is None else _shard(array, index, chunks)
+    target, place = array.store_path / array.metadata.encode_chunk_key(index), place_of(array)
+
+    def put() -> None:
+        inline.run(target.store.set(target.path, data), target.store)
+
     with explained(place, midway=True):
-        for key, data in objects.items():
-
-            def put(key: str = key, data: Any = data) -> None:
-                inline.run(store.set(key, data), store)
-
-            # another run that ends may sweep this one's unfinished file
-            patiently(put, f"{place} cannot be written", {errno.ENOENT})
-    return list(objects.values())
+        # another run that ends may sweep this one's unfinished file
+        patiently(put, f"{place} cannot be written", {errno.ENOENT})
+    return digest([data.as_buffer_like()])
 
 
-def _encoded(array: AnyArray, roi: Roi, block: NDArray[Any]) -> dict[str, Buffer]:
-    """Return the objects of `roi` by key: encoded in memory, as zarr itself reads a shard before it writes to it."""
-    import zarr
-    from zarr.storage import MemoryStore, StorePath
+def _shard(array: AnyArray, index: Shape, chunks: dict[Shape, Buffer]) -> Buffer:
+    """Put an object together from its chunks, as Zarr's sharding codec defines it: chunks, then where each of them is.
 
-    keys = [(array.store_path / array.metadata.encode_chunk_key(index)).path for index in _object_indices(array, roi)]
-    objects: dict[str, Buffer] = {}
-    path = StorePath(MemoryStore(objects), array.store_path.path)
-    beside: Any = zarr.AsyncArray(array.metadata, path, array.config)
-    inline.run(beside.setitem(roi, block), path.store)
-    return {key: objects[key] for key in keys}
+    Zarr's own codec does so only from pixels: all of a shard would have to wait for its last block.
+    """
+    import google_crc32c
+    from zarr.core.buffer import default_buffer_prototype
+
+    grid = _grid(array)
+    first = tuple(i * n for i, n in zip(index, grid, strict=True))
+    where, parts, offset = np.full((*grid, 2), _NOT_THERE, "<u8"), [], 0
+    for place in roi_cells(_pixels(array, index), array.chunks):
+        parts.append(chunks.pop(place).as_buffer_like())
+        where[tuple(p - f for p, f in zip(place, first, strict=True))] = offset, len(parts[-1])
+        offset += len(parts[-1])
+    tail = where.tobytes()
+    checksum = google_crc32c.value(tail).to_bytes(4, "little")
+    return default_buffer_prototype().buffer.from_bytes(b"".join([*parts, tail, checksum]))
+
+
+def _of_chunks(array: AnyArray) -> Any:
+    """Return the metadata of an array whose objects are the chunks of this one."""
+    if array.shards is None:
+        return array.metadata
+    document: Any = array.metadata.to_dict()
+    (sharding,) = document["codecs"]
+    grid = {"name": "regular", "configuration": {"chunk_shape": array.chunks}}
+    return type(array.metadata).from_dict(
+        document | {"chunk_grid": grid, "codecs": sharding["configuration"]["codecs"]}
+    )
 
 
 def _harden(array: AnyArray, roi: Roi) -> None:
@@ -141,8 +190,7 @@ def examined(array: AnyArray, roi: Roi) -> Iterator[tuple[str, bytes, str]]:
         elif array.metadata.zarr_format == 2:  # which has no checksums
             fault = "" if _whole(data, array) else f"({len(data)} bytes) is not whole"
         else:
-            right = _proven(data, *_chunks_within(array, index))
-            fault = "" if right else f"({len(data)} bytes) differs from its checksum"
+            fault = "" if _right(data, array, index) else f"({len(data)} bytes) differs from its checksum"
         yield place, data, fault
 
 
@@ -165,32 +213,42 @@ def _bytes(found: Buffer) -> bytes:
     return base if isinstance(base, bytes) and len(base) == len(found) else found.to_bytes()
 
 
-def _chunks_within(array: AnyArray, index: Shape) -> tuple[int | None, int]:
-    """Return how many chunks of a shard lie in the array, None where there are no shards, and how many fit in it."""
+def _pixels(array: AnyArray, index: Shape) -> Roi:
+    """Return what an object holds of the array."""
+    extent = array.shards or array.chunks
+    return tuple(slice(i * e, min(n, (i + 1) * e)) for i, e, n in zip(index, extent, array.shape, strict=True))
+
+
+def _grid(array: AnyArray) -> Shape:
+    """Return how many chunks fit along each axis of an object."""
+    return tuple(e // c for e, c in zip(array.shards or array.chunks, array.chunks, strict=True))
+
+
+def _right(data: bytes, array: AnyArray, index: Shape) -> bool:
+    """Say whether an object has the checksums that it was written with: its own, or in a shard those of all chunks."""
     if array.shards is None:
-        return None, 1
-    axes = list(zip(index, array.shards, array.chunks, array.shape, strict=True))
-    within = math.prod(-(-min(e, n - i * e) // c) for i, e, c, n in axes)
-    return within, math.prod(e // c for _, e, c, _ in axes)
+        return _proven(data)
+    within = sum(1 for _ in roi_cells(_pixels(array, index), array.chunks))
+    return _proven_shard(data, within, math.prod(_grid(array)))
 
 
-def _proven(data: bytes, chunks: int | None, capacity: int) -> bool:
-    """Say whether an object has the checksums that it was written with: its own, or in a shard those of all `chunks`.
+def _proven_shard(data: bytes, chunks: int, capacity: int) -> bool:
+    """Say whether a shard has the checksums of its index and of all `chunks`.
 
-    A shard ends with an index, offset and length of each of the chunks that it could hold, and the index's checksum.
+    It ends with an index, offset and length of each of the chunks that it could hold, and the index's checksum.
     """
-    import google_crc32c
-
-    def right(part: bytes) -> bool:
-        return len(part) > 4 and google_crc32c.value(part[:-4]) == int.from_bytes(part[-4:], "little")
-
-    if chunks is None:
-        return right(data)
     index = data[-16 * capacity - 4 :]
-    if len(index) != 16 * capacity + 4 or not right(index):
+    if len(index) != 16 * capacity + 4 or not _proven(index):
         return False
     places = [place for place in struct.iter_unpack("<QQ", index[:-4]) if place[0] != _NOT_THERE]
-    return len(places) == chunks and all(right(data[offset : offset + length]) for offset, length in places)
+    return len(places) == chunks and all(_proven(data[offset : offset + length]) for offset, length in places)
+
+
+def _proven(data: bytes) -> bool:
+    """Say whether bytes end with the checksum of those before."""
+    import google_crc32c
+
+    return len(data) > 4 and google_crc32c.value(data[:-4]) == int.from_bytes(data[-4:], "little")
 
 
 def _whole(data: bytes, array: AnyArray) -> bool:
@@ -203,7 +261,11 @@ def _whole(data: bytes, array: AnyArray) -> bool:
 
 
 def _object_indices(array: AnyArray, roi: Roi) -> Iterator[Shape]:
-    extent = array.shards or array.chunks
+    return _cells(array, roi, array.shards or array.chunks)
+
+
+def _cells(array: AnyArray, roi: Roi, extent: Shape) -> Iterator[Shape]:
+    """Return the places of the objects, or chunks, that a region is made of; ValueError if it is not."""
     whole = [
         0 <= s.start < s.stop <= n and s.start % e == 0 and (s.stop % e == 0 or s.stop == n)
         for s, e, n in zip(roi, extent, array.shape, strict=True)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from bigncc import engine, journal, output, store
+from bigncc import engine, evidence, journal, output, store
 from bigncc.budget import means_of
 from bigncc.config import Config
 from bigncc.decision import attributes_of, job_of, opened, recalled, stored_grid, stored_layout
@@ -115,7 +115,7 @@ def _rounds(
     for number in range(len(grid.rounds)):
         every, _ = grid.round(number)
         own = [every[index] for index in share(len(every), *part)]
-        there = engine.matching(out, grid, {index: rows[index] for index in own if index in rows}, means.threads)
+        there = evidence.matching(out, grid, {index: rows[index] for index in own if index in rows}, means.threads)
         for index in quarantined & there.keys():  # a kill came between
             journal.release(url, index)
         needed = {i: grid.sources(grid[i]) for i in own if i not in there}
@@ -140,7 +140,7 @@ def _source_faults(out: output.Output, grid: Plan, rows: dict[int, journal.Row],
     """Return a sentence for everything that tiles are made of that is not what was written: they would be believed."""
     sources = sorted({(source, grid[index].source) for index in tiles for source in grid.sources(grid[index])})
     with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda each: engine.faults(out, grid[each[0]], rows.get(each[0]), each[1]), sources)
+        found = pool.map(lambda each: evidence.faults(out, grid[each[0]], rows.get(each[0]), each[1]), sources)
         return [fault for each in found for fault in each]
 
 
@@ -278,7 +278,7 @@ def verify(url: str, *, recompute: int = 0, part: tuple[int, int] = (0, 1)) -> V
     # while a run goes on, a tile without a row is no fault
     looked_at = [index for index in own if proof is not None or index in rows]
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(lambda index: engine.faults(out, grid[index], rows.get(index)), looked_at))
+        found = list(pool.map(lambda index: evidence.faults(out, grid[index], rows.get(index)), looked_at))
     faults += [fault for each in found for fault in each]
     there = [index for index in looked_at if index in rows]
     sound = [index for index, each in zip(looked_at, found, strict=True) if not each]

@@ -553,9 +553,9 @@ def existence(where: Ground) -> None:
     in_place(where)
     write = objects.write
 
-    def unless_there(array: Any, roi: Any, block: Any, **options: Any) -> list[tuple[int, str]]:
+    def unless_there(array: Any, roi: Any, chunks: Any, **options: Any) -> list[tuple[int, str]]:
         if not all(Path(place).exists() for place in objects.places(array, roi)):
-            write(array, roi, block, **options)
+            write(array, roi, chunks, **options)
         return [(len(data), store.digest([data])) for _, data, _ in unproven(array, roi)]
 
     def unproven(array: Any, roi: Any) -> Iterator[tuple[str, bytes, str]]:

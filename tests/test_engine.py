@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigncc import Window, engine, journal, pipeline
+from bigncc import Window, engine, evidence, journal, pipeline
 from bigncc.engine import Job
 from bigncc.errors import StoppedError
 from bigncc.objects import places
@@ -126,7 +126,7 @@ def test_only_the_tile_of_a_changed_object_no_longer_matches(finished, tmp_path,
     here, output, rows = finished
     everything = set(range(len(here.plan)))
     assert set(rows) == everything
-    assert {i for i in everything if engine.matches(output, here.plan[i], rows[i])} == everything
+    assert {i for i in everything if evidence.matches(output, here.plan[i], rows[i])} == everything
     folder = tmp_path / "out" / name
     objects = sorted(p for p in (folder / "c").rglob("*") if p.is_file())
     victim = objects[len(objects) // 2]
@@ -144,7 +144,7 @@ def test_only_the_tile_of_a_changed_object_no_longer_matches(finished, tmp_path,
         assert changed[fault] != before
         victim.write_bytes(changed[fault])
     hurt = {owner(here, victim, folder)}
-    assert {i for i in everything if not engine.matches(output, here.plan[i], rows[i])} == hurt
+    assert {i for i in everything if not evidence.matches(output, here.plan[i], rows[i])} == hurt
     assert set(engine.done(here, output, range(len(here.plan)), 2)) == everything - hurt
     victim.write_bytes(before)
     assert engine.done(here, output, range(len(here.plan)), 2) == rows
@@ -152,8 +152,8 @@ def test_only_the_tile_of_a_changed_object_no_longer_matches(finished, tmp_path,
 
 def test_a_row_of_another_tile_matches_nothing(finished):
     here, output, rows = finished
-    assert not engine.matches(output, here.plan[0], rows[1])
-    assert not engine.matches(output, here.plan[1], rows[0])
+    assert not evidence.matches(output, here.plan[0], rows[1])
+    assert not evidence.matches(output, here.plan[1], rows[0])
 
 
 def test_a_tile_without_a_row_is_not_done(finished, tmp_path):

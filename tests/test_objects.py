@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bigncc import objects as room
 from bigncc.errors import DoesNotFitError, StoppedError
 from bigncc.layout import Layout
-from bigncc.objects import StorageFault, examined, places, write
+from bigncc.objects import StorageFault, encoded, examined, places
 from bigncc.output import create_output, open_output
 from tests.strategies import cover
 
@@ -38,6 +39,10 @@ def fill(output, seed=0):
         for name, values in maps.items():
             write(output.maps[name], roi, values[roi])
     return maps
+
+
+def write(array, roi, block, **how):
+    return room.write(array, roi, encoded(array, roi, block), **how)
 
 
 def faults(array, roi):
