@@ -259,9 +259,11 @@ def means_of(inputs: Inputs, grid: Plan) -> engine.Means:
 
 
 def _least(inputs: Inputs, grid: Plan, at_once: int) -> engine.Means:
-    """Return the smallest means: what a tile reads stays until all of its blocks have read it."""
+    """Return the smallest means: kept are the chunks on a tile's edge, and those that the blocks in work share."""
     chosen, cells = inputs.config.engine, _grain(inputs, at_once)
-    cache = math.prod(tiles.aligned(grid.tile, grid.margin, cells, grid.extent)) * _sample(inputs)
+    around, block = (math.prod(tiles.aligned(n, grid.margin, cells, grid.extent)) for n in (grid.tile, grid.unit))
+    edge = around - math.prod(map(min, zip(grid.tile, grid.extent, strict=True)))
+    cache = min(around, edge + threads_of(inputs.config) * block) * _sample(inputs)
     durable = chosen.durable == "all"
     return engine.Means(grid.unit, threads_of(inputs.config), durable, chosen.halo, 1, cache, at_once)
 
@@ -285,7 +287,7 @@ def decode_overhead(inputs: Inputs, grid: Plan, means: engine.Means) -> float:
 def _scratch(inputs: Inputs, means: engine.Means) -> int:
     """Return the bytes per pixel of a block in work."""
     own = engine.SCRATCH if inputs.pulled else min(engine.SCRATCH, 8 + 2 * _sample(inputs))
-    return own + (_bytes_per_pixel(inputs) if means.halo == "read" else 0)
+    return own + (_held(inputs) if means.halo == "read" else 0)
 
 
 def _grain(inputs: Inputs, at_once: int = 1) -> Shape:
@@ -300,8 +302,13 @@ def _sample(inputs: Inputs) -> int:
 
 
 def _bytes_per_pixel(inputs: Inputs) -> int:
+    return _held(inputs) + _together(inputs)
+
+
+def _held(inputs: Inputs) -> int:
+    """Return the bytes per pixel of both images on the reference's grid, with their validity."""
     dtypes = inputs.reference.array.dtype, inputs.moving.array.dtype
-    return engine.bytes_per_pixel(*dtypes, pulled=inputs.pulled, masked=inputs.leaves_out) + _together(inputs)
+    return engine.bytes_per_pixel(*dtypes, pulled=inputs.pulled, masked=inputs.leaves_out)
 
 
 def _together(inputs: Inputs) -> int:

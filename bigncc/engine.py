@@ -46,8 +46,8 @@ INNER = 2**22
 REDUCED = 2
 """Bytes per pixel of a tile that wait, as the next level, for the rest of it: 5 for four pixels, rounded up."""
 
-TOGETHER = 9
-"""Bytes per pixel of a tile whose chunks wait for the rest of a shard: both maps encoded, and one as a whole."""
+TOGETHER = 10
+"""Bytes per pixel of a tile whose chunks wait for the rest of a shard: both maps encoded, and as a whole."""
 
 COARSENING = 4
 """Bytes per pixel that a tile of a round reads: the next level in pieces and as a whole, and its chunks."""
@@ -228,20 +228,22 @@ def _in_flight(function: Callable[[int], Result], items: Iterable[int], count: i
 def _attempted(
     job: Job, pair: Pair, out: Output, index: int, means: Means, pending: set[int], pool: Executor
 ) -> journal.Row | None:
-    near = [i for i in job.plan.around(index) if i in pending]
-    images = [image for image in (pair.reference, pair.moving) if isinstance(image, Decoded)]
-    for image, regions in zip(
-        images,
-        zip(*(source_regions(pair, job.plan[i].read, job.transform, job.order) for i in near), strict=True),
-        strict=True,
-    ):
-        image.expect({i: region for i, region in zip(near, regions, strict=True) if region is not None})
+    near = {i: _regions(job, pair, job.plan[i], means) for i in job.plan.around(index) if i in pending}
+    images = [(k, image) for k, image in enumerate((pair.reference, pair.moving)) if isinstance(image, Decoded)]
+    for k, image in images:
+        image.expect({i: [roi for both in regions if (roi := both[k]) is not None] for i, regions in near.items()})
     try:
         return _twice(partial(compute, job, pair, out, job.plan[index], means, pool), job.url, index)
     finally:
         pending.discard(index)
-        for image in images:
+        for _, image in images:
             image.done(index)
+
+
+def _regions(job: Job, pair: Pair, tile: Tile, means: Means) -> list[tuple[Roi, Roi | None]]:
+    """Return what a tile reads of both images, each region once."""
+    parts = [tile] if means.halo == "overlap" else job.plan.parts(tile, means.block)
+    return [source_regions(pair, part.read, job.transform, job.order) for part in parts]
 
 
 def compute(job: Job, pair: Pair, out: Output, tile: Tile, means: Means, pool: Executor | None = None) -> journal.Row:

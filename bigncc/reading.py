@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,7 @@ class Part:
 
 
 class Decoded:
-    """An image that keeps what it has decoded while a tile to come will read it.
+    """An image that keeps what it has decoded until those who are expected have read it.
 
     Parameters
     ----------
@@ -69,33 +69,51 @@ class Decoded:
         self.decoded = 0
         self._held: OrderedDict[Shape, Future[NDArray[Any]]] = OrderedDict()
         self.size = 0
-        self._expected: dict[int, Roi] = {}
+        self._expected: dict[int, Sequence[Roi]] = {}
+        self._unread: dict[Shape, int] = {}
         self._lock = threading.Lock()
 
     def __getitem__(self, key: Roi) -> NDArray[Any]:
         indices = list(roi_cells(key, self.chunks))
         if len(indices) == 1 and self._roi(indices[0]) == key:
-            return self._cell(indices[0])
+            return self._read(indices[0], key)
         block = np.empty(roi_shape(key), self.dtype)
         for index in indices:
-            cell = self._roi(index)
-            both = roi_meet(key, cell)
-            block[roi_within(both, key)] = self._cell(index)[roi_within(both, cell)]
+            both = roi_meet(key, self._roi(index))
+            block[roi_within(both, key)] = self._read(index, both)
         return block
 
-    def expect(self, regions: Mapping[int, Roi]) -> None:
-        """Keep what lies in these regions, each until its tile is `done`."""
+    def expect(self, regions: Mapping[int, Sequence[Roi]]) -> None:
+        """Keep what lies in the regions of some tiles until each has been read once, or its tile is `done`."""
         with self._lock:
-            self._expected.update(regions)
+            new = {tile: rois for tile, rois in regions.items() if tile not in self._expected}
+            self._expected.update(new)
+            for index in self._held:
+                self._unread[index] += self._wanted(index, new)
 
     def done(self, tile: int) -> None:
         """Forget what no other expected tile will read."""
         with self._lock:
-            region = self._expected.pop(tile, None)
-            for index in list(self._held) if region is not None else ():
-                cell = self._roi(index)
-                if self._held[index].done() and not any(_meet(cell, other) for other in self._expected.values()):
+            known = self._expected.pop(tile, ())
+            for index in list(self._held) if known else ():
+                if self._held[index].done() and not self._wanted(index, self._expected):
                     self._drop(index)
+
+    def _wanted(self, index: Shape, regions: Mapping[int, Sequence[Roi]]) -> int:
+        """Return how many samples of a cell will be read."""
+        cell = self._roi(index)
+        those = (roi for rois in regions.values() for roi in rois if _meet(cell, roi))
+        return sum(math.prod(roi_shape(roi_meet(cell, roi))) for roi in those)
+
+    def _read(self, index: Shape, roi: Roi) -> NDArray[Any]:
+        """Return a region of a cell, which is let go when nothing of it is left to be read."""
+        found = self._cell(index)
+        with self._lock:
+            if index in self._held and self._unread[index]:
+                self._unread[index] -= math.prod(roi_shape(roi))
+                if self._unread[index] <= 0:
+                    self._drop(index)
+        return found[roi_within(roi, self._roi(index))]
 
     def _roi(self, index: Shape) -> Roi:
         start = tuple(i * c for i, c in zip(index, self.chunks, strict=True))
@@ -106,6 +124,7 @@ class Decoded:
             held = self._held.get(index)
             if held is None:
                 mine = self._held[index] = Future()
+                self._unread[index] = self._wanted(index, self._expected)
             else:
                 self._held.move_to_end(index)
         if held is not None:
@@ -114,11 +133,11 @@ class Decoded:
             block = self._source[self._roi(index)]
         except BaseException as error:
             with self._lock:
-                del self._held[index]
+                del self._held[index], self._unread[index]
             mine.set_exception(error)
             raise
-        mine.set_result(block)
         with self._lock:
+            mine.set_result(block)
             self.decoded += 1
             self.size += block.nbytes
             for old in list(self._held):
@@ -129,6 +148,7 @@ class Decoded:
         return block
 
     def _drop(self, index: Shape) -> None:
+        del self._unread[index]
         self.size -= self._held.pop(index).result().nbytes
 
 

@@ -67,7 +67,7 @@ def test_tiles_in_order_decode_each_chunk_once_and_keep_two_rows():
     image = Decoded(stored, 4 * plan.waiting((4, 4)), 1)
     most, pending = 0, set(range(len(plan)))
     for tile in map(plan.__getitem__, range(len(plan))):
-        image.expect({i: plan[i].read for i in plan.around(tile.index) if i in pending})
+        image.expect({i: [plan[i].read] for i in plan.around(tile.index) if i in pending})
         np.testing.assert_array_equal(image[tile.read], stored.array[tile.read])
         pending.discard(tile.index)
         image.done(tile.index)
