@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bigncc.tiles import Roi, Shape, roi_cells, roi_meet, roi_of, roi_shape, roi_shift, roi_within
+from bigncc.tiles import Roi, Shape, roi_around, roi_cells, roi_meet, roi_of, roi_shape, roi_shift, roi_within
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,7 +67,7 @@ class Decoded:
         self.dtype, self.shape, self.ndim = source.dtype, source.shape, source.ndim
         self.chunks = cell_of(source.chunks, source.shape, at_once)
         self.decoded = 0
-        self._held: OrderedDict[Shape, Future[NDArray[Any]]] = OrderedDict()
+        self._held: OrderedDict[Shape, Future[tuple[Roi, NDArray[Any]]]] = OrderedDict()
         self.size = 0
         self._expected: dict[int, Sequence[Roi]] = {}
         self._unread: dict[Shape, int] = {}
@@ -96,8 +96,21 @@ class Decoded:
         with self._lock:
             known = self._expected.pop(tile, ())
             for index in list(self._held) if known else ():
-                if self._held[index].done() and not self._wanted(index, self._expected):
-                    self._drop(index)
+                if self._held[index].done():
+                    self._trim(index)
+
+    def _trim(self, index: Shape) -> None:
+        """Keep of a cell no more than what will be read: often the few lines of another tile's margin."""
+        cell, block = self._held[index].result()
+        rois = [roi_meet(cell, roi) for rois in self._expected.values() for roi in rois if _meet(cell, roi)]
+        if not rois:
+            self._drop(index)
+            return
+        left = roi_around(rois)
+        if 2 * math.prod(roi_shape(left)) <= block.size:
+            trimmed = self._held[index] = Future()
+            trimmed.set_result((left, block[roi_within(left, cell)].copy()))
+            self.size += trimmed.result()[1].nbytes - block.nbytes
 
     def _wanted(self, index: Shape, regions: Mapping[int, Sequence[Roi]]) -> int:
         """Return how many samples of a cell will be read."""
@@ -107,21 +120,25 @@ class Decoded:
 
     def _read(self, index: Shape, roi: Roi) -> NDArray[Any]:
         """Return a region of a cell, which is let go when nothing of it is left to be read."""
-        found = self._cell(index)
+        part, found = self._cell(index, roi)
         with self._lock:
             if index in self._held and self._unread[index]:
                 self._unread[index] -= math.prod(roi_shape(roi))
-                if self._unread[index] <= 0:
+                if self._unread[index] <= 0 and self._held[index].done():
                     self._drop(index)
-        return found[roi_within(roi, self._roi(index))]
+        return found[roi_within(roi, part)]
 
     def _roi(self, index: Shape) -> Roi:
         start = tuple(i * c for i, c in zip(index, self.chunks, strict=True))
         return roi_of(start, tuple(min(c, n - a) for c, n, a in zip(self.chunks, self.shape, start, strict=True)))
 
-    def _cell(self, index: Shape) -> NDArray[Any]:
+    def _cell(self, index: Shape, roi: Roi) -> tuple[Roi, NDArray[Any]]:
+        """Return what is kept of a cell, or all of it, decoded, if that does not hold `roi`."""
         with self._lock:
             held = self._held.get(index)
+            if held is not None and held.done() and not _inside(roi, held.result()[0]):
+                self._drop(index)
+                held = None
             if held is None:
                 mine = self._held[index] = Future()
                 self._unread[index] = self._wanted(index, self._expected)
@@ -129,15 +146,16 @@ class Decoded:
                 self._held.move_to_end(index)
         if held is not None:
             return held.result()
+        cell = self._roi(index)
         try:
-            block = self._source[self._roi(index)]
+            block = self._source[cell]
         except BaseException as error:
             with self._lock:
                 del self._held[index], self._unread[index]
             mine.set_exception(error)
             raise
         with self._lock:
-            mine.set_result(block)
+            mine.set_result((cell, block))
             self.decoded += 1
             self.size += block.nbytes
             for old in list(self._held):
@@ -145,15 +163,19 @@ class Decoded:
                     break
                 if self._held[old].done():
                     self._drop(old)
-        return block
+        return cell, block
 
     def _drop(self, index: Shape) -> None:
         del self._unread[index]
-        self.size -= self._held.pop(index).result().nbytes
+        self.size -= self._held.pop(index).result()[1].nbytes
 
 
 def _meet(one: Roi, other: Roi) -> bool:
     return all(a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True))
+
+
+def _inside(one: Roi, other: Roi) -> bool:
+    return all(b.start <= a.start and a.stop <= b.stop for a, b in zip(one, other, strict=True))
 
 
 def cell_of(chunks: Shape, shape: Shape, at_once: int) -> Shape:

@@ -4,7 +4,7 @@ Tuples in, tuples out: nothing here knows an array, a file or dask.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -42,6 +42,11 @@ def roi_within(inner: Roi, outer: Roi) -> Roi:
 def roi_meet(one: Roi, other: Roi) -> Roi:
     """Return what two rois have in common; they must meet."""
     return tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
+
+
+def roi_around(rois: Iterable[Roi]) -> Roi:
+    """Return the smallest roi that holds some others."""
+    return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*rois, strict=True))
 
 
 def roi_cells(roi: Roi, extent: Shape) -> Iterator[Shape]:
