@@ -272,8 +272,9 @@ def taken(inputs: Inputs, grid: Plan, means: engine.Means) -> int:
     """Return the bytes of the process at work: tiles in flight, blocks, and what is kept decoded."""
     blocks = means.threads * math.prod(means.block) * _scratch(inputs, means)
     region = math.prod(tiles.aligned(grid.tile, grid.margin, (1,) * len(grid.tile), grid.extent))
-    held = region * (_bytes_per_pixel(inputs) if means.halo == "overlap" else _together(inputs))
-    return engine.RESERVED + means.flights * held + blocks + means.cache
+    # one tile is computed, and what was computed of it and of the one before waits; one of these is put together
+    held = (_held(inputs) if means.halo == "overlap" else 0) + means.flights * _waiting(inputs) + _whole(inputs)
+    return engine.RESERVED + region * held + blocks + means.cache
 
 
 def decode_overhead(inputs: Inputs, grid: Plan, means: engine.Means) -> float:
@@ -302,7 +303,8 @@ def _sample(inputs: Inputs) -> int:
 
 
 def _bytes_per_pixel(inputs: Inputs) -> int:
-    return _held(inputs) + _together(inputs)
+    """Return the bytes per pixel of a tile that is the only one in work."""
+    return _held(inputs) + _waiting(inputs) + _whole(inputs)
 
 
 def _held(inputs: Inputs) -> int:
@@ -311,11 +313,16 @@ def _held(inputs: Inputs) -> int:
     return engine.bytes_per_pixel(*dtypes, pulled=inputs.pulled, masked=inputs.leaves_out)
 
 
-def _together(inputs: Inputs) -> int:
+def _waiting(inputs: Inputs) -> int:
     """Return the bytes per pixel of a tile whose blocks wait for the rest of it."""
     asked = inputs.config.output
-    reduced = engine.REDUCED if asked.pyramid or asked.finest_level else 0
-    return reduced + (engine.TOGETHER if asked.shards and not asked.finest_level else 0)
+    return (engine.REDUCED if asked.pyramid or asked.finest_level else 0) + _whole(inputs)
+
+
+def _whole(inputs: Inputs) -> int:
+    """Return the bytes per pixel of the objects that a tile's blocks become, if these are not objects themselves."""
+    asked = inputs.config.output
+    return engine.ENCODED if asked.shards and not asked.finest_level else 0
 
 
 def check_disk(layout: Layout, url: str) -> None:

@@ -1,5 +1,6 @@
 """Run tiles: graph -> compute -> whole objects on disk -> read back -> row in the journal; and make them again."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -7,7 +8,8 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
+from itertools import chain, count
+from threading import Lock
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -46,8 +48,8 @@ INNER = 2**22
 REDUCED = 2
 """Bytes per pixel of a tile that wait, as the next level, for the rest of it: 5 for four pixels, rounded up."""
 
-TOGETHER = 10
-"""Bytes per pixel of a tile whose chunks wait for the rest of a shard: both maps encoded, and as a whole."""
+ENCODED = 5
+"""Bytes per pixel of a tile whose chunks wait for the rest of a shard, and as many when they have become one."""
 
 COARSENING = 4
 """Bytes per pixel that a tile of a round reads: the next level in pieces and as a whole, and its chunks."""
@@ -95,7 +97,7 @@ class Means:
     halo : {"overlap", "read"}
         Whether the blocks of a tile give each other their margins, or each reads its own.
     flights : int
-        Tiles in work at once: one is read and another is written while the processors compute.
+        Tiles in work at once: while one is read and computed, what is left of the one before is stored.
     cache : int
         Bytes of decoded chunks that are kept for tiles to come.
     at_once : int
@@ -185,9 +187,8 @@ def run_tiles(
         What concerns more than one tile stops at once.
     """
     pending = set(missing := list(missing))
-    # one pool for all tiles in flight; dask would make one for each thread that asks
-    with journal.writer(job.url, job.plan_id) as writer, _pool(means.threads) as pool:
-        attempt = partial(_attempted, job, pair, out, means=means, pending=pending, pool=pool)
+    with journal.writer(job.url, job.plan_id) as writer, _crew(means.threads) as crew:
+        attempt = partial(_attempted, job, pair, out, means=means, pending=pending, crew=crew)
         for index, row in zip(missing, _in_flight(attempt, missing, means.flights), strict=True):
             if row is None:
                 continue
@@ -198,23 +199,55 @@ def run_tiles(
             yield row
 
 
+class _Crew(NamedTuple):
+    """The threads that compute the blocks of all tiles in flight, and what the tile holds whose turn it is."""
+
+    pool: Executor
+    turn: Lock
+
+
 @contextmanager
-def _pool(threads: int) -> Iterator[Executor]:
-    """Make a pool that nobody waits for in the end."""
+def _crew(threads: int) -> Iterator[_Crew]:
+    """Make a crew that nobody waits for in the end."""
+    # one pool for all tiles; dask would make one for each thread that asks
     pool = ThreadPoolExecutor(threads)
     try:
-        yield pool
+        yield _Crew(pool, Lock())
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _in_flight(function: Callable[[int], Result], items: Iterable[int], count: int) -> Iterator[Result]:
+@contextmanager
+def _in_turn(turn: Lock, blocks: int, threads: int) -> Iterator[Callable[[], None]]:
+    """Wait for a tile's turn; what is yielded is to be called after each block.
+
+    The next tile begins when so few blocks are left that a thread has nothing to do: sooner, both would hold what they
+    have read and computed.
+    """
+    given, counted = Lock(), count(1)
+
+    def give() -> None:
+        if given.acquire(blocking=False):
+            turn.release()
+
+    def one_more() -> None:
+        if next(counted) > blocks - threads:
+            give()
+
+    turn.acquire()
+    try:
+        yield one_more
+    finally:
+        give()
+
+
+def _in_flight(function: Callable[[int], Result], items: Iterable[int], most: int) -> Iterator[Result]:
     """Yield ``function(item)`` in order, while those of the next items are being computed."""
-    pool, waiting, patient = ThreadPoolExecutor(count), deque[Future[Result]](), True
+    pool, waiting, patient = ThreadPoolExecutor(most), deque[Future[Result]](), True
     try:
         for item in items:
             waiting.append(pool.submit(function, item))
-            if len(waiting) == count:
+            if len(waiting) == most:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -226,14 +259,14 @@ def _in_flight(function: Callable[[int], Result], items: Iterable[int], count: i
 
 
 def _attempted(
-    job: Job, pair: Pair, out: Output, index: int, means: Means, pending: set[int], pool: Executor
+    job: Job, pair: Pair, out: Output, index: int, means: Means, pending: set[int], crew: _Crew
 ) -> journal.Row | None:
     near = {i: _regions(job, pair, job.plan[i], means) for i in job.plan.around(index) if i in pending}
     images = [(k, image) for k, image in enumerate((pair.reference, pair.moving)) if isinstance(image, Decoded)]
     for k, image in images:
         image.expect({i: [roi for both in regions if (roi := both[k]) is not None] for i, regions in near.items()})
     try:
-        return _twice(partial(compute, job, pair, out, job.plan[index], means, pool), job.url, index)
+        return _twice(partial(compute, job, pair, out, job.plan[index], means, crew), job.url, index)
     finally:
         pending.discard(index)
         for _, image in images:
@@ -246,12 +279,12 @@ def _regions(job: Job, pair: Pair, tile: Tile, means: Means) -> list[tuple[Roi, 
     return [source_regions(pair, part.read, job.transform, job.order) for part in parts]
 
 
-def compute(job: Job, pair: Pair, out: Output, tile: Tile, means: Means, pool: Executor | None = None) -> journal.Row:
+def compute(job: Job, pair: Pair, out: Output, tile: Tile, means: Means, crew: _Crew | None = None) -> journal.Row:
     """Compute a tile, store it with its part of the coarser levels, read it back."""
     halving = job.halving if tile.levels[-1][0] else None
     whole = job.plan.unit == job.plan.objects
     commit = partial(_commit, out=out, halving=halving, whole=whole, durable=means.durable)
-    done = _blocks(job, pair, tile, means, commit, pool)
+    done = _blocks(job, pair, tile, means, commit, crew)
     summary = merge(part.summary for part in done)
     found = {name: [each for part in done for each in part.found[name]] for name in done[0].found}
     chunks = {name: dict(chain.from_iterable(part.chunks[name].items() for part in done)) for name in done[0].chunks}
@@ -326,6 +359,23 @@ def _pieces(out: Output, tile: Tile, halving: Halving, threads: int) -> list[Pie
 
 
 def _blocks(
+    job: Job, pair: Pair, tile: Tile, means: Means, function: Callable[[Any, Roi], Any], crew: _Crew | None = None
+) -> list[Any]:
+    if crew is None:
+        return _computed(job, pair, tile, means, function)
+    blocks = math.prod(-(-n // b) for n, b in zip(roi_shape(tile.write), means.block, strict=True))
+    with _in_turn(crew.turn, blocks, means.threads) as one_more:
+
+        def counted(block: Any, roi: Roi) -> Any:
+            try:
+                return function(block, roi)
+            finally:
+                one_more()
+
+        return _computed(job, pair, tile, means, counted, crew.pool)
+
+
+def _computed(
     job: Job, pair: Pair, tile: Tile, means: Means, function: Callable[[Any, Roi], Any], pool: Executor | None = None
 ) -> list[Any]:
     if means.halo == "overlap":
