@@ -275,8 +275,11 @@ def _attempted(
 
 def _regions(job: Job, pair: Pair, tile: Tile, means: Means) -> list[tuple[Roi, Roi | None]]:
     """Return what a tile reads of both images, each region once."""
-    parts = [tile] if means.halo == "overlap" else job.plan.parts(tile, means.block)
-    return [source_regions(pair, part.read, job.transform, job.order) for part in parts]
+    if means.halo == "overlap":
+        regions = lazy.regions(job.window, tile, job.plan.origin, means.block)
+    else:
+        regions = [part.read for part in job.plan.parts(tile, means.block)]
+    return [source_regions(pair, region, job.transform, job.order) for region in regions]
 
 
 def compute(job: Job, pair: Pair, out: Output, tile: Tile, means: Means, crew: _Crew | None = None) -> journal.Row:

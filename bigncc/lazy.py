@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise, product
 from typing import Any
 
 import dask
@@ -22,7 +23,7 @@ from bigncc.errors import InputError
 from bigncc.kernel import Pivots
 from bigncc.pair import Chunks, Pair, on_grid, register, validity
 from bigncc.registration import Registration
-from bigncc.tiles import Shape, Tile, cut, roi_of, roi_shape, roi_shift, roi_within
+from bigncc.tiles import Roi, Shape, Tile, cut, roi_of, roi_shape, roi_shift, roi_within
 from bigncc.transform import Transform
 from bigncc.window import Window, as_window, check_shapes
 
@@ -193,14 +194,36 @@ def tile(
     dask.array.Array of object
         One `bigncc.kernel.Block` per block of ``tile.write``.
     """
+    chunks, lead, grid = _blocks(window, tile, origin, block)
+    here = on_grid(pair, tile.read, grid, transform, order)
+    return correlate(here, window, pivot, chunks, lead)
+
+
+def regions(window: Window, tile: Tile, origin: Shape, block: Shape) -> list[Roi]:
+    """Return what each block of a tile reads on the reference's grid; the rest comes from its neighbours.
+
+    Arguments as for `tile`.
+    """
+    *_, grid = _blocks(window, tile, origin, block)
+    edges = (accumulate(sizes, initial=s.start) for sizes, s in zip(grid, tile.read, strict=True))
+    return list(product(*([slice(*ends) for ends in pairwise(axis)] for axis in edges)))
+
+
+def _blocks(window: Window, tile: Tile, origin: Shape, block: Shape) -> tuple[Chunks, Shape, Chunks]:
+    """Return the blocks of a tile, where the first begins in what the tile reads, and the blocks with what is around.
+
+    On the tile's edge blocks have the margin that no other block gives them.
+    """
     radius = (0,) * (len(block) - window.ndim) + window.radius
     sizes = roi_shape(tile.write)
     chunks = tuple(merged(cut(n, b), r) for n, b, r in zip(sizes, block, radius, strict=True))
     inner = roi_within(roi_shift(tile.write, origin), tile.read)
     lead = tuple(s.start for s in inner)
-    grid = tuple(_extended(c, n, m) for c, n, m in zip(chunks, lead, roi_shape(tile.read), strict=True))
-    here = on_grid(pair, tile.read, grid, transform, order)
-    return correlate(here, window, pivot, chunks, lead)
+    return (
+        chunks,
+        lead,
+        tuple(_extended(c, n, m) for c, n, m in zip(chunks, lead, roi_shape(tile.read), strict=True)),
+    )
 
 
 def _block(*arrays: Any, names: Iterable[str], window: Window, pivot: Pivots) -> Any:
