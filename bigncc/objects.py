@@ -91,23 +91,19 @@ def write(array: AnyArray, roi: Roi, chunks: dict[Shape, Buffer], *, durable: bo
     StoppedError
         If the storage does not answer.
     """
-    indices = list(_object_indices(array, roi))
-    sent = [_put(array, index, chunks) for index in indices]
+    sent = [_put(array, index, chunks) for index in _object_indices(array, roi)]
     if durable and is_local(place_of(array)):
         _harden(array, roi)
-    found = []
-    for place, data, wanted in zip(places(array, roi), _read(array, roi), sent, strict=True):
-        there = data is not None and digest([_bytes(data)])
-        # the same bytes have the same checksums
-        if data is None or there != wanted:
+    found = [None if data is None else (len(data), digest([_bytes(data)])) for data in _read(array, roi)]
+    for place, there, wanted in zip(places(array, roi), found, sent, strict=True):
+        if there != wanted:  # the same bytes have the same checksums
             message = f"{place} is not what was written there"
             raise StorageFault(message)
-        found.append((len(data), there))
-    return found
+    return sent
 
 
-def _put(array: AnyArray, index: Shape, chunks: dict[Shape, Buffer]) -> str:
-    """Replace an object; return the digest of what it is to be."""
+def _put(array: AnyArray, index: Shape, chunks: dict[Shape, Buffer]) -> tuple[int, str]:
+    """Replace an object; return size and digest of what it is to be."""
     data = chunks.pop(index) if array.shards is None else _shard(array, index, chunks)
     target, place = array.store_path / array.metadata.encode_chunk_key(index), place_of(array)
 
@@ -117,7 +113,7 @@ def _put(array: AnyArray, index: Shape, chunks: dict[Shape, Buffer]) -> str:
     with explained(place, midway=True):
         # another run that ends may sweep this one's unfinished file
         patiently(put, f"{place} cannot be written", {errno.ENOENT})
-    return digest([data.as_buffer_like()])
+    return len(data), digest([data.as_buffer_like()])
 
 
 def _shard(array: AnyArray, index: Shape, chunks: dict[Shape, Buffer]) -> Buffer:

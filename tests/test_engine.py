@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigncc import Window, engine, evidence, journal, pipeline
+from bigncc import Window, engine, journal, pipeline
 from bigncc.engine import Job
 from bigncc.errors import StoppedError
 from bigncc.objects import places
@@ -111,49 +111,6 @@ def finished(tmp_path):
     pipeline.run(config)
     here = pipeline.prepare(config).job
     return here, open_output(here.url), journal.rows(here.url, here.plan_id)
-
-
-def owner(here, path, folder):
-    """Return the tile that a stored object belongs to."""
-    cell = [int(part) for part in path.relative_to(folder / "c").parts]
-    place = tuple(i * o // t for i, o, t in zip(cell, here.plan.objects, here.plan.tile, strict=True))
-    return int(np.ravel_multi_index(place, here.plan.grid))
-
-
-@pytest.mark.parametrize("name", ["0", "labels/status/0"])
-@pytest.mark.parametrize("fault", ["missing", "empty", "short", "longer", "flipped", "of another tile"])
-def test_only_the_tile_of_a_changed_object_no_longer_matches(finished, tmp_path, name, fault):
-    here, output, rows = finished
-    everything = set(range(len(here.plan)))
-    assert set(rows) == everything
-    assert {i for i in everything if evidence.matches(output, here.plan[i], rows[i])} == everything
-    folder = tmp_path / "out" / name
-    objects = sorted(p for p in (folder / "c").rglob("*") if p.is_file())
-    victim = objects[len(objects) // 2]
-    before = victim.read_bytes()
-    changed = {
-        "empty": b"",
-        "short": before[:-1],
-        "longer": before + b"\0",
-        "flipped": bytes([before[0] ^ 1]) + before[1:],
-        "of another tile": next(p.read_bytes() for p in objects if p.read_bytes() != before),
-    }
-    if fault == "missing":
-        victim.unlink()
-    else:
-        assert changed[fault] != before
-        victim.write_bytes(changed[fault])
-    hurt = {owner(here, victim, folder)}
-    assert {i for i in everything if not evidence.matches(output, here.plan[i], rows[i])} == hurt
-    assert set(engine.done(here, output, range(len(here.plan)), 2)) == everything - hurt
-    victim.write_bytes(before)
-    assert engine.done(here, output, range(len(here.plan)), 2) == rows
-
-
-def test_a_row_of_another_tile_matches_nothing(finished):
-    here, output, rows = finished
-    assert not evidence.matches(output, here.plan[0], rows[1])
-    assert not evidence.matches(output, here.plan[1], rows[0])
 
 
 def test_a_tile_without_a_row_is_not_done(finished, tmp_path):
@@ -298,6 +255,34 @@ def test_a_stop_waits_for_nobody():
     with pytest.raises(StoppedError):
         list(engine._in_flight(work, range(9), 2))
     ended.set()
+
+
+def test_a_tile_begins_when_the_one_before_leaves_a_thread_idle():
+    turn, threads, steps = threading.Lock(), 3, []
+
+    def tile(name, blocks, failing=None):
+        with engine._in_turn(turn, blocks, threads) as one_more:
+            for i in range(blocks):
+                if i == failing:
+                    message = "as planned"
+                    raise KeyError(message)
+                steps.append((name, i))
+                one_more()
+                time.sleep(0.05)
+
+    with ThreadPoolExecutor(3) as pool:
+        begun = [pool.submit(tile, *words) for words in (("a", 6), ("b", 2, 1), ("c", 1))]
+        begun[0].result()
+        with pytest.raises(KeyError, match="as planned"):
+            begun[1].result()
+        begun[2].result()
+    first = {name: steps.index((name, 0)) for name in "abc"}
+    order = sorted(first, key=first.get)
+    assert len(steps) == 8
+    assert not turn.locked()
+    before = {name: [step for step in steps[: first[name]] if step[0] == "a"] for name in order}
+    # 3 of its 6 blocks are left to 3 threads until the fourth is done
+    assert all(not before[name] or len(before[name]) >= 4 for name in "bc")
 
 
 def test_runs_side_by_side_leave_nothing_behind(tmp_path):

@@ -96,6 +96,24 @@ def test_a_chunk_of_a_shard_is_no_object(tmp_path):
         write(open_output(tmp_path / "out").maps["ncc"], np.s_[0:1, 0:2, 0:5], np.zeros((1, 2, 5), "f4"))
 
 
+@pytest.mark.parametrize("roi", [np.s_[0:1, 1:4, 0:10], np.s_[0:1, 0:4, 0:12], np.s_[0:1, 0:4, 5:5]])
+def test_only_whole_chunks_are_encoded(output, roi):
+    with pytest.raises(ValueError, match="whole objects"):
+        encoded(output.maps["ncc"], roi, np.zeros([s.stop - s.start for s in roi], "f4"))
+
+
+def test_zarr_reads_and_writes_a_shard_alike(tmp_path):
+    create_output(tmp_path / "out", LAYOUTS["sharded"], {"state": "in-progress", "plan_id": "p1"})
+    output = open_output(tmp_path / "out")
+    maps = fill(output)
+    for name, values in maps.items():
+        array = output.maps[name]
+        np.testing.assert_array_equal(array[...], values)
+        array[0:1, 0:4, 0:10] = values[0:1, 0:4, 0:10]
+        # its chunks come in another order, all of them there and proven
+        assert faults(array, WHOLE) == []
+
+
 def test_blocks_are_neither_broadcast_nor_cast(output):
     for block in (np.zeros((1, 1, 1), "f4"), np.zeros((4, 10), "f4"), np.zeros((1, 4, 10), "f8")):
         with pytest.raises(ValueError, match="is not float32"):

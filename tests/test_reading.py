@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigncc.reading import CELL, Decoded, Part, cell_of
-from bigncc.tiles import Plan
+from bigncc.tiles import Plan, parts
 
 
 class Stored:
@@ -76,6 +76,50 @@ def test_tiles_in_order_decode_each_chunk_once_and_keep_two_rows():
     assert image.size == 0
     assert most <= 4 * plan.waiting((4, 4))
     assert plan.decoded_once((4, 4)) == 64 * 64 < plan.decoded((4, 4))
+
+
+@pytest.mark.parametrize("way", ["whole", "blocks", "margins"])
+@pytest.mark.parametrize("margin", [0, 1, 3])
+def test_a_chunk_goes_when_all_who_want_it_have_read_it_and_of_others_the_margin_stays(way, margin):
+    plan = Plan((64, 64), (8, 8), (32, 32), (margin, margin), (0, 0), (64, 64))
+    stored, most = Stored((64, 64), (8, 8)), []
+    image = Decoded(stored, 4 * 64 * 64, 1)
+    pending = set(range(len(plan)))
+
+    def reads(tile):
+        if way == "margins":
+            return [part.read for part in plan.parts(tile, (16, 16))]
+        return [tile.read] if way == "whole" else list(parts(tile.read, (16, 16)))
+
+    for tile in map(plan.__getitem__, range(len(plan))):
+        image.expect({i: reads(plan[i]) for i in plan.around(tile.index) if i in pending})
+        for roi in reads(tile):
+            np.testing.assert_array_equal(image[roi], stored.array[roi])
+        most.append(image.size)
+        pending.discard(tile.index)
+        image.done(tile.index)
+        # two rows of 64 wait on this side of the border, of whole chunks on the other
+        lines = 4 * 64 * (8 + margin) * 2 if margin and pending else 0
+        assert image.size <= lines
+    assert image.decoded == 8 * 8
+    assert image.size == 0
+    assert margin or max(most) == 0
+
+
+def test_of_a_margin_that_was_kept_more_is_wanted_after_all():
+    stored = Stored((16, 16), (8, 8))
+    image = Decoded(stored, 10**6, 1)
+    image.expect({0: [np.s_[0:8, 0:8]], 1: [np.s_[7:8, 0:8]]})
+    image[0:8, 0:8]
+    image.done(0)
+    assert image.size == 4 * 8
+    np.testing.assert_array_equal(image[7:8, 0:8], stored.array[7:8, 0:8])
+    assert (image.decoded, image.size) == (1, 0)
+    image.expect({2: [np.s_[0:8, 0:8]], 3: [np.s_[7:8, 0:8]]})
+    image[0:8, 0:8]
+    image.done(2)
+    np.testing.assert_array_equal(image[2:8, 0:8], stored.array[2:8, 0:8])
+    assert image.decoded == 3
 
 
 def test_a_tile_that_nobody_expected_is_no_reason_to_forget():
