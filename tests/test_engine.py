@@ -281,7 +281,8 @@ def test_a_tile_begins_when_the_one_before_leaves_a_thread_idle():
     assert len(steps) == 8
     assert not turn.locked()
     before = {name: [step for step in steps[: first[name]] if step[0] == "a"] for name in order}
-    # 3 of its 6 blocks are left to 3 threads until the fourth is done
+    # 3 of its 6 blocks are left to 3 threads until the fourth is done, and then there is no reason to wait
+    assert min(first["b"], first["c"]) < steps.index(("a", 5))
     assert all(not before[name] or len(before[name]) >= 4 for name in "bc")
 
 

@@ -111,11 +111,16 @@ def test_the_blocks_that_an_object_was_encoded_in_cannot_be_seen(tmp_path, block
     assert files(tmp_path / "blocks") == files(tmp_path / "whole")
 
 
-def test_a_level_that_is_not_stored_is_not_encoded(tmp_path):
-    layout = Layout(SHAPE, (4, 6), *GRID, None, 2, (1,))
+def test_a_level_that_is_not_stored_is_neither_encoded_nor_written(tmp_path):
+    layout = Layout(SHAPE, (4, 6), *GRID, None, 2, (2,))
     create_output(tmp_path / "out", layout, {"state": "in-progress", "plan_id": "p1"})
-    maps = Maps(np.zeros(SHAPE, "f4"), np.ones(SHAPE, "u1"))
-    assert evidence.encoded(open_output(tmp_path / "out"), 0, (slice(0, 50), slice(0, 70)), maps) == {}
+    out, maps = open_output(tmp_path / "out"), Maps(np.zeros(SHAPE, "f4"), np.ones(SHAPE, "u1"))
+    tile = Plan(SHAPE, (16, 24), (64, 72), (0, 0), (0, 0), SHAPE, 2, (2,), 2)[0]
+    assert evidence.encoded(out, 0, tile.write, maps) == {}
+    halving = Halving(2, 0.0)
+    found = evidence.stored(out, tile, {}, halving.levels(tile, [halving.piece(tile.write, maps)]), 2, durable=False)
+    assert set(found) == {"ncc/2", "status/2"}
+    assert set(files(tmp_path / "out")) == {place for place in files(tmp_path / "out") if "2/c/" in place} != set()
 
 
 def test_pixels_that_are_stored_otherwise_are_counted_by_their_bits(tmp_path):

@@ -106,6 +106,17 @@ def test_a_chunk_goes_when_all_who_want_it_have_read_it_and_of_others_the_margin
     assert margin or max(most) == 0
 
 
+def test_a_tile_that_is_expected_later_is_waited_for_too():
+    stored = Stored((8, 8), (8, 8))
+    image = Decoded(stored, 10**6, 1)
+    image.expect({0: [np.s_[0:8, 0:8]]})
+    image[0:4, 0:8]
+    image.expect({0: [np.s_[0:8, 0:8]], 1: [np.s_[0:8, 0:8]]})
+    image[4:8, 0:8]
+    image[0:8, 0:8]
+    assert (image.decoded, image.size) == (1, 0)
+
+
 def test_of_a_margin_that_was_kept_more_is_wanted_after_all():
     stored = Stored((16, 16), (8, 8))
     image = Decoded(stored, 10**6, 1)
