@@ -206,7 +206,9 @@ class RegistrationConfig(_Section):
     upsample_factor: int = Field(
         100, ge=1, le=1000, description="a translation is measured to one part in this of a pixel"
     )
-    transform: str | None = Field(None, description="JSON file of a transform, reference pixel -> moving pixel")
+    transform: str | None = Field(
+        None, description="JSON file, at a path or an address, of a transform, reference pixel -> moving pixel"
+    )
     displacement: DisplacementConfig | None = Field(
         None, description="{url: ..., step: 1, origin: 0, components: forward}"
     )

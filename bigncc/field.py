@@ -102,7 +102,10 @@ def _open(source: Source) -> View:
     import zarr
 
     place = absolute(source) if isinstance(source, (str, os.PathLike)) else ""
-    if is_local(place) and place.endswith((".npy", ".npz")):
+    if place.endswith((".npy", ".npz")):
+        if not is_local(place):
+            message = f"{place} would have to be read whole: a Zarr array at an address, or a file on disk, is accepted"
+            raise InputError(message)
         path = Path(place)
         array = _from_numpy(path)
         kept = _Npy(path) if isinstance(array, np.memmap) else array

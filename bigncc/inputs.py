@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -16,15 +15,15 @@ from bigncc import kernel, storage, transform
 from bigncc.config import Config, ImageConfig
 from bigncc.errors import InputError, RegistrationError
 from bigncc.field import open_field
+from bigncc.grids import check_pair, check_scales
 from bigncc.journal import plain
 from bigncc.kernel import Pivots
 from bigncc.masks import leaves_out, nodata_of, open_mask, validity_of
-from bigncc.metadata import SPATIAL
 from bigncc.pair import Pair, from_storage, on_threads, seen
 from bigncc.reading import Decoded
 from bigncc.registration import Registration, residual, translation
 from bigncc.storage import Image
-from bigncc.store import digest
+from bigncc.store import absolute, digest, get
 from bigncc.tiles import Shape
 from bigncc.transform import Displacement, Transform, shift_in_words
 from bigncc.watch import Watched
@@ -132,7 +131,7 @@ def open_inputs(config: Config) -> Inputs:
     same_grid = config.registration.model == "none"
     notes = check_pair(reference, moving, same_grid=same_grid)
     if config.registration.model == "translation":
-        notes += _check_scales(reference, moving)
+        notes += check_scales(reference, moving)
     if config.registration.model is not None and (item := _item(reference, window.ndim)):
         notes.append(f"the shift is measured on {', '.join(f'{axis} {i}' for axis, i in item.items())}, for all")
     for image in (reference, moving):
@@ -163,95 +162,6 @@ def _check_samples(name: str, section: ImageConfig, image: Image, ndim: int) -> 
         return []
     levels = ", ".join(f"{level:.9g}" for level in image.nodata)
     return [f"samples of {levels} in {name} are left out, as its file says"]
-
-
-def check_pair(reference: Image, moving: Image, *, same_grid: bool) -> list[str]:
-    """Refuse two images that cannot be compared pixel by pixel.
-
-    Parameters
-    ----------
-    reference, moving : Image
-        The pair.
-    same_grid : bool
-        Whether no transform relates them. With one, z, y and x may differ in extent and scale; the
-        caller checks z where the window, and so the transform, has no z.
-
-    Returns
-    -------
-    list of str
-        Notes: differences that move no pixel by 0.1 px, and what was assumed.
-
-    Raises
-    ------
-    InputError
-        If axes, lengths, units or grids differ.
-    """
-    notes = []
-    if reference.axes != moving.axes:
-        both = f"reference has axes ({', '.join(reference.axes)}) and moving ({', '.join(moving.axes)})"
-        if len(reference.axes) != len(moving.axes) or (reference.named and moving.named):
-            message = f"{both}: the same axes in the same order are accepted"
-            raise InputError(message)
-        notes.append(f"{both}, not all of them named by the files: taken for the same in this order")
-    lengths = zip(reference.axes, reference.array.shape, moving.array.shape, strict=True)
-    for axis, n, m in lengths:
-        if n != m and (same_grid or axis not in SPATIAL):
-            hint = ", or a registration (other than --as-is)" if axis in SPATIAL else ""
-            message = f"axis {axis} has length {n} in reference and {m} in moving: equal lengths{hint} are accepted"
-            raise InputError(message)
-    return notes + (_check_grids(reference, moving) if same_grid else [])
-
-
-def _check_grids(reference: Image, moving: Image) -> list[str]:
-    if not (reference.calibrated and moving.calibrated):
-        silent = "moving" if reference.calibrated else "reference"
-        one = reference.calibrated or moving.calibrated
-        return [f"{silent} gives no pixel size: both are taken to lie on the same grid"] if one else []
-    notes = []
-    for i, axis in _spatial(reference, moving):
-        first = (reference.translation[i] - moving.translation[i]) / moving.scale[i]
-        growth = reference.scale[i] / moving.scale[i] - 1
-        # linear in the index, hence largest at one of the ends
-        off = max(abs(first), abs(first + growth * (reference.array.shape[i] - 1)))
-        grids = (
-            f"axis {axis} has scale {reference.scale[i]:.9g}, translation {reference.translation[i]:.9g} in reference "
-            f"and {moving.scale[i]:.9g}, {moving.translation[i]:.9g} in moving, which differ by up to {off:.3g} px"
-        )
-        if not off < 0.1:
-            message = f"{grids}: less than 0.1 px, or a registration (other than --as-is) is accepted"
-            raise InputError(message)
-        if off > 0:
-            notes.append(f"{grids}: ignored")
-    return notes
-
-
-def _check_scales(reference: Image, moving: Image) -> list[str]:
-    """Refuse pixel sizes that no translation brings together; note those that it does not quite."""
-    if not (reference.calibrated and moving.calibrated):
-        return []
-    notes = []
-    for i, axis in _spatial(reference, moving):
-        growth = reference.scale[i] / moving.scale[i] - 1
-        sizes = f"axis {axis} has scale {reference.scale[i]:.9g} in reference and {moving.scale[i]:.9g} in moving"
-        if abs(growth) > 0.01:
-            message = f"{sizes}, which no translation brings together: scales within 1 %, or a transform "
-            message += "(registration.transform), are accepted"
-            raise InputError(message)
-        if (off := abs(growth) * reference.array.shape[i]) >= 0.1:
-            notes.append(f"{sizes}, by which pixels may be off by {off:.3g} px at the far end")
-    return notes
-
-
-def _spatial(reference: Image, moving: Image) -> Iterator[tuple[int, str]]:
-    """Yield index and name of the axes in space, which must be in one unit."""
-    for i, axis in enumerate(reference.axes):
-        if axis not in SPATIAL:
-            continue
-        units = reference.units[i], moving.units[i]
-        if None not in units and units[0] != units[1]:
-            message = f"axis {axis} is in {units[0]} in reference and in {units[1]} in moving: one unit is accepted"
-            raise InputError(message)
-        yield i, axis
 
 
 def registered(inputs: Inputs, threads: int) -> Inputs:
@@ -416,16 +326,23 @@ def given_transform(config: Config) -> Transform | None:
     """Return the transform that a config names, or None where it names none."""
     chosen = config.registration
     if chosen.transform is not None:
-        try:
-            document = json.loads(Path(chosen.transform).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            message = f"registration.transform {chosen.transform!r} cannot be read ({error}): a JSON file is accepted"
-            raise InputError(message) from None
-        return transform.from_dict(document)
+        return transform.from_dict(_document(chosen.transform))
     if chosen.displacement is not None:
         field = open_field(chosen.displacement.url, components=chosen.displacement.components)
         return Displacement(field, step=chosen.displacement.step, origin=chosen.displacement.origin)
     return None
+
+
+def _document(place: str) -> Any:
+    """Return what a JSON file, at a path or an address, holds."""
+    reason: Exception | str = "there is none"
+    try:
+        if (data := get(absolute(place))) is not None:
+            return json.loads(data)
+    except (OSError, ValueError) as error:
+        reason = error
+    message = f"registration.transform {place!r} cannot be read ({reason}): a JSON file is accepted"
+    raise InputError(message)
 
 
 def _check_region(config: Config, shape: Shape, ndim: int) -> None:

@@ -25,7 +25,7 @@ FLOORS = (
     ),
     ("metadata", "sums", "watch", "pyramid", "inline"),
     ("kernel", "interpolation", "storage", "journal", "objects", "layout"),
-    ("transform", "output", "config", "field", "reading"),
+    ("transform", "output", "config", "field", "reading", "grids"),
     ("pair", "report", "evidence"),
     ("sites", "masks"),
     ("registration",),

@@ -153,6 +153,30 @@ def test_shards_are_written_whole(ground, bucket, tmp_path):
     pairs.same(pairs.maps(there), pairs.maps(ground / "out"))
 
 
+def test_transforms_and_fields_lie_there_too(ground, bucket, tmp_path):
+    import zarr
+
+    paths = str(ground / "a.zarr"), str(ground / "b.zarr")
+    (tmp_path / "t.json").write_text('{"kind": "translation", "offset": [1.5, -2.25]}')
+    zarr.save_array(str(tmp_path / "f.zarr"), np.random.default_rng(0).uniform(-3, 3, (2, *SHAPE)))
+    for kind, key in (("t.json", "transform"), ("f.zarr", "displacement.url")):
+        bucket.upload(tmp_path / kind, kind) if kind == "f.zarr" else bucket.put(kind, (tmp_path / kind).read_bytes())
+        for name, place in (("here", tmp_path / kind), ("there", f"{bucket}/{kind}")):
+            how = ["registration.model=null", f"registration.{key}={place}"]
+            pipeline.run(pairs.job(*paths, tmp_path / f"{kind} {name}", *how))
+        pairs.same(pairs.maps(tmp_path / f"{kind} here"), pairs.maps(tmp_path / f"{kind} there"))
+    with pytest.raises(InputError, match="none.json' cannot be read .there is none.: a JSON file is accepted"):
+        pipeline.run(
+            pairs.job(*paths, tmp_path / "o", "registration.model=null", f"registration.transform={bucket}/none.json")
+        )
+    with pytest.raises(InputError, match=f"{bucket}/f.npy would have to be read whole: a Zarr array at an address"):
+        pipeline.run(
+            pairs.job(
+                *paths, tmp_path / "o", "registration.model=null", f"registration.displacement.url={bucket}/f.npy"
+            )
+        )
+
+
 def test_results_open_and_are_drawn(ground, bucket, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     reference, moving = uploaded(ground, bucket)
