@@ -156,6 +156,21 @@ def job(folder, paths, chunk, shard, window, *words):
     return config.load([sections, {"output": output, "engine": engine, **science}, *words])
 
 
+def counted_tasks():
+    """Return a list that the number of tasks of each graph is added to that dask computes from now on."""
+    from dask import local
+
+    start, counts = local.start_state_from_dask, []
+
+    def noted(*args, **options):
+        state = start(*args, **options)
+        counts.append(len(state["ready"]) + len(state["waiting"]))
+        return state
+
+    local.start_state_from_dask = noted
+    return counts
+
+
 def bigncc_run(folder, paths, chunk, shard, window, *words):
     from bigncc import allocator, inputs, pipeline, reading
 
@@ -170,7 +185,7 @@ def bigncc_run(folder, paths, chunk, shard, window, *words):
     inputs.Decoded = Noted
     start = time.perf_counter()
     ready = pipeline.prepare(job(folder, paths, chunk, shard, window, *words))
-    begun = time.perf_counter()
+    tasks, begun = counted_tasks(), time.perf_counter()
     pipeline.complete(ready)
     seconds = time.perf_counter() - begun
     cells = sum(math.prod(-(-n // c) for n, c in zip(image.shape, image.chunks, strict=True)) for image in made)
@@ -178,6 +193,7 @@ def bigncc_run(folder, paths, chunk, shard, window, *words):
         "prepare": begun - start,
         "decodes": sum(image.decoded for image in made) / cells,
         "tiles": len(ready.job.plan),
+        "tasks": sum(tasks) / math.prod(-(-n // chunk) for n in ready.job.plan.shape),
     }
 
 
@@ -213,7 +229,7 @@ def measured(name, folder, layout, window, *words):
 
 def timed(folder):
     say(f"{SIDE} x {SIDE} uint16, {THREADS} threads, median (minimum) of {ROUNDS} in turn; seconds, ns per pixel:")
-    heads = ("layout", "way", "window", "s", "ns", "of the copy", "decodes/chunk", "prepare s")
+    heads = ("layout", "way", "window", "s", "ns", "of the copy", "decodes/chunk", "tasks/chunk", "prepare s")
     say(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     for layout, (chunk, shard) in LAYOUTS.items():
         place = folder / layout.replace("/", "-")
@@ -226,7 +242,8 @@ def timed(folder):
             seconds = [facts["seconds"] for facts in each]
             middle, least = statistics.median(seconds), min(seconds)
             ratio = f"{middle / statistics.median(copies):.2f} ({least / min(copies):.2f})"
-            more = [f"{each[0][key]:.2f}" if key in each[0] else "-" for key in ("decodes", "prepare")]
+            keys = ("decodes", "tasks", "prepare")
+            more = [f"{each[0][key]:.2f}" if key in each[0] else "-" for key in keys]
             per_pixel = f"{middle / SIDE**2 * 1e9:.1f} ({least / SIDE**2 * 1e9:.1f})"
             cells = [layout, name, window, f"{middle:.2f} ({least:.2f})", per_pixel, ratio, *more]
             say(f"| {' | '.join(map(str, cells))} |")
@@ -235,9 +252,9 @@ def timed(folder):
 
 def where(folder):
     """Print on what the threads spend bigncc's time."""
-    from bigncc import engine, kernel, objects, reading, storage
+    from bigncc import kernel, objects, pipeline, reading, storage
 
-    spent = Counter()
+    spent, marks = Counter(), []
 
     def watched(place, name, label):
         function = getattr(place, name)
@@ -257,23 +274,32 @@ def where(folder):
         (kernel, "local", "kernel"),
         (reading.Decoded, "__getitem__", "reading"),
         (storage.View, "__getitem__", "decoding"),
+        (objects, "encoded", "encoding"),
         (objects, "write", "writing"),
-        (objects, "_encoded", "encoding"),
-        (objects, "_put", "encoding and putting"),
-        (engine, "_commit", "committing"),
+        (objects, "_put", "putting"),
     ):
         watched(place, name, label)
-    start, begun = time.perf_counter(), os.times()
+    complete = pipeline.complete
+
+    def mark():
+        marks.append((time.perf_counter(), sum(os.times()[:2])))
+
+    def after_preparing(ready):
+        spent.clear()
+        mark()
+        complete(ready)
+        mark()
+
+    pipeline.complete = after_preparing
     bigncc_run(folder, paths, 1024, None, 15)
-    wall, ended = time.perf_counter() - start, os.times()
-    processor = ended.user + ended.system - begun.user - begun.system
+    wall, processor = (ended - begun for begun, ended in zip(*marks, strict=True))
     parts = {
         "decoding": spent["decoding"],
         "halo assembly from decoded chunks": spent["reading"] - spent["decoding"],
         "kernel": spent["kernel"],
         "encoding": spent["encoding"],
-        "putting": spent["encoding and putting"] - spent["encoding"],
-        "read-back and digests": spent["writing"] - spent["encoding and putting"],
+        "putting": spent["putting"],
+        "read-back and digests": spent["writing"] - spent["putting"],
     }
     scale = 1e9 / SIDE**2
     say(f"bigncc, window 15: {wall * scale:.1f} ns per pixel, {processor * scale:.1f} of processors; over all threads:")
