@@ -15,7 +15,7 @@ from bigncc import inline
 from bigncc.metadata import place_of
 from bigncc.store import digest, explained, is_local, patiently
 from bigncc.store import sync as to_disk
-from bigncc.tiles import Roi, Shape, roi_cells, roi_shape
+from bigncc.tiles import Roi, Shape, roi_cells, roi_meet, roi_shape, roi_within
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,17 +48,32 @@ def encoded(array: AnyArray, roi: Roi, block: NDArray[Any]) -> dict[Shape, Buffe
         If it is not so.
     """
     import zarr
-    from zarr.storage import MemoryStore, StorePath
+    from zarr.core.buffer import default_buffer_prototype
+    from zarr.storage import MemoryStore
 
     if block.shape != roi_shape(roi) or block.dtype != array.dtype:
         message = f"a block {block.dtype} {block.shape} is not {array.dtype} {roi_shape(roi)}"
         raise ValueError(message)
-    metadata, places = _of_chunks(array), list(_cells(array, roi, array.chunks))
-    found: dict[str, Buffer] = {}
-    path = StorePath(MemoryStore(found))
-    beside: Any = zarr.AsyncArray(metadata, path, array.config)
-    inline.run(beside.setitem(roi, block), path.store)
-    return {place: found[metadata.encode_chunk_key(place)] for place in places}
+    prototype, here = default_buffer_prototype(), MemoryStore()
+    beside: Any = zarr.AsyncArray(_of_chunks(array), array.store_path, array.config)
+    found = {}
+    for place in _cells(array, roi, array.chunks):
+        samples = prototype.nd_buffer.from_ndarray_like(_chunk(array, roi, block, place))
+        spec = beside.metadata.get_chunk_spec(place, array.config, prototype)
+        (found[place],) = inline.run(beside.codec_pipeline.encode([(samples, spec)]), here)
+    return found
+
+
+def _chunk(array: AnyArray, roi: Roi, block: NDArray[Any], place: Shape) -> Any:
+    """Return a chunk's samples; beyond the array's end they are fill."""
+    whole = tuple(slice(i * c, (i + 1) * c) for i, c in zip(place, array.chunks, strict=True))
+    inside = roi_meet(whole, roi)
+    part = block[roi_within(inside, roi)]
+    if part.shape == array.chunks:
+        return np.ascontiguousarray(part)
+    chunk = np.full(array.chunks, array.fill_value, array.dtype)
+    chunk[tuple(slice(0, n) for n in part.shape)] = part
+    return chunk
 
 
 def write(array: AnyArray, roi: Roi, chunks: dict[Shape, Buffer], *, durable: bool = False) -> list[tuple[int, str]]:
