@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
 _NOT_THERE = 2**64 - 1
 """What the index of a shard says of a chunk that it does not have."""
+
+
+FAR = 4
+"""Objects of a block that are on their way at a time, where a network is between."""
+
+Result = TypeVar("Result")
 
 
 class StorageFault(Exception):
@@ -106,15 +113,30 @@ def write(array: AnyArray, roi: Roi, chunks: dict[Shape, Buffer], *, durable: bo
     StoppedError
         If the storage does not answer.
     """
-    sent = [_put(array, index, chunks) for index in _object_indices(array, roi)]
+    indices = list(_object_indices(array, roi))
+    sent = _each(array, indices, lambda index: _put(array, index, chunks))
     if durable and is_local(place_of(array)):
         _harden(array, roi)
-    found = [None if data is None else (len(data), digest([_bytes(data)])) for data in _read(array, roi)]
+    found = _each(array, indices, lambda index: _seen(array, index))
     for place, there, wanted in zip(places(array, roi), found, sent, strict=True):
         if there != wanted:  # the same bytes have the same checksums
             message = f"{place} is not what was written there"
             raise StorageFault(message)
     return sent
+
+
+def _each(array: AnyArray, indices: list[Shape], function: Callable[[Shape], Result]) -> list[Result]:
+    """Call a function for each of some objects, where a network is between them and us for several at a time."""
+    if is_local(place_of(array)) or len(indices) == 1:
+        return [function(index) for index in indices]
+    with ThreadPoolExecutor(FAR) as pool:
+        return list(pool.map(function, indices))
+
+
+def _seen(array: AnyArray, index: Shape) -> tuple[int, str] | None:
+    """Return size and digest of an object as it is stored, None if there is none."""
+    data = _get(array, index)
+    return None if data is None else (len(data), digest([_bytes(data)]))
 
 
 def _put(array: AnyArray, index: Shape, chunks: dict[Shape, Buffer]) -> tuple[int, str]:
@@ -194,7 +216,8 @@ def examined(array: AnyArray, roi: Roi) -> Iterator[tuple[str, bytes, str]]:
     StoppedError
         If the storage does not answer.
     """
-    for index, place, found in zip(_object_indices(array, roi), places(array, roi), _read(array, roi), strict=True):
+    for index, place in zip(_object_indices(array, roi), places(array, roi), strict=True):
+        found = _get(array, index)
         data = b"" if found is None else _bytes(found)
         if found is None:
             fault = "is absent"
@@ -205,17 +228,17 @@ def examined(array: AnyArray, roi: Roi) -> Iterator[tuple[str, bytes, str]]:
         yield place, data, fault
 
 
-def _read(array: AnyArray, roi: Roi) -> Iterator[Buffer | None]:
-    """Yield each stored object of `roi`, None where there is none."""
+def _get(array: AnyArray, index: Shape) -> Buffer | None:
+    """Return a stored object, None where there is none."""
     from zarr.core.buffer import default_buffer_prototype
 
-    for index, place in zip(_object_indices(array, roi), places(array, roi), strict=True):
-        target = array.store_path / array.metadata.encode_chunk_key(index)
+    key = array.metadata.encode_chunk_key(index)
+    target = array.store_path / key
 
-        def get(target: Any = target) -> Any:
-            return inline.run(target.store.get(target.path, default_buffer_prototype()), target.store)
+    def get() -> Any:
+        return inline.run(target.store.get(target.path, default_buffer_prototype()), target.store)
 
-        yield patiently(get, f"{place} cannot be read")
+    return cast("Buffer | None", patiently(get, f"{place_of(array)}/{key} cannot be read"))
 
 
 def _bytes(found: Buffer) -> bytes:
