@@ -195,18 +195,16 @@ class Plan:
         )
 
     def waiting(self, grain: Shape) -> int:
-        """Return how many decoded pixels wait at most, with tiles in their order, until each chunk has been read.
+        """Return how many decoded pixels wait at most, with tiles in their order, until all who want them have come.
 
-        On both sides of the border between the tiles that are done and those that are not lies a row of chunks, and in
-        volumes a plane; beside it there is what one tile reads.
+        Beyond the border between the tiles that are done and those that are not lies a row of chunks, and in volumes a
+        plane; on this side of it their margin; around the tile in work, the chunks on its edge.
         """
         first = next((axis for axis, n in enumerate(self.grid) if n > 1), 0)
-        border = (
-            2
-            * grain[first]
-            * math.prod(n + g for n, g in zip(self.extent[first + 1 :], grain[first + 1 :], strict=True))
-        )
-        return border + math.prod(aligned(self.tile, self.margin, grain, self.extent))
+        beside = math.prod(n + g for n, g in zip(self.extent[first + 1 :], grain[first + 1 :], strict=True))
+        around = math.prod(aligned(self.tile, self.margin, grain, self.extent))
+        edge = around - math.prod(map(min, zip(self.tile, self.extent, strict=True)))
+        return (grain[first] + 2 * self.margin[first]) * beside + edge
 
     def __len__(self) -> int:
         return self.base + sum(map(math.prod, self._grids()))

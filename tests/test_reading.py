@@ -61,7 +61,7 @@ def test_with_room_for_all_each_chunk_is_decoded_once(wanted):
     assert len(keys) == len(set(keys))
 
 
-def test_tiles_in_order_decode_each_chunk_once_and_keep_two_rows():
+def test_tiles_in_order_decode_each_chunk_once_and_keep_no_more_than_planned():
     plan = Plan((64, 64), (8, 8), (16, 16), (3, 3), (0, 0), (64, 64))
     stored = Stored((64, 64), (4, 4))
     image = Decoded(stored, 4 * plan.waiting((4, 4)), 1)
@@ -69,9 +69,9 @@ def test_tiles_in_order_decode_each_chunk_once_and_keep_two_rows():
     for tile in map(plan.__getitem__, range(len(plan))):
         image.expect({i: [plan[i].read] for i in plan.around(tile.index) if i in pending})
         np.testing.assert_array_equal(image[tile.read], stored.array[tile.read])
+        most = max(most, image.size)
         pending.discard(tile.index)
         image.done(tile.index)
-        most = max(most, image.size)
     assert image.decoded == 16 * 16
     assert image.size == 0
     assert most <= 4 * plan.waiting((4, 4))
