@@ -42,6 +42,7 @@ def fill(output, seed=0):
 
 
 def write(array, roi, block, **how):
+    """Encode a block and store it."""
     return room.write(array, roi, encoded(array, roi, block), **how)
 
 

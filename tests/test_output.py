@@ -13,7 +13,6 @@ import zarr
 
 from bigncc.errors import DoesNotFitError, InputError, RefusedError, StoppedError
 from bigncc.layout import Layout
-from bigncc.objects import write
 from bigncc.output import (
     altered,
     check_removable,
@@ -27,6 +26,7 @@ from bigncc.output import (
 )
 from bigncc.storage import open_image
 from tests.strategies import cover
+from tests.test_objects import write
 from tests.zarrs import everything, ome, plain, samples, tree
 
 LAYOUT = Layout(
