@@ -131,13 +131,24 @@ def largest_samples(memory: int, per_pixel: int, threads: int, block: int) -> in
 
 def inner_block(tile: Shape, unit: Shape, least: int, pixels: int) -> Shape:
     """Return the extent of a block inside a tile: whole units, at most `pixels`, and `least` of them if it can be."""
+
+    def fine(block: Shape) -> bool:
+        blocks = math.prod(-(-n // b) for n, b in zip(tile, block, strict=True))
+        return math.prod(block) <= pixels and blocks >= least
+
+    def grown(block: Shape, axis: int) -> Shape:
+        longer = min(-(-tile[axis] // unit[axis]) * unit[axis], 2 * block[axis])
+        return tuple(longer if i == axis else b for i, b in enumerate(block))
+
     block = unit
     while True:
-        grown = tuple(min(-(-n // o) * o, 2 * b) for n, o, b in zip(tile, unit, block, strict=True))
-        blocks = np.prod([-(-n // b) for n, b in zip(tile, grown, strict=True)])
-        if grown == block or np.prod(grown) > pixels or blocks < least:
+        # alike along all axes, the last first: its pixels lie side by side in memory
+        axes = sorted(range(len(block)), key=lambda i: (block[i] // unit[i], -i))
+        larger = (grown(block, axis) for axis in axes)
+        found = next((other for other in larger if other != block and fine(other)), None)
+        if found is None:
             return block
-        block = grown
+        block = found
 
 
 def done(job: Job, out: Output, tiles: range, threads: int) -> dict[int, journal.Row]:
