@@ -7,17 +7,20 @@ import json
 import logging
 import os
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from bigncc.errors import BignccError, IncompleteError, InputError, StoppedError
+from bigncc.errors import BignccError, IncompleteError, InputError, RefusedError, StoppedError
 
 if TYPE_CHECKING:
     from bigncc.config import Config
+    from bigncc.script import Site
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -47,11 +50,18 @@ def _job_options(verb: Any) -> Any:
 @cli.command()
 @_job_options
 @click.option("--part", metavar="I/N", help="Only this share of the tiles, from 0, of an output that was prepared.")
+@click.option("--steal", is_flag=True, help="After this part, compute what is missing of the others.")
 @click.option("--max-time", metavar="3h50m", help="Stop by then, with exit code 75.")
 @click.option("--repair", is_flag=True, help="Write anew what verify rejects.")
 @click.option("--overwrite", metavar="PLAN_ID", help="Remove OUT first, if it is the output of this plan.")
 def run(
-    words: tuple[str, ...], part: str | None, max_time: str | None, repair: bool, overwrite: str | None, **options: Any
+    words: tuple[str, ...],
+    part: str | None,
+    steal: bool,
+    max_time: str | None,
+    repair: bool,
+    overwrite: str | None,
+    **options: Any,
 ) -> None:
     """Correlate REF and MOV into OUT, or continue a stopped run."""
     from bigncc import allocator, pipeline, progress, report
@@ -61,6 +71,9 @@ def run(
         _stop_after(max_time)
     config = _config(words, **options)
     share = (0, 1) if part is None else _part(part)
+    if steal and part is None:
+        message = "--steal is given without --part: both, or neither, is accepted"
+        raise InputError(message)
     if share[1] > 1:
         if repair or overwrite is not None:
             message = f"--part {part} and {'--repair' if repair else '--overwrite'} are given: one of them is accepted"
@@ -69,7 +82,7 @@ def run(
     else:
         ready = pipeline.prepare(config, waiting=progress.waiting, repair=repair, overwrite=overwrite)
     click.echo(ready.headline)
-    result = pipeline.complete(ready, part=share, progress=progress.tiles)
+    result = pipeline.complete(ready, part=share, steal=steal, progress=progress.tiles)
     for note in result.notes:
         click.echo(f"note: {note}")
     click.echo(_facts(report.facts(result.summary)))
@@ -202,6 +215,30 @@ def demo(folder: str, images: tuple[str, str] | None) -> None:
 
 
 @cli.command()
+@_job_options
+@click.option("-o", "--output", metavar="FILE", help="Write the script instead of printing it.")
+def script(words: tuple[str, ...], output: str | None, **options: Any) -> None:
+    """Print a script that does a run by the jobs of an array.
+
+    For Slurm, PBS, LSF or Grid Engine, as cluster.array says. Each job computes a share; no process hands out work.
+    """
+    from bigncc import script as room
+    from bigncc import store
+
+    config = _config(words, **options)
+    typed = [*_typed(words), *_as_options(**options)]
+    printed = room.text(config, typed, _site())
+    if output is None:
+        click.echo(printed, nl=False)
+        return
+    path = store.absolute(output)
+    if not store.put_if_absent(path, printed.encode()):
+        message = f"{output} exists: a path that does not is accepted"
+        raise RefusedError(message)
+    click.echo(f"bash {shlex.quote(output)} submits the jobs")
+
+
+@cli.command()
 def config() -> None:
     """Print the commented default configuration."""
     from bigncc.config import default_yaml
@@ -248,11 +285,13 @@ class _Echo(logging.Handler):
 
 def _stop_after(text: str) -> None:
     """Arrange to be stopped after a time such as 3h50m, 90m or 45s."""
-    match = re.fullmatch(r"(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?", text)
-    seconds = sum(int(n or 0) * unit for n, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
-    if seconds == 0:
+    from bigncc.config import seconds_of
+
+    try:
+        seconds = seconds_of(text)
+    except ValueError:
         message = f"--max-time is {text!r}: a time such as 3h50m, 90m or 45s is accepted"
-        raise InputError(message)
+        raise InputError(message) from None
     signal.signal(signal.SIGALRM, _stop)
     signal.setitimer(signal.ITIMER_REAL, seconds)
 
@@ -312,6 +351,33 @@ def _config(
     if missing_chunks is not None:
         given += [{name: {"missing_chunks": missing_chunks}} for name in ("reference", "moving")]
     return load([*given, *(word for word in words if is_assignment(word))])
+
+
+def _typed(words: Iterable[str]) -> list[str]:
+    """Return words for a job: the names of files in full, and not what the array looks like."""
+    from bigncc import store
+    from bigncc.config import is_assignment
+
+    kept = [word for word in words if not word.startswith("cluster.array")]
+    return [word if is_assignment(word) else store.absolute(word) for word in kept]
+
+
+def _as_options(
+    window: str | None, radius: str | None, as_is: bool, region: str | None, missing_chunks: str | None
+) -> list[str]:
+    """Return options as they were typed."""
+    named = {"--window": window, "--radius": radius, "--region": region, "--missing-chunks": missing_chunks}
+    given = [word for name, value in named.items() if value is not None for word in (name, value)]
+    return [*given, "--as-is"] if as_is else given
+
+
+def _site() -> "Site":
+    """Return where jobs are to run what runs here."""
+    from bigncc.script import Site
+
+    program = Path(sys.argv[0]).absolute()
+    exports = {"NUMBA_CACHE_DIR": kept} if (kept := os.environ.get("NUMBA_CACHE_DIR")) else {}
+    return Site(str(program), str(Path.cwd()), exports)
 
 
 def _given(words: Iterable[str], names: tuple[str, ...]) -> list[Any]:

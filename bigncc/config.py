@@ -5,7 +5,7 @@ The descriptions of the fields are the comments of ``bigncc config``.
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -19,6 +19,7 @@ from pydantic import (
     PlainSerializer,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from bigncc.errors import InputError
@@ -36,6 +37,30 @@ def bytes_of(text: str | float) -> int:
         message = f"{text!r} is no amount of memory: a number with B, KB, MB, GB, KiB, MiB or GiB is accepted"
         raise ValueError(message)
     return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def seconds_of(text: str) -> int:
+    """Return the seconds of a time such as 3h50m, 90m or 45s."""
+    match = re.fullmatch(r"(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?", str(text))
+    seconds = sum(int(n or 0) * unit for n, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
+    if seconds == 0:
+        message = f"{text!r} is no time: one such as 3h50m, 90m or 45s is accepted"
+        raise ValueError(message)
+    return seconds
+
+
+def time_of(value: Any) -> str:
+    """Return a time as it was written, checked."""
+    seconds_of(value)
+    return str(value)
+
+
+def line_of(text: str) -> str:
+    """Return what goes into a script as a line of its own."""
+    if "\n" in text or not text.strip():
+        message = "a line of text is accepted"
+        raise ValueError(message)
+    return text
 
 
 def region_of(text: Any) -> Any:
@@ -230,6 +255,53 @@ class EngineConfig(_Section):
     )
 
 
+class ArrayConfig(_Section):
+    """A job array, which needs no process that hands out work."""
+
+    scheduler: Literal["slurm", "pbs", "lsf", "sge"] = Field(
+        "slurm", description="whose array it is: slurm, pbs (OpenPBS, PBS Pro), lsf or sge (Grid Engine)"
+    )
+    jobs: int | None = Field(
+        None, gt=0, description="jobs of the array; null: 16, and for a table of pairs one each, at most 1000"
+    )
+    at_once: int | None = Field(None, gt=0, description="how many of them may run at once; null: as many as can")
+    time: Annotated[str, BeforeValidator(time_of)] = Field(
+        "4h", description="wall time of each job, such as 3h50m; what is not done by then goes on in another"
+    )
+    warning: int = Field(
+        120,
+        gt=0,
+        description="seconds before the end of that time at which a job stops by itself, so that nothing is lost",
+    )
+    memory: Annotated[int, BeforeValidator(bytes_of)] | None = Field(
+        None, description="memory to ask for, for each job; null: engine.memory and a quarter more"
+    )
+    processors: int | None = Field(
+        None, gt=0, description="processors to ask for, for each job; null: engine.threads, or one"
+    )
+    directives: tuple[Annotated[str, AfterValidator(line_of)], ...] = Field(
+        (), description="further lines for the scheduler, such as --partition=short or --account=me"
+    )
+    setup: tuple[Annotated[str, AfterValidator(line_of)], ...] = Field(
+        (), description="lines of shell that a job begins with, such as module load hdf5"
+    )
+    logs: str | None = Field(None, description="folder for what the jobs say; null: the current one")
+    steal: bool = Field(True, description="whether a job that is done with its share takes from the shares of others")
+
+    @model_validator(mode="after")
+    def _time_to_stop(self) -> "ArrayConfig":
+        if self.warning >= seconds_of(self.time):
+            message = f"warning is {self.warning} s and time is {self.time}: a shorter warning is accepted"
+            raise ValueError(message)
+        return self
+
+
+class ClusterConfig(_Section):
+    """Batch jobs."""
+
+    array: ArrayConfig = Field(ArrayConfig(), description="a job array, as bigncc script prints it")
+
+
 class _Loader(yaml.SafeLoader):
     """YAML in which 3:10 is a range and not, as in its version 1.1, a number to the base of 60."""
 
@@ -250,6 +322,7 @@ class Config(_Section):
         RegistrationConfig(), validate_default=True, description="one of model, transform and displacement"
     )
     engine: EngineConfig = Field(EngineConfig(), description="the machine; nothing here changes the result")
+    cluster: ClusterConfig = Field(ClusterConfig(), description="many machines; nothing here changes the result either")
 
     @field_validator("registration")
     @classmethod
@@ -303,24 +376,30 @@ def is_assignment(word: str) -> bool:
 def default_yaml() -> str:
     """Return the commented default configuration."""
     lines = ["# bigncc: a job. Every key is shown with its default; what has none is an example.", ""]
-    examples = {"reference": "reference.ome.zarr", "moving": "moving.ome.zarr", "output": "ncc.ome.zarr"}
     for name, field in Config.model_fields.items():
         section = field.annotation
         assert isinstance(section, type)
         assert issubclass(section, BaseModel)
-        lines.append(f"{name}:  # {field.description}")
-        for key, item in section.model_fields.items():
-            value = examples[name] if item.is_required() else item.default
-            if (name, key) == ("registration", "model"):
-                value = "translation"
-            lines.append(f"  {key}: {_scalar(value)}  # {item.description}")
-        lines.append("")
+        lines += [f"{name}:  # {field.description}", *_commented(section, name), ""]
     return "\n".join(lines[:-1]) + "\n"
+
+
+def _commented(section: type[BaseModel], name: str, indent: str = "  ") -> Iterator[str]:
+    """Yield a line for each key of a section, and those of the sections in it."""
+    examples = {"reference": "reference.ome.zarr", "moving": "moving.ome.zarr", "output": "ncc.ome.zarr"}
+    for key, item in section.model_fields.items():
+        if isinstance(item.default, BaseModel):
+            yield f"{indent}{key}:  # {item.description}"
+            yield from _commented(type(item.default), key, indent + "  ")
+            continue
+        value = examples[name] if item.is_required() else item.default
+        if (name, key) == ("registration", "model"):
+            value = "translation"
+        yield f"{indent}{key}: {_scalar(value)}  # {item.description}"
 
 
 def _scalar(value: Any) -> str:
     value = list(value) if isinstance(value, tuple) else value
-    value = value.model_dump() if isinstance(value, BaseModel) else value
     return str(yaml.safe_dump(value, default_flow_style=True)).removesuffix("\n").removesuffix("\n...")
 
 

@@ -175,6 +175,7 @@ def run_tiles(
     means: Means,
     seen: Trail,
     advance: Callable[[int], None] | None = None,
+    taken: Callable[[int], bool] | None = None,
 ) -> Iterator[journal.Row]:
     """Compute tiles; yield each one's row when it is in the journal. A tile that fails twice is quarantined.
 
@@ -194,6 +195,8 @@ def run_tiles(
         What was read of the inputs before.
     advance : callable, optional
         Called with the number of pixels of each tile.
+    taken : callable, optional
+        Says of a tile, just before it is begun, whether another job has finished it meanwhile.
 
     Raises
     ------
@@ -203,7 +206,7 @@ def run_tiles(
     pending = set(missing := list(missing))
     # one pool for all tiles in flight; dask would make one for each thread that asks
     with journal.writer(job.url, job.plan_id) as writer, _pool(means.threads) as pool:
-        attempt = partial(_attempted, job, pair, out, means=means, pending=pending, pool=pool)
+        attempt = partial(_attempted, job, pair, out, means=means, pending=pending, pool=pool, taken=taken)
         for index, row in zip(missing, _in_flight(attempt, missing, means.flights), strict=True):
             if row is None:
                 continue
@@ -242,7 +245,14 @@ def _in_flight(function: Callable[[int], Result], items: Iterable[int], count: i
 
 
 def _attempted(
-    job: Job, pair: Pair, out: Output, index: int, means: Means, pending: set[int], pool: Executor
+    job: Job,
+    pair: Pair,
+    out: Output,
+    index: int,
+    means: Means,
+    pending: set[int],
+    pool: Executor,
+    taken: Callable[[int], bool] | None,
 ) -> journal.Row | None:
     near = [i for i in job.plan.around(index) if i in pending]
     images = [image for image in (pair.reference, pair.moving) if isinstance(image, Decoded)]
@@ -253,6 +263,8 @@ def _attempted(
     ):
         image.expect({i: region for i, region in zip(near, regions, strict=True) if region is not None})
     try:
+        if taken is not None and taken(index):
+            return None
         return _twice(partial(compute, job, pair, out, job.plan[index], means, pool), job.url, index)
     finally:
         pending.discard(index)

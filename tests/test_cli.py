@@ -73,7 +73,7 @@ def test_help_lists_the_verbs(tmp_path):
     text = good(tmp_path, "--help")
     assert good(tmp_path, "-h") == text
     listed = re.findall(r"^  (\w+) ", text.partition("Commands:\n")[2], re.MULTILINE)
-    verbs = {"config", "demo", "finish", "plan", "prepare", "register", "report", "run", "status", "verify"}
+    verbs = {"config", "demo", "finish", "plan", "prepare", "register", "report", "run", "script", "status", "verify"}
     assert set(listed) == verbs
     for verb in listed:
         assert good(tmp_path, verb, "--help").startswith(f"Usage: bigncc {verb} ")
