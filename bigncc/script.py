@@ -89,7 +89,9 @@ DIALECTS = {
         limit="%{at_once}",
         prepared='--dependency=afterok:"$id" --kill-on-invalid-dep=yes',
         withdraw="scancel",
-        again='[ "${{SLURM_RESTART_COUNT:-0}}" -ge {restarts} ] || scontrol requeue "$SLURM_JOB_ID"',
+        # the last job of an array has the id of the array, which would be put in line again as a whole
+        again='[ "${{SLURM_RESTART_COUNT:-0}}" -ge {restarts} ] || '
+        'scontrol requeue "${{SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}}${{SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}}"',
     ),
     "pbs": Dialect(
         prefix="#PBS",

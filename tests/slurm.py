@@ -77,37 +77,46 @@ class Slurm:
             "PATH": PATH,
             "SLURM_CONF": str(self.folder / "slurm.conf"),
         }
+        self.daemons = {}
 
     def __enter__(self):
         host = socket.gethostname().partition(".")[0]
         (self.folder / "state").mkdir()
-        # the socket's folder must be everybody's to look into
+        # everybody may look for the socket
         self.folder.chmod(0o755)
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(128))
         key.chmod(0o400)
         conf = CONF.format(folder=self.folder, host=host, ports=free_ports(3))
         (self.folder / "slurm.conf").write_text(conf)
+        files = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
+        options = [f"--{option}={self.folder}/munge.{name}" for option, name in files.items()]
         try:
-            names = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
-            files = [f"--{option}={self.folder}/munge.{name}" for option, name in names.items()]
-            # not everybody's own temporary folder is one that munge would trust
-            self.do("munged", "--force", *files)
-            self.do("slurmctld", "-c")
+            # forced, as it trusts no temporary folder
+            self.daemon("munge", "munged", "--foreground", "--force", *options)
+            until((self.folder / "munge.socket").exists, "no munge")
+            self.daemon("slurmctld", "slurmctld", "-D", "-c")
             for node in NODES:
                 self.start(node)
-            until(lambda: self.idle() == 2, "no two nodes are idle")
+            until(lambda: self.idle() == len(NODES), "no two nodes are idle")
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_):
-        with contextlib.suppress(subprocess.CalledProcessError):
+        with contextlib.suppress(subprocess.SubprocessError, AssertionError):
             self.do("scancel", "--user=root")
-        for name in ("slurmd-n1", "slurmd-n2", "slurmctld", "munge"):
-            with contextlib.suppress(OSError, ValueError):
-                os.kill(int((self.folder / f"{name}.pid").read_text()), signal.SIGTERM)
+            until(lambda: not self.do("squeue", "-h"), "jobs that do not end", 10)
+        for process in self.daemons.values():
+            process.kill()
+            process.wait()
+
+    def daemon(self, name, *words):
+        """Start a process that ends with this one, whatever ends that."""
+        words = ("setpriv", "--pdeathsig", "KILL", *words)
+        with (self.folder / f"{name}.out").open("ab") as out:
+            self.daemons[name] = subprocess.Popen(words, env=self.environment, stdout=out, stderr=out)
 
     def do(self, *words, folder=None):
         """Run a command of Slurm and return what it prints."""
@@ -118,7 +127,7 @@ class Slurm:
 
     def start(self, node):
         """Start the daemon of a node."""
-        self.do("slurmd", "-N", node)
+        self.daemon(node, "slurmd", "-D", "-N", node)
 
     def idle(self):
         """How many nodes wait for work."""
@@ -132,8 +141,9 @@ class Slurm:
         for job in jobs:
             listed = self.do("scontrol", "listpids", job, node).splitlines()[1:]
             pids += [pid for line in listed if (pid := int(line.split()[0])) > 0]
-        daemon = int((self.folder / f"slurmd-{node}.pid").read_text())
-        for pid in (daemon, *_watchers(pids), *pids):
+        self.daemons[node].kill()
+        self.daemons[node].wait()
+        for pid in (*_watchers(pids), *pids):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.do("scontrol", "update", f"nodename={node}", "state=down", "reason=crash")
