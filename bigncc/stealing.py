@@ -7,7 +7,7 @@ owner of a share is likely to be at, and wait for a while before they take what 
 
 import time
 from collections.abc import Callable, Iterator
-from itertools import groupby, islice
+from itertools import groupby
 
 from bigncc.tiles import share
 
@@ -16,10 +16,10 @@ Look = Callable[[], set[int]]
 AHEAD = 2
 """Tiles at the front of what is left of a share that its owner has in work."""
 
-GUESS = 0.5
+GUESS = 1.0
 """Seconds that a tile takes, as long as this job has computed none."""
 
-PATIENCE = 4
+PATIENCE = 2
 """How many times as long as a tile takes something must happen until a tile counts as nobody's."""
 
 SHARE = 0.05
@@ -62,14 +62,19 @@ def batches(
         The time in seconds, and what lets it go by.
     """
     mine, (which, parts), each = set(share(total, *part)), part, GUESS
+    fronts: dict[int, float] = {}
     while left := [tile for tile in range(total) if tile not in mine and tile not in look()]:
-        cold = _untouched(left, total, parts)
-        batch = [cold[k] for k in share(len(cold), which, parts)]
+        now = clock()
+        shares = [list(tiles) for _, tiles in groupby(left, lambda tile: ((tile + 1) * parts - 1) // total)]
+        fronts = {first: fronts.get(first, now) for first, *_ in shares}
+        free = [tile for tiles in shares for tile in tiles[AHEAD if now - fronts[tiles[0]] < PATIENCE * each else 0 :]]
+        # from the end, as the owner comes from the front: they meet once and do not go on side by side
+        batch = [free[k] for k in reversed(share(len(free), which, parts))]
         if not batch:
             place = len(left) * which // parts
             # the first of those who would take the same tile waits shortest
             before = which - -(-place * parts // len(left))
-            if _something_happens(look, left, each * PATIENCE * (1 + before), clock, pause):
+            if _finished(look, left[place], each * PATIENCE * (1 + before), clock, pause):
                 continue
             batch = [left[place]]
         start = clock()
@@ -78,19 +83,13 @@ def batches(
         mine.update(batch)  # what fails here is not tried here again
 
 
-def _untouched(left: list[int], total: int, parts: int) -> list[int]:
-    """Return the tiles that no owner of a share is at."""
-    shares = groupby(left, lambda tile: ((tile + 1) * parts - 1) // total)
-    return [tile for _, tiles in shares for tile in islice(tiles, AHEAD, None)]
-
-
-def _something_happens(
-    look: Look, left: list[int], seconds: float, clock: Callable[[], float], pause: Callable[[float], None]
+def _finished(
+    look: Look, tile: int, seconds: float, clock: Callable[[], float], pause: Callable[[float], None]
 ) -> bool:
-    """Wait until one of some tiles is finished, at most a time."""
+    """Wait until a tile is finished, at most a time."""
     end = clock() + seconds
-    while clock() < end:
+    while tile not in look():
+        if clock() >= end:
+            return False
         pause(seconds / 8)
-        if not look().isdisjoint(left):
-            return True
-    return False
+    return True

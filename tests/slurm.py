@@ -43,8 +43,8 @@ MinJobAge=600
 JobRequeue=1
 AccountingStorageType=accounting_storage/none
 SlurmdParameters=config_overrides
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=8 RealMemory=6000 State=UNKNOWN
-NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=8 RealMemory=6000 State=UNKNOWN
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 RealMemory=6000 State=UNKNOWN
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4 RealMemory=6000 State=UNKNOWN
 PartitionName=main Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -58,12 +58,12 @@ def free_ports(count):
         return [each.getsockname()[1] for each in sockets]
 
 
-def until(true, what, seconds=60):
+def until(true, what, seconds=60, pause=0.1):
     """Wait for something and return it."""
     deadline = time.monotonic() + seconds
     while not (found := true()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
+        assert time.monotonic() < deadline, what() if callable(what) else what
+        time.sleep(pause)
     return found
 
 
@@ -151,16 +151,14 @@ class Slurm:
 
     def jobs(self, *ids):
         """Fields of each job and array task of some ids, pending or done."""
-        found = []
-        for job in ids:
-            for line in self.do("scontrol", "-o", "show", "job", job).splitlines():
-                found.append(dict(word.partition("=")[::2] for word in line.split() if "=" in word))
-        return found
+        lines = self.do("scontrol", "-o", "show", "job").splitlines()
+        found = [dict(word.partition("=")[::2] for word in line.split() if "=" in word) for line in lines]
+        return [job for job in found if job.get("ArrayJobId", job.get("JobId")) in ids]
 
     def ended(self, *ids, seconds=60):
         """Wait until all jobs of some ids are over; return their fields."""
         over = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
-        until(lambda: all(job["JobState"] in over for job in self.jobs(*ids)), lambda: self.jobs(*ids), seconds)
+        until(lambda: all(job["JobState"] in over for job in self.jobs(*ids)), lambda: self.jobs(*ids), seconds, 0.5)
         return self.jobs(*ids)
 
 
