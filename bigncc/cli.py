@@ -97,6 +97,7 @@ def prepare(words: tuple[str, ...], **options: Any) -> None:
     from bigncc import pipeline, progress
 
     ready = pipeline.prepare(_config(words, **options), waiting=progress.waiting)
+    pipeline.rehearse(ready)
     click.echo(ready.headline)
     click.echo(f"prepared: {ready.job.url}, {len(ready.job.plan)} tiles, plan {ready.job.plan_id}")
 

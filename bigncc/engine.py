@@ -288,6 +288,16 @@ def compute(job: Job, pair: Pair, out: Output, tile: Tile, means: Means, pool: E
     return _row(tile, summary, found | _stored(out, tile, levels, means))
 
 
+def rehearse(job: Job, pair: Pair) -> None:
+    """Compute a block in the middle and keep nothing: then all loops that the tiles need are compiled."""
+    blocks = job.plan.parts(job.plan[job.plan.base // 2], job.plan.unit)
+
+    def halved(block: Block, roi: Roi) -> None:
+        _piece(block, roi, job.halving if job.plan.levels[-1] else None)
+
+    _alone(job, pair, blocks[len(blocks) // 2], halved)
+
+
 def coarsen(out: Output, tile: Tile, halving: Halving, means: Means) -> journal.Row:
     """Make a tile of a round from the level that is stored, store it, read it back."""
     levels = halving.levels(tile, _pieces(out, tile, halving, means.threads))

@@ -43,7 +43,7 @@ from bigncc.tiles import roi_shape, share
 
 __all__ = [
     "Estimate", "Prepared", "Result", "Verdict", "complete", "finish", "panel", "plan", "prepare", "prepared",
-    "register", "report", "run", "status", "verify",
+    "register", "rehearse", "report", "run", "status", "verify",
 ]  # fmt: skip
 
 NANOSECONDS = 35
@@ -201,6 +201,12 @@ def prepare(
     inputs = recalled(inputs, standing["registration"])
     create_output(url, stored_layout(standing), attributes_of(standing, None), repair=repair)
     return Prepared(job_of(url, standing, inputs), inputs, standing["headline"])
+
+
+def rehearse(ready: Prepared) -> None:
+    """Compile what the jobs of a prepared run will need, so that they only load it."""
+    means = means_of(ready.inputs, ready.job.plan)
+    engine.rehearse(ready.job, pair_of(ready.inputs, means.cache, means.at_once))
 
 
 def _remaining(url: str, overwrite: str | None) -> dict[str, Any] | None:

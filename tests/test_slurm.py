@@ -18,7 +18,7 @@ WORDS = (
     "--window",
     "31",
     "output.chunks=[64, 64]",
-    "engine.memory=368MB",
+    "engine.memory=364MB",
     "engine.threads=1",
 )
 INCOMPLETE, BAD_INPUT = 2, 4
