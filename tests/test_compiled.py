@@ -41,9 +41,16 @@ def folder(tmp_path_factory):
 
 
 LOOP = """
-import sys
+import sys, time
+from pathlib import Path
 import numpy as np
+from numba.core import caching
 from bigncc.compiled import compiled
+save = caching.IndexDataCacheFile._save_index
+def slow(self, overloads):  # as on shared storage
+    time.sleep(0.3)
+    save(self, overloads)
+caching.IndexDataCacheFile._save_index = slow
 @compiled
 def inner(x):
     return x + x
@@ -51,6 +58,10 @@ def inner(x):
 def outer(x):
     return inner(x[1])
 kind = np.dtype(sys.argv[1])
+here = Path(sys.argv[0]).parent
+(here / f"{kind}.up").touch()
+while len(list(here.glob("*.up"))) < int(sys.argv[2]):
+    time.sleep(0.01)
 found = outer(np.arange(3, dtype=kind))
 assert found == 2, (kind, found)
 print(sum(outer.stats.cache_misses.values()))
@@ -63,7 +74,7 @@ def test_processes_that_compile_at_once_do_not_lose_what_the_others_keep(tmp_pat
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
 
     def start(kind):
-        command = [sys.executable, tmp_path / "loop.py", kind]
+        command = [sys.executable, tmp_path / "loop.py", kind, "4"]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
     kinds = ["int8", "uint16", "int64", "float32"]
