@@ -29,9 +29,25 @@ def cli() -> None:
     """Say where two registered images agree: local correlation maps of images that fit no memory."""
 
 
+WORDS = "REF MOV OUT | CONFIG.yaml... [key.sub=value...]"
+
+
 def _job_options(verb: Any) -> Any:
+    return _options(verb, required=True)
+
+
+def _job_or_table_options(verb: Any) -> Any:
+    table = click.option(
+        "--pairs",
+        metavar="TABLE.csv",
+        help="A run for each line, with columns reference, moving, output and keys such as window.size.",
+    )
+    return _options(table(verb), required=False)
+
+
+def _options(verb: Any, *, required: bool) -> Any:
     options = (
-        click.argument("words", nargs=-1, required=True, metavar="REF MOV OUT | CONFIG.yaml... [key.sub=value...]"),
+        click.argument("words", nargs=-1, required=required, metavar=WORDS),
         click.option("--window", metavar="N[,N[,N]]", help="Odd window size: one for (y, x), or y,x or z,y,x."),
         click.option("--radius", metavar="R[,R[,R]]", help="Half window size: 2 R + 1 pixels."),
         click.option("--as-is", is_flag=True, help="Correlate the images as they are stored, unshifted."),
@@ -48,14 +64,19 @@ def _job_options(verb: Any) -> Any:
 
 
 @cli.command()
-@_job_options
-@click.option("--part", metavar="I/N", help="Only this share of the tiles, from 0, of an output that was prepared.")
+@_job_or_table_options
+@click.option(
+    "--part",
+    metavar="I/N",
+    help="Only this share, from 0, of the tiles of an output that was prepared, or of the pairs.",
+)
 @click.option("--steal", is_flag=True, help="After this part, compute what is missing of the others.")
 @click.option("--max-time", metavar="3h50m", help="Stop by then, with exit code 75.")
 @click.option("--repair", is_flag=True, help="Write anew what verify rejects.")
 @click.option("--overwrite", metavar="PLAN_ID", help="Remove OUT first, if it is the output of this plan.")
 def run(
     words: tuple[str, ...],
+    pairs: str | None,
     part: str | None,
     steal: bool,
     max_time: str | None,
@@ -64,30 +85,57 @@ def run(
     **options: Any,
 ) -> None:
     """Correlate REF and MOV into OUT, or continue a stopped run."""
-    from bigncc import allocator, pipeline, progress, report
+    from bigncc import allocator
 
     allocator.keep_freed_memory()
     if max_time is not None:
         _stop_after(max_time)
+    if pairs is not None:
+        _exclude("--pairs", {"--steal": steal, "--overwrite": overwrite is not None})
+        _run_pairs(pairs, _wanted(words, (), **options), (0, 1) if part is None else _part(part), repair=repair)
+        return
     config = _config(words, **options)
     share = (0, 1) if part is None else _part(part)
-    if steal and part is None:
+    if share[1] > 1:
+        _exclude(f"--part {part}", {"--repair": repair, "--overwrite": overwrite is not None})
+    elif part is None and steal:
         message = "--steal is given without --part: both, or neither, is accepted"
         raise InputError(message)
-    if share[1] > 1:
-        if repair or overwrite is not None:
-            message = f"--part {part} and {'--repair' if repair else '--overwrite'} are given: one of them is accepted"
-            raise InputError(message)
+    _run(config, share, steal=steal, repair=repair, overwrite=overwrite)
+
+
+def _run(
+    config: "Config", part: tuple[int, int] = (0, 1), *, steal: bool = False, repair: bool, overwrite: str | None = None
+) -> None:
+    from bigncc import pipeline, progress, report
+
+    if part[1] > 1:
         ready = pipeline.prepared(config)
     else:
         ready = pipeline.prepare(config, waiting=progress.waiting, repair=repair, overwrite=overwrite)
     click.echo(ready.headline)
-    result = pipeline.complete(ready, part=share, steal=steal, progress=progress.tiles)
+    result = pipeline.complete(ready, part=part, steal=steal, progress=progress.tiles)
     for note in result.notes:
         click.echo(f"note: {note}")
     click.echo(_facts(report.facts(result.summary)))
-    done = "complete" if result.complete else f"part {part} is done, bigncc finish after all parts"
-    click.echo(f"{done}: {result.url}")
+    share = f"part {part[0]}/{part[1]} is done, bigncc finish after all parts"
+    click.echo(f"{'complete' if result.complete else share}: {result.url}")
+
+
+def _run_pairs(path: str, words: list[Any], part: tuple[int, int], *, repair: bool) -> None:
+    from bigncc import table
+
+    listed = table.configs(path, words, part)
+    table.run(listed, lambda config: _run(config, repair=repair), lambda said: click.echo(f"bigncc: {said}", err=True))
+    click.echo(f"complete: {len(listed)} pairs")
+
+
+def _exclude(option: str, others: dict[str, bool]) -> None:
+    """Raise InputError if any of `others` is given beside an option."""
+    for other, given in others.items():
+        if given:
+            message = f"{option} and {other} are given: one of them is accepted"
+            raise InputError(message)
 
 
 @cli.command()
@@ -216,9 +264,9 @@ def demo(folder: str, images: tuple[str, str] | None) -> None:
 
 
 @cli.command()
-@_job_options
+@_job_or_table_options
 @click.option("-o", "--output", metavar="FILE", help="Write the script instead of printing it.")
-def script(words: tuple[str, ...], output: str | None, **options: Any) -> None:
+def script(words: tuple[str, ...], pairs: str | None, output: str | None, **options: Any) -> None:
     """Print a script that does a run by the jobs of an array.
 
     For Slurm, PBS, LSF or Grid Engine, as cluster.array says. Each job computes a share; no process hands out work.
@@ -226,9 +274,14 @@ def script(words: tuple[str, ...], output: str | None, **options: Any) -> None:
     from bigncc import script as room
     from bigncc import store
 
-    config = _config(words, **options)
     typed = [*_typed(words), *_as_options(**options)]
-    printed = room.text(config, typed, _site())
+    if pairs is None:
+        printed = room.text(_config(words, **options), typed, _site())
+    else:
+        from bigncc import table
+
+        listed = table.configs(pairs, _wanted(words, (), **options))
+        printed = room.text(listed[0], typed, _site(), table=store.absolute(pairs), rows=len(listed))
     if output is None:
         click.echo(printed, nl=False)
         return
@@ -325,18 +378,29 @@ def _leave(error: StoppedError) -> NoReturn:
     os._exit(error.exit_code)
 
 
-def _config(
+def _config(words: tuple[str, ...], **options: Any) -> "Config":
+    """Return the checked config that words and options mean."""
+    from bigncc.config import load
+
+    return load(_wanted(words, ("reference", "moving", "output"), **options))
+
+
+def _wanted(
     words: tuple[str, ...],
+    names: tuple[str, ...],
     window: str | None,
     radius: str | None,
     as_is: bool,
     region: str | None,
     missing_chunks: str | None,
-) -> "Config":
-    """Return the checked config that words and options mean."""
-    from bigncc.config import is_assignment, load
+) -> list[Any]:
+    """Return what words and options mean, with one path per name or config files, to be loaded."""
+    from bigncc.config import is_assignment
 
-    given = _given([word for word in words if not is_assignment(word)], ("reference", "moving", "output"))
+    if names and not words:
+        message = f"Missing argument {WORDS!r}."
+        raise click.UsageError(message)
+    given = _given([word for word in words if not is_assignment(word)], names)
     if window is not None and radius is not None:
         message = f"--window {window} and --radius {radius} are given: one of them is accepted"
         raise InputError(message)
@@ -351,7 +415,7 @@ def _config(
         given.append({"output": {"region": region}})
     if missing_chunks is not None:
         given += [{name: {"missing_chunks": missing_chunks}} for name in ("reference", "moving")]
-    return load([*given, *(word for word in words if is_assignment(word))])
+    return [*given, *(word for word in words if is_assignment(word))]
 
 
 def _typed(words: Iterable[str]) -> list[str]:
@@ -392,6 +456,8 @@ def _given(words: Iterable[str], names: tuple[str, ...]) -> list[Any]:
         if files or len(paths) != len(names):
             wanted = " ".join({"reference": "REF", "moving": "MOV", "output": "OUT"}[name] for name in names)
             message = f"{' '.join(paths)!r} is neither {wanted} nor CONFIG.yaml...: one of these is accepted"
+            if not names:
+                message = f"{' '.join(paths)!r} is no CONFIG.yaml...: one, beside the table of pairs, is accepted"
             raise InputError(message)
         given = [{name: {"url": url} for name, url in zip(names, paths, strict=True)}]
     return [*given, *(word for word in words if is_assignment(word))]

@@ -352,19 +352,24 @@ def load(words: Iterable[str | Mapping[str, Any]]) -> Config:
     InputError
         Naming the file, the key and what would be accepted.
     """
-    merged: dict[str, Any] = {}
-    for word in words:
-        if isinstance(word, Mapping):
-            _merge(merged, word)
-        elif is_assignment(word):
-            key, _, value = word.partition("=")
-            _merge(merged, _nested(key, _parse(value, word)))
-        else:
-            _merge(merged, _read(word))
     try:
-        return Config.model_validate(merged)
+        return Config.model_validate(merged(words))
     except ValidationError as error:
         raise InputError(_sentence(error)) from None
+
+
+def merged(words: Iterable[str | Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what `load` checks."""
+    found: dict[str, Any] = {}
+    for word in words:
+        if isinstance(word, Mapping):
+            _merge(found, word)
+        elif is_assignment(word):
+            key, _, value = word.partition("=")
+            _merge(found, _nested(key, _parse(value, word)))
+        else:
+            _merge(found, _read(word))
+    return found
 
 
 def is_assignment(word: str) -> bool:

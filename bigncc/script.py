@@ -207,7 +207,7 @@ def text(config: Config, words: Sequence[str], site: Site, *, table: str | None 
         shared = f'run "$@" {part}{" --steal" if array.steal else ""}'
         steps = {"prepare": 'prepare "$@"', "array": shared, "finish": shlex.join(["finish", url])}
     else:
-        name, what = _name(table), f"{rows} pairs of {table} by {jobs} jobs"
+        name, what = _name(table.removesuffix(".csv")), f"{rows} pairs of {table} by {jobs} jobs"
         steps = {"array": f'run --pairs {shlex.quote(table)} "$@" {part}'}
     dialect, folder = DIALECTS[array.scheduler], array.logs or site.place
     values = {**_values(config, jobs), "name": name, "logs": shlex.quote(f"{folder.rstrip('/')}/")}

@@ -36,7 +36,7 @@ FLOORS = (
     ("proof",),
     ("picture",),
     ("pipeline",),
-    ("demo",),
+    ("demo", "table"),
     ("cli",),
 )
 HOSTS = {
