@@ -5,6 +5,7 @@ All chains run at once, since most of their time is Slurm's.
 
 import json
 import re
+import subprocess
 import sys
 
 import pytest
@@ -21,11 +22,13 @@ WORDS = (
     "engine.memory=364MB",
     "engine.threads=1",
 )
-INCOMPLETE, BAD_INPUT = 2, 4
+BAD_INPUT = 4
 JOBS = 2
 
-# once, in the first job of the array: more memory than was asked for
-HOG = '[ "$step$SLURM_ARRAY_TASK_ID" != array0 ] || python3 -c "x = b\'x\' * 10**9; import time; time.sleep(60)" &'
+# in the first job of the array: more memory than was asked for, as long as there is no file that stops it
+HOG = (
+    '[ "$step$SLURM_ARRAY_TASK_ID" != array0 ] || [ -e fed ] || python3 -c "x = b\'x\' * 10**9; import time; time.sleep(60)" &'
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,12 @@ def folder(tmp_path_factory):
     """A pair whose run takes some seconds and many tiles, and the map of one process."""
     place = tmp_path_factory.mktemp("chains")
     pairs.pair(place, (1500, 1500), chunks=(128, 128))
+    (place / "many.csv").write_text(
+        "moving,reference,output,output.region\n"
+        "b.zarr,a.zarr,one,'0:300,0:300'\n"
+        "nowhere.zarr,a.zarr,two,\n"
+        "b.zarr,a.zarr,three,'300:600,0:300'\n".replace("'", '"')
+    )
     (place / "none.json").write_text('{"kind": "translation", "offset": [0, 0]}')
     good(place, "run", "a.zarr", "b.zarr", "whole", *WORDS)
     return place
@@ -51,14 +60,15 @@ def _place(job):
 class Chain:
     """A script that was printed for an output, and its jobs."""
 
-    def __init__(self, slurm, folder, out, *words):
+    def __init__(self, slurm, folder, out, *words, table=False):
         self.slurm, self.folder, self.out, self.file = slurm, folder, out, folder / f"{out}.sh"
-        array = (f"cluster.array.jobs={JOBS}", "cluster.array.time=10m", *words)
-        good(folder, "script", "a.zarr", "b.zarr", out, *WORDS, *array, "-o", self.file.name)
+        array = (f"cluster.array.jobs={JOBS}", "cluster.array.time=10m", *words, "-o", self.file.name)
+        what = ("--pairs", f"{out}.csv", *WORDS[:1]) if table else ("a.zarr", "b.zarr", out, *WORDS[:1])
+        good(folder, "script", *what, *WORDS[1:], *array)
 
     def submit(self):
         said = self.slurm.do("bash", self.file, folder=self.folder)
-        self.ids = re.fullmatch(r"submitted prepare, array, finish: (\d+) (\d+) (\d+)\n", said).groups()
+        self.ids = re.fullmatch(r"submitted (?:prepare, array, finish|array):((?: \d+)+)\n", said)[1].split()
         return self
 
     def tasks(self, state="RUNNING"):
@@ -108,6 +118,8 @@ def chains(slurm, folder):
     unfed = Chain(slurm, folder, "unfed", here)
     unfed.file.write_text(unfed.file.read_text().replace("b.zarr", "nowhere.zarr"))
     unfed.submit()
+    hungry = Chain(slurm, folder, "hungry", here, hog, "cluster.array.jobs=1").submit()
+    many = Chain(slurm, folder, "many", here, table=True).submit()
 
     until(lambda: {task["ArrayTaskId"] for task in troubled.working()} >= {"2", "3"}, troubled.explain)
     slurm.do("scontrol", "requeue", f"{troubled.ids[1]}_2")
@@ -116,7 +128,7 @@ def chains(slurm, folder):
     assert slurm.crash("n2", *(job["JobId"] for job in running))
     until(lambda: not crashed.tasks(), crashed.explain)
     slurm.start("n2")
-    return {chain.out: chain for chain in (plain, troubled, crashed, unfed)}
+    return {chain.out: chain for chain in (plain, troubled, crashed, unfed, hungry, many)}
 
 
 def test_the_script_as_it_is_printed_makes_the_map(chains, capsys):
@@ -140,6 +152,19 @@ def test_jobs_that_are_stopped_go_on_and_what_one_that_is_killed_had_to_do_is_do
     assert chain.complete(capsys) < 20
 
 
+def test_what_nobody_could_finish_is_said_and_the_same_script_continues(chains, capsys):
+    chain = chains["hungry"]
+    assert chain.ended() == [["COMPLETED"], ["FAILED"], ["FAILED"]], chain.explain()
+    assert "exceeded memory limit" in chain.logs("array")
+    assert chain.slurm.jobs(chain.ids[2])[0]["ExitCode"] == "2:0"
+    assert re.search(r"hungry has \d+ of \d+ tiles: run the same command again to complete it", chain.logs("finish"))
+    before = computed(chain.folder / chain.out)
+    (chain.folder / "fed").touch()
+    assert chain.submit().ended() == [["COMPLETED"]] * 3, chain.explain()
+    assert chain.complete(capsys) == 0
+    assert computed(chain.folder / chain.out)[: len(before)] == before
+
+
 def test_a_node_that_is_lost_takes_no_tile_with_it(chains, capsys):
     chain = chains["crashed"]
     assert chain.ended() == [["COMPLETED"], ["COMPLETED"] * JOBS, ["COMPLETED"]], chain.explain()
@@ -152,3 +177,36 @@ def test_what_cannot_be_prepared_leaves_nothing_in_line(chains):
     assert chain.ended() == [["FAILED"], ["CANCELLED"], ["FAILED"]], chain.explain()
     assert "nowhere.zarr" in chain.logs("prepare")
     assert "plan.json is absent" in chain.logs("finish")
+
+
+def test_a_table_of_pairs_is_shared_and_a_bad_pair_stops_no_other(chains, folder):
+    chain = chains["many"]
+    # the second of two jobs has the second pair and the third
+    assert chain.ended() == [["COMPLETED", "FAILED"]], chain.explain()
+    assert [job["ExitCode"] for job in chain.slurm.jobs(*chain.ids) if job["JobState"] == "FAILED"] == ["2:0"]
+    assert "1 of 2 pairs failed (two)" in chain.logs("array")
+    whole = pairs.maps(folder / "whole")
+    pairs.same(pairs.maps(folder / "one"), {name: array[:300, :300] for name, array in whole.items()})
+    pairs.same(pairs.maps(folder / "three"), {name: array[300:600, :300] for name, array in whole.items()})
+
+
+@pytest.mark.parametrize(
+    ("word", "step", "reason"),
+    [
+        ("cluster.array.directives=[--partition=nowhere]", "prepare", "Invalid partition name specified"),
+        # more than Slurm has in one array, which it says when prepare is in line
+        ("cluster.array.jobs=5000", "array", "Invalid job array specification"),
+    ],
+)
+def test_what_slurm_refuses_is_one_sentence_and_nothing_is_left_in_line(slurm, folder, word, step, reason):
+    name = f"refused-{step}"
+    good(folder, "script", "a.zarr", "b.zarr", name, *WORDS, "cluster.array.setup=[sleep 60]", word, "-o", f"{name}.sh")
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        slurm.do("bash", folder / f"{name}.sh")
+    assert caught.value.returncode == BAD_INPUT
+    assert caught.value.stdout == ""
+    said = caught.value.stderr
+    assert said.startswith(f"bigncc: {step} was refused, so nothing is submitted: sbatch: error: ")
+    assert reason in said
+    assert said.count("\n") == 1
+    until(lambda: f"bigncc-{name}" not in slurm.do("squeue", "-h", "-o", "%j"), "left in line", 20)
