@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import shlex
-import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from bigncc import stopping
 from bigncc.errors import BignccError, IncompleteError, InputError, RefusedError, StoppedError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def run(
 
     allocator.keep_freed_memory()
     if max_time is not None:
-        _stop_after(max_time)
+        stopping.after(max_time)
     if pairs is not None:
         _exclude("--pairs", {"--steal": steal, "--overwrite": overwrite is not None})
         _run_pairs(pairs, _wanted(words, (), **options), (0, 1) if part is None else _part(part), repair=repair)
@@ -300,16 +300,9 @@ def config() -> None:
     click.echo(default_yaml(), nl=False)
 
 
-GRACE = 1.5
-"""Seconds that a stopped run may take to leave tidily."""
-
-
 def main() -> NoReturn:
     """Run the command line and exit with the code of `bigncc.errors`."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        # a job in the background of a script was told to ignore ^C
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _stop)
+    stopping.obey()
     # where one write fails, those beside it fail too, and the event loop would print each of them
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     logging.getLogger("bigncc").setLevel(logging.INFO)
@@ -323,7 +316,7 @@ def main() -> NoReturn:
         click.echo(f"bigncc: {error.format_message()}", err=True)
         sys.exit(InputError.exit_code)
     except StoppedError as error:
-        _leave(error)
+        stopping.leave(error)
     except BignccError as error:
         click.echo(f"bigncc: {error}", err=True)
         sys.exit(error.exit_code)
@@ -337,19 +330,6 @@ class _Echo(logging.Handler):
         click.echo(f"bigncc: {record.getMessage()}", err=True)
 
 
-def _stop_after(text: str) -> None:
-    """Arrange to be stopped after a time such as 3h50m, 90m or 45s."""
-    from bigncc.config import seconds_of
-
-    try:
-        seconds = seconds_of(text)
-    except ValueError:
-        message = f"--max-time is {text!r}: a time such as 3h50m, 90m or 45s is accepted"
-        raise InputError(message) from None
-    signal.signal(signal.SIGALRM, _stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-
-
 def _part(text: str) -> tuple[int, int]:
     """Return (i, n) for the text i/n."""
     match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
@@ -357,25 +337,6 @@ def _part(text: str) -> tuple[int, int]:
         message = f"--part is {text!r}: I/N is accepted, I from 0 to N - 1"
         raise InputError(message)
     return int(match[1]), int(match[2])
-
-
-def _stop(number: int, _frame: object) -> NoReturn:
-    """Unwind, or leave without when that takes too long: nothing on disk needs a tidy end.
-
-    Whatever is running may ignore the exception, as a finalizer does, or wait for threads.
-    """
-    what = "--max-time" if number == signal.SIGALRM else signal.Signals(number).name
-    error = StoppedError(f"stopped by {what}; the same command continues")
-    signal.signal(signal.SIGALRM, lambda *_: _leave(error))
-    signal.setitimer(signal.ITIMER_REAL, GRACE)
-    raise error
-
-
-def _leave(error: StoppedError) -> NoReturn:
-    """End the process with one sentence; do not wait for threads at work."""
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    os.write(2, f"bigncc: {error}\n".encode())
-    os._exit(error.exit_code)
 
 
 def _config(words: tuple[str, ...], **options: Any) -> "Config":
@@ -440,9 +401,10 @@ def _site() -> "Site":
     """Return where jobs are to run what runs here."""
     from bigncc.script import Site
 
-    program = Path(sys.argv[0]).absolute()
-    exports = {"NUMBA_CACHE_DIR": kept} if (kept := os.environ.get("NUMBA_CACHE_DIR")) else {}
-    return Site(str(program), str(Path.cwd()), exports)
+    kept = os.environ.get("NUMBA_CACHE_DIR")
+    if not kept and not os.access(Path(__file__).parent, os.W_OK):
+        kept = str(Path.home() / ".cache" / "bigncc")  # what all machines of a cluster see
+    return Site(str(Path(sys.argv[0]).absolute()), str(Path.cwd()), {"NUMBA_CACHE_DIR": kept} if kept else {})
 
 
 def _given(words: Iterable[str], names: tuple[str, ...]) -> list[Any]:

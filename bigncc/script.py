@@ -9,8 +9,9 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bigncc.config import ArrayConfig, Config, seconds_of
+from bigncc.config import ArrayConfig, Config
 from bigncc.errors import InputError
+from bigncc.notation import seconds_of
 
 JOBS = 16
 """Jobs of an array, unless something else is said."""
@@ -200,20 +201,21 @@ def text(config: Config, words: Sequence[str], site: Site, *, table: str | None 
     """
     array = config.cluster.array
     jobs = array.jobs or JOBS if table is None else min(rows, array.jobs or MOST)
-    url, given = config.output.url, [*words, *_bounds(config)]
-    part = f'--part "{DIALECTS[array.scheduler].index}/{jobs}" --max-time {_running(array)}s'
-    if table is None:
-        name, what = _name(url), f"{url} by {jobs} jobs"
-        shared = f'run "$@" {part}{" --steal" if array.steal else ""}'
-        steps = {"prepare": 'prepare "$@"', "array": shared, "finish": shlex.join(["finish", url])}
-    else:
-        name, what = _name(table.removesuffix(".csv")), f"{rows} pairs of {table} by {jobs} jobs"
-        steps = {"array": f'run --pairs {shlex.quote(table)} "$@" {part}'}
     dialect, folder = DIALECTS[array.scheduler], array.logs or site.place
-    values = {**_values(config, jobs), "name": name, "logs": shlex.quote(f"{folder.rstrip('/')}/")}
+    part = f'--part "{dialect.index}/{jobs}" --max-time {_running(array)}s'
+    what = config.output.url if table is None else f"{rows} pairs of {table}"
+    named = _name(config.output.url if table is None else table.removesuffix(".csv"))
+    values = {**_values(config, jobs), "name": named, "logs": shlex.quote(f"{folder.rstrip('/')}/")}
+    steps = {
+        "prepare": 'prepare "$@"',
+        "array": f'run "$@" {part}{" --steal" if array.steal else ""}',
+        "finish": shlex.join(["finish", config.output.url]),
+    }
+    if table is not None:
+        steps = {"array": f'run --pairs {shlex.quote(table)} "$@" {part}'}
     lines = [
         "#!/bin/bash",
-        f"# bigncc: {' '.join(what.split())}",
+        f"# bigncc: {' '.join(what.split())} by {jobs} jobs",
         "#   bash THIS_FILE    submits the jobs; once more, after some were lost, and what is missing is computed",
         *(f"{dialect.prefix} {line}" for each in dialect.header if (line := each.format(**values))),
         *_directives(array, dialect.prefix),
@@ -226,7 +228,7 @@ def text(config: Config, words: Sequence[str], site: Site, *, table: str | None 
         f"cd {shlex.quote(site.place)} || exit 4",
         *(f"export {name}={shlex.quote(value)}" for name, value in site.exports.items()),
         *array.setup,
-        f"set -- {shlex.join(given)}",
+        f"set -- {shlex.join([*words, *_bounds(config)])}",
         'case "$step" in',
         *(f"  {step}) set -- {words} ;;" for step, words in steps.items()),
         "esac",

@@ -26,9 +26,8 @@ BAD_INPUT = 4
 JOBS = 2
 
 # in the first job of the array: more memory than was asked for, as long as there is no file that stops it
-HOG = (
-    '[ "$step$SLURM_ARRAY_TASK_ID" != array0 ] || [ -e fed ] || python3 -c "x = b\'x\' * 10**9; import time; time.sleep(60)" &'
-)
+GLUTTON = "import time; x = b'x' * 10**9; time.sleep(60)"
+HOG = f'[ "$step$SLURM_ARRAY_TASK_ID" != array0 ] || [ -e fed ] || python3 -c "{GLUTTON}" &'
 
 
 @pytest.fixture(scope="module")
