@@ -7,17 +7,20 @@ import json
 import logging
 import os
 import re
-import signal
+import shlex
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from bigncc.errors import BignccError, IncompleteError, InputError, StoppedError
+from bigncc import stopping
+from bigncc.errors import BignccError, IncompleteError, InputError, RefusedError, StoppedError
 
 if TYPE_CHECKING:
     from bigncc.config import Config
+    from bigncc.script import Site
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -26,9 +29,25 @@ def cli() -> None:
     """Say where two registered images agree: local correlation maps of images that fit no memory."""
 
 
+WORDS = "REF MOV OUT | CONFIG.yaml... [key.sub=value...]"
+
+
 def _job_options(verb: Any) -> Any:
+    return _options(verb, required=True)
+
+
+def _job_or_table_options(verb: Any) -> Any:
+    table = click.option(
+        "--pairs",
+        metavar="TABLE.csv",
+        help="A run for each line, with columns reference, moving, output and keys such as window.size.",
+    )
+    return _options(table(verb), required=False)
+
+
+def _options(verb: Any, *, required: bool) -> Any:
     options = (
-        click.argument("words", nargs=-1, required=True, metavar="REF MOV OUT | CONFIG.yaml... [key.sub=value...]"),
+        click.argument("words", nargs=-1, required=required, metavar=WORDS),
         click.option("--window", metavar="N[,N[,N]]", help="Odd window size: one for (y, x), or y,x or z,y,x."),
         click.option("--radius", metavar="R[,R[,R]]", help="Half window size: 2 R + 1 pixels."),
         click.option("--as-is", is_flag=True, help="Correlate the images as they are stored, unshifted."),
@@ -45,36 +64,78 @@ def _job_options(verb: Any) -> Any:
 
 
 @cli.command()
-@_job_options
-@click.option("--part", metavar="I/N", help="Only this share of the tiles, from 0, of an output that was prepared.")
+@_job_or_table_options
+@click.option(
+    "--part",
+    metavar="I/N",
+    help="Only this share, from 0, of the tiles of an output that was prepared, or of the pairs.",
+)
+@click.option("--steal", is_flag=True, help="After this part, compute what is missing of the others.")
 @click.option("--max-time", metavar="3h50m", help="Stop by then, with exit code 75.")
 @click.option("--repair", is_flag=True, help="Write anew what verify rejects.")
 @click.option("--overwrite", metavar="PLAN_ID", help="Remove OUT first, if it is the output of this plan.")
 def run(
-    words: tuple[str, ...], part: str | None, max_time: str | None, repair: bool, overwrite: str | None, **options: Any
+    words: tuple[str, ...],
+    pairs: str | None,
+    part: str | None,
+    steal: bool,
+    max_time: str | None,
+    repair: bool,
+    overwrite: str | None,
+    **options: Any,
 ) -> None:
     """Correlate REF and MOV into OUT, or continue a stopped run."""
-    from bigncc import allocator, pipeline, progress, report
+    from bigncc import allocator
 
     allocator.keep_freed_memory()
     if max_time is not None:
-        _stop_after(max_time)
+        stopping.after(max_time)
+    if pairs is not None:
+        _exclude("--pairs", {"--steal": steal, "--overwrite": overwrite is not None})
+        _run_pairs(pairs, _wanted(words, (), **options), (0, 1) if part is None else _part(part), repair=repair)
+        return
     config = _config(words, **options)
     share = (0, 1) if part is None else _part(part)
     if share[1] > 1:
-        if repair or overwrite is not None:
-            message = f"--part {part} and {'--repair' if repair else '--overwrite'} are given: one of them is accepted"
-            raise InputError(message)
+        _exclude(f"--part {part}", {"--repair": repair, "--overwrite": overwrite is not None})
+    elif part is None and steal:
+        message = "--steal is given without --part: both, or neither, is accepted"
+        raise InputError(message)
+    _run(config, share, steal=steal, repair=repair, overwrite=overwrite)
+
+
+def _run(
+    config: "Config", part: tuple[int, int] = (0, 1), *, steal: bool = False, repair: bool, overwrite: str | None = None
+) -> None:
+    from bigncc import pipeline, progress, report
+
+    if part[1] > 1:
         ready = pipeline.prepared(config)
     else:
         ready = pipeline.prepare(config, waiting=progress.waiting, repair=repair, overwrite=overwrite)
     click.echo(ready.headline)
-    result = pipeline.complete(ready, part=share, progress=progress.tiles)
+    result = pipeline.complete(ready, part=part, steal=steal, progress=progress.tiles)
     for note in result.notes:
         click.echo(f"note: {note}")
     click.echo(_facts(report.facts(result.summary)))
-    done = "complete" if result.complete else f"part {part} is done, bigncc finish after all parts"
-    click.echo(f"{done}: {result.url}")
+    share = f"part {part[0]}/{part[1]} is done, bigncc finish after all parts"
+    click.echo(f"{'complete' if result.complete else share}: {result.url}")
+
+
+def _run_pairs(path: str, words: list[Any], part: tuple[int, int], *, repair: bool) -> None:
+    from bigncc import table
+
+    listed = table.configs(path, words, part)
+    table.run(listed, lambda config: _run(config, repair=repair), lambda said: click.echo(f"bigncc: {said}", err=True))
+    click.echo(f"complete: {len(listed)} pairs")
+
+
+def _exclude(option: str, others: dict[str, bool]) -> None:
+    """Raise InputError if any of `others` is given beside an option."""
+    for other, given in others.items():
+        if given:
+            message = f"{option} and {other} are given: one of them is accepted"
+            raise InputError(message)
 
 
 @cli.command()
@@ -84,6 +145,7 @@ def prepare(words: tuple[str, ...], **options: Any) -> None:
     from bigncc import pipeline, progress
 
     ready = pipeline.prepare(_config(words, **options), waiting=progress.waiting)
+    pipeline.rehearse(ready)
     click.echo(ready.headline)
     click.echo(f"prepared: {ready.job.url}, {len(ready.job.plan)} tiles, plan {ready.job.plan_id}")
 
@@ -202,6 +264,35 @@ def demo(folder: str, images: tuple[str, str] | None) -> None:
 
 
 @cli.command()
+@_job_or_table_options
+@click.option("-o", "--output", metavar="FILE", help="Write the script instead of printing it.")
+def script(words: tuple[str, ...], pairs: str | None, output: str | None, **options: Any) -> None:
+    """Print a script that does a run by the jobs of an array.
+
+    For Slurm, PBS, LSF or Grid Engine, as cluster.array says. Each job computes a share; no process hands out work.
+    """
+    from bigncc import script as room
+    from bigncc import store
+
+    typed = [*_typed(words), *_as_options(**options)]
+    if pairs is None:
+        printed = room.text(_config(words, **options), typed, _site())
+    else:
+        from bigncc import table
+
+        listed = table.configs(pairs, _wanted(words, (), **options))
+        printed = room.text(listed[0], typed, _site(), table=store.absolute(pairs), rows=len(listed))
+    if output is None:
+        click.echo(printed, nl=False)
+        return
+    path = store.absolute(output)
+    if not store.put_if_absent(path, printed.encode()):
+        message = f"{output} exists: a path that does not is accepted"
+        raise RefusedError(message)
+    click.echo(f"bash {shlex.quote(output)} submits the jobs")
+
+
+@cli.command()
 def config() -> None:
     """Print the commented default configuration."""
     from bigncc.config import default_yaml
@@ -209,16 +300,9 @@ def config() -> None:
     click.echo(default_yaml(), nl=False)
 
 
-GRACE = 1.5
-"""Seconds that a stopped run may take to leave tidily."""
-
-
 def main() -> NoReturn:
     """Run the command line and exit with the code of `bigncc.errors`."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        # a job in the background of a script was told to ignore ^C
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _stop)
+    stopping.obey()
     # where one write fails, those beside it fail too, and the event loop would print each of them
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     logging.getLogger("bigncc").setLevel(logging.INFO)
@@ -232,7 +316,7 @@ def main() -> NoReturn:
         click.echo(f"bigncc: {error.format_message()}", err=True)
         sys.exit(InputError.exit_code)
     except StoppedError as error:
-        _leave(error)
+        stopping.leave(error)
     except BignccError as error:
         click.echo(f"bigncc: {error}", err=True)
         sys.exit(error.exit_code)
@@ -246,17 +330,6 @@ class _Echo(logging.Handler):
         click.echo(f"bigncc: {record.getMessage()}", err=True)
 
 
-def _stop_after(text: str) -> None:
-    """Arrange to be stopped after a time such as 3h50m, 90m or 45s."""
-    match = re.fullmatch(r"(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?", text)
-    seconds = sum(int(n or 0) * unit for n, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
-    if seconds == 0:
-        message = f"--max-time is {text!r}: a time such as 3h50m, 90m or 45s is accepted"
-        raise InputError(message)
-    signal.signal(signal.SIGALRM, _stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-
-
 def _part(text: str) -> tuple[int, int]:
     """Return (i, n) for the text i/n."""
     match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
@@ -266,37 +339,29 @@ def _part(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _stop(number: int, _frame: object) -> NoReturn:
-    """Unwind, or leave without when that takes too long: nothing on disk needs a tidy end.
+def _config(words: tuple[str, ...], **options: Any) -> "Config":
+    """Return the checked config that words and options mean."""
+    from bigncc.config import load
 
-    Whatever is running may ignore the exception, as a finalizer does, or wait for threads.
-    """
-    what = "--max-time" if number == signal.SIGALRM else signal.Signals(number).name
-    error = StoppedError(f"stopped by {what}; the same command continues")
-    signal.signal(signal.SIGALRM, lambda *_: _leave(error))
-    signal.setitimer(signal.ITIMER_REAL, GRACE)
-    raise error
+    return load(_wanted(words, ("reference", "moving", "output"), **options))
 
 
-def _leave(error: StoppedError) -> NoReturn:
-    """End the process with one sentence; do not wait for threads at work."""
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    os.write(2, f"bigncc: {error}\n".encode())
-    os._exit(error.exit_code)
-
-
-def _config(
+def _wanted(
     words: tuple[str, ...],
+    names: tuple[str, ...],
     window: str | None,
     radius: str | None,
     as_is: bool,
     region: str | None,
     missing_chunks: str | None,
-) -> "Config":
-    """Return the checked config that words and options mean."""
-    from bigncc.config import is_assignment, load
+) -> list[Any]:
+    """Return what words and options mean, with one path per name or config files, to be loaded."""
+    from bigncc.config import is_assignment
 
-    given = _given([word for word in words if not is_assignment(word)], ("reference", "moving", "output"))
+    if names and not words:
+        message = f"Missing argument {WORDS!r}."
+        raise click.UsageError(message)
+    given = _given([word for word in words if not is_assignment(word)], names)
     if window is not None and radius is not None:
         message = f"--window {window} and --radius {radius} are given: one of them is accepted"
         raise InputError(message)
@@ -311,7 +376,35 @@ def _config(
         given.append({"output": {"region": region}})
     if missing_chunks is not None:
         given += [{name: {"missing_chunks": missing_chunks}} for name in ("reference", "moving")]
-    return load([*given, *(word for word in words if is_assignment(word))])
+    return [*given, *(word for word in words if is_assignment(word))]
+
+
+def _typed(words: Iterable[str]) -> list[str]:
+    """Return words for a job: the names of files in full, and not what the array looks like."""
+    from bigncc import store
+    from bigncc.config import is_assignment
+
+    kept = [word for word in words if not word.startswith("cluster.array")]
+    return [word if is_assignment(word) else store.absolute(word) for word in kept]
+
+
+def _as_options(
+    window: str | None, radius: str | None, as_is: bool, region: str | None, missing_chunks: str | None
+) -> list[str]:
+    """Return options as they were typed."""
+    named = {"--window": window, "--radius": radius, "--region": region, "--missing-chunks": missing_chunks}
+    given = [word for name, value in named.items() if value is not None for word in (name, value)]
+    return [*given, "--as-is"] if as_is else given
+
+
+def _site() -> "Site":
+    """Return where jobs are to run what runs here."""
+    from bigncc.script import Site
+
+    kept = os.environ.get("NUMBA_CACHE_DIR")
+    if not kept and not os.access(Path(__file__).parent, os.W_OK):
+        kept = str(Path.home() / ".cache" / "bigncc")  # what all machines of a cluster see
+    return Site(str(Path(sys.argv[0]).absolute()), str(Path.cwd()), {"NUMBA_CACHE_DIR": kept} if kept else {})
 
 
 def _given(words: Iterable[str], names: tuple[str, ...]) -> list[Any]:
@@ -325,6 +418,8 @@ def _given(words: Iterable[str], names: tuple[str, ...]) -> list[Any]:
         if files or len(paths) != len(names):
             wanted = " ".join({"reference": "REF", "moving": "MOV", "output": "OUT"}[name] for name in names)
             message = f"{' '.join(paths)!r} is neither {wanted} nor CONFIG.yaml...: one of these is accepted"
+            if not names:
+                message = f"{' '.join(paths)!r} is no CONFIG.yaml...: one, beside the table of pairs, is accepted"
             raise InputError(message)
         given = [{name: {"url": url} for name, url in zip(names, paths, strict=True)}]
     return [*given, *(word for word in words if is_assignment(word))]

@@ -1,8 +1,10 @@
 """The one way a kernel is compiled: without the interpreter lock, with IEEE arithmetic, kept on disk where possible."""
 
+import fcntl
 import functools
 import hashlib
 import logging
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 import numba
 from numba.core import event as events
+from numba.core.compiler_lock import global_compiler_lock as _numba_lock
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -102,9 +105,80 @@ def _compiled(function: Function, extra: dict[str, Any]) -> Function:
         # numba looks for a place as early as here and treats a read-only installation as an error
         _say_uncached()
         kept = numba.njit(**options)(function)
+    else:
+        _take_turns(kept)
     finally:
         _config.CACHE_DIR = standard
     return cast(Function, kept)
+
+
+class _Turn:
+    """The turn to compile: of many processes that start at once one compiles and the others load what it kept.
+
+    It is also the turn to write. Where two processes write at once, numba may keep the machine code of one under the
+    name of the other's, which is for other types.
+    """
+
+    def __init__(self) -> None:
+        self.depth, self.file = 0, -1
+
+    def take(self, folder: str) -> None:
+        """Wait until no other process has it; where files cannot be locked, nobody waits."""
+        self.depth += 1
+        if self.depth > 1:  # a loop that another one needs
+            return
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            self.file = os.open(Path(folder, "lock"), os.O_RDWR | os.O_CREAT, 0o666)
+            fcntl.flock(self.file, fcntl.LOCK_EX)
+        except OSError:
+            self._let_go()
+
+    def back_to(self, depth: int) -> None:
+        """Give back what was taken since the depth was this."""
+        if self.depth > depth == 0:
+            self._let_go()
+        self.depth = depth
+
+    def _let_go(self) -> None:
+        if self.file >= 0:
+            os.close(self.file)  # and with it the lock
+        self.file = -1
+
+
+_turn = _Turn()
+
+
+class _Kept:
+    """What numba keeps of a function on disk, looked at once more when it is this process's turn to compile."""
+
+    def __init__(self, kept: Any) -> None:
+        self._kept = kept
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kept, name)
+
+    def load_overload(self, signature: Any, context: Any) -> Any:
+        found = self._kept.load_overload(signature, context)
+        if found is None:
+            _turn.take(self._kept.cache_path)
+            found = self._kept.load_overload(signature, context)
+        return found
+
+
+def _take_turns(dispatcher: Any) -> None:
+    """Let processes compile a function one after the other; within a process numba itself does."""
+    compile_ = dispatcher.compile
+
+    def in_turn(signature: Any) -> Any:
+        with _numba_lock:
+            depth = _turn.depth
+            try:
+                return compile_(signature)
+            finally:
+                _turn.back_to(depth)
+
+    dispatcher._cache, dispatcher.compile = _Kept(dispatcher._cache), in_turn
 
 
 @functools.cache

@@ -5,7 +5,7 @@ The descriptions of the fields are the comments of ``bigncc config``.
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -19,64 +19,13 @@ from pydantic import (
     PlainSerializer,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from bigncc.errors import InputError
+from bigncc.notation import bytes_of, line_of, range_of, region_of, seconds_of, source_of, target_of, time_of
 from bigncc.remote import Storage
-from bigncc.store import check_output
 from bigncc.window import Border, Window
-
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-
-
-def bytes_of(text: str | float) -> int:
-    """Return the number of bytes that ``"4GB"``, ``"512MiB"`` or a number means."""
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", str(text))
-    if not match or match[2].upper() not in _UNITS:
-        message = f"{text!r} is no amount of memory: a number with B, KB, MB, GB, KiB, MiB or GiB is accepted"
-        raise ValueError(message)
-    return int(float(match[1]) * _UNITS[match[2].upper()])
-
-
-def region_of(text: Any) -> Any:
-    """Return ``((y0, y1), (x0, x1))`` for ``"y0:y1,x0:x1"``; anything else as it is."""
-    if not isinstance(text, str):
-        return text
-    parts = [re.fullmatch(r"\s*([0-9]+):([0-9]+)\s*", part) for part in text.split(",")]
-    if not all(parts):
-        message = f"{text!r} is no region: y0:y1,x0:x1 is accepted, with z0:z1 in front for 3-D windows"
-        raise ValueError(message)
-    return tuple((int(part[1]), int(part[2])) for part in parts if part)
-
-
-def range_of(value: Any) -> Any:
-    """Return ``(start, stop)`` for ``"start:stop"``, a number for a number in words; anything else as it is."""
-    if not isinstance(value, str):
-        return value
-    if match := re.fullmatch(r"\s*([0-9]+)(?::([0-9]+))?\s*", value):
-        return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
-    message = "a number, or a range start:stop, is accepted"
-    raise ValueError(message)
-
-
-def source_of(value: Any) -> Any:
-    """Return a path as text and a zarr object as it is; what only YAML can mean is neither."""
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if value is None or isinstance(value, (bool, int, float, bytes, list, tuple, dict)):
-        message = "a path is accepted, and from Python a zarr Array, Group or Store"
-        raise ValueError(message)
-    return value
-
-
-def target_of(text: str) -> str:
-    """Return a path or an address that can be written to as it is."""
-    if text.lower().endswith((".zip", ".ozx")):
-        message = "zip files are read and not written, the path of a directory is accepted"
-        raise ValueError(message)
-    check_output(text)
-    return text
-
 
 Source = Annotated[Any, BeforeValidator(source_of), PlainSerializer(str)]
 
@@ -232,6 +181,53 @@ class EngineConfig(_Section):
     )
 
 
+class ArrayConfig(_Section):
+    """A job array, which needs no process that hands out work."""
+
+    scheduler: Literal["slurm", "pbs", "lsf", "sge"] = Field(
+        "slurm", description="whose array it is: slurm, pbs (OpenPBS, PBS Pro), lsf or sge (Grid Engine)"
+    )
+    jobs: int | None = Field(
+        None, gt=0, description="jobs of the array; null: 16, and for a table of pairs one each, at most 1000"
+    )
+    at_once: int | None = Field(None, gt=0, description="how many of them may run at once; null: as many as can")
+    time: Annotated[str, BeforeValidator(time_of)] = Field(
+        "4h", description="wall time of each job, such as 3h50m; what is not done by then goes on in another"
+    )
+    warning: int = Field(
+        120,
+        gt=0,
+        description="seconds before the end of that time at which a job stops by itself, so that nothing is lost",
+    )
+    memory: Annotated[int, BeforeValidator(bytes_of)] | None = Field(
+        None, description="memory to ask for, for each job; null: engine.memory and a quarter more"
+    )
+    processors: int | None = Field(
+        None, gt=0, description="processors to ask for, for each job; null: engine.threads, or one"
+    )
+    directives: tuple[Annotated[str, AfterValidator(line_of)], ...] = Field(
+        (), description="further lines for the scheduler, such as --partition=short or --account=me"
+    )
+    setup: tuple[Annotated[str, AfterValidator(line_of)], ...] = Field(
+        (), description="lines of shell that a job begins with, such as module load hdf5"
+    )
+    logs: str | None = Field(None, description="folder for what the jobs say; null: the current one")
+    steal: bool = Field(True, description="whether a job that is done with its share takes from the shares of others")
+
+    @model_validator(mode="after")
+    def _time_to_stop(self) -> "ArrayConfig":
+        if self.warning >= seconds_of(self.time):
+            message = f"warning is {self.warning} s and time is {self.time}: a shorter warning is accepted"
+            raise ValueError(message)
+        return self
+
+
+class ClusterConfig(_Section):
+    """Batch jobs."""
+
+    array: ArrayConfig = Field(ArrayConfig(), description="a job array, as bigncc script prints it")
+
+
 class _Loader(yaml.SafeLoader):
     """YAML in which 3:10 is a range and not, as in its version 1.1, a number to the base of 60."""
 
@@ -252,6 +248,7 @@ class Config(_Section):
         RegistrationConfig(), validate_default=True, description="one of model, transform and displacement"
     )
     engine: EngineConfig = Field(EngineConfig(), description="the machine; nothing here changes the result")
+    cluster: ClusterConfig = Field(ClusterConfig(), description="many machines; nothing here changes the result either")
 
     @field_validator("registration")
     @classmethod
@@ -281,19 +278,24 @@ def load(words: Iterable[str | Mapping[str, Any]]) -> Config:
     InputError
         Naming the file, the key and what would be accepted.
     """
-    merged: dict[str, Any] = {}
-    for word in words:
-        if isinstance(word, Mapping):
-            _merge(merged, word)
-        elif is_assignment(word):
-            key, _, value = word.partition("=")
-            _merge(merged, _nested(key, _parse(value, word)))
-        else:
-            _merge(merged, _read(word))
     try:
-        return Config.model_validate(merged)
+        return Config.model_validate(merged(words))
     except ValidationError as error:
         raise InputError(_sentence(error)) from None
+
+
+def merged(words: Iterable[str | Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what `load` checks."""
+    found: dict[str, Any] = {}
+    for word in words:
+        if isinstance(word, Mapping):
+            _merge(found, word)
+        elif is_assignment(word):
+            key, _, value = word.partition("=")
+            _merge(found, _nested(key, _parse(value, word)))
+        else:
+            _merge(found, _read(word))
+    return found
 
 
 def is_assignment(word: str) -> bool:
@@ -305,24 +307,30 @@ def is_assignment(word: str) -> bool:
 def default_yaml() -> str:
     """Return the commented default configuration."""
     lines = ["# bigncc: a job. Every key is shown with its default; what has none is an example.", ""]
-    examples = {"reference": "reference.ome.zarr", "moving": "moving.ome.zarr", "output": "ncc.ome.zarr"}
     for name, field in Config.model_fields.items():
         section = field.annotation
         assert isinstance(section, type)
         assert issubclass(section, BaseModel)
-        lines.append(f"{name}:  # {field.description}")
-        for key, item in section.model_fields.items():
-            value = examples[name] if item.is_required() else item.default
-            if (name, key) == ("registration", "model"):
-                value = "translation"
-            lines.append(f"  {key}: {_scalar(value)}  # {item.description}")
-        lines.append("")
+        lines += [f"{name}:  # {field.description}", *_commented(section, name), ""]
     return "\n".join(lines[:-1]) + "\n"
+
+
+def _commented(section: type[BaseModel], name: str, indent: str = "  ") -> Iterator[str]:
+    """Yield a line for each key of a section, and those of the sections in it."""
+    examples = {"reference": "reference.ome.zarr", "moving": "moving.ome.zarr", "output": "ncc.ome.zarr"}
+    for key, item in section.model_fields.items():
+        if isinstance(item.default, BaseModel):
+            yield f"{indent}{key}:  # {item.description}"
+            yield from _commented(type(item.default), key, indent + "  ")
+            continue
+        value = examples[name] if item.is_required() else item.default
+        if (name, key) == ("registration", "model"):
+            value = "translation"
+        yield f"{indent}{key}: {_scalar(value)}  # {item.description}"
 
 
 def _scalar(value: Any) -> str:
     value = list(value) if isinstance(value, tuple) else value
-    value = value.model_dump() if isinstance(value, BaseModel) else value
     return str(yaml.safe_dump(value, default_flow_style=True)).removesuffix("\n").removesuffix("\n...")
 
 

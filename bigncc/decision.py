@@ -37,7 +37,7 @@ def decide(
     threads, _ = measuring(inputs, threads_of(inputs.config))
     check_disk(layout, inputs.config.output.url)
     inputs = registered(inputs, threads)
-    settings = inputs.config.model_dump(mode="json", exclude={"engine"})
+    settings = inputs.config.model_dump(mode="json", exclude={"engine", "cluster"})
     # what is read again later, by `verify` or `report`, is found from wherever that is called
     settings["output"]["url"] = absolute(settings["output"]["url"])
     for name, image in (("reference", inputs.reference), ("moving", inputs.moving)):

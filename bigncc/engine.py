@@ -172,6 +172,7 @@ def run_tiles(
     means: Means,
     seen: Trail,
     advance: Callable[[int], None] | None = None,
+    taken: Callable[[int], bool] | None = None,
 ) -> Iterator[journal.Row]:
     """Compute tiles; yield each one's row when it is in the journal. A tile that fails twice is quarantined.
 
@@ -191,6 +192,8 @@ def run_tiles(
         What was read of the inputs before.
     advance : callable, optional
         Called with the number of pixels of each tile.
+    taken : callable, optional
+        Says of a tile, just before it is begun, whether another job has finished it meanwhile.
 
     Raises
     ------
@@ -199,7 +202,7 @@ def run_tiles(
     """
     pending = set(missing := list(missing))
     with journal.writer(job.url, job.plan_id) as writer, _crew(means.threads) as crew:
-        attempt = partial(_attempted, job, pair, out, means=means, pending=pending, crew=crew)
+        attempt = partial(_attempted, job, pair, out, means=means, pending=pending, crew=crew, taken=taken)
         for index, row in zip(missing, _in_flight(attempt, missing, means.flights), strict=True):
             if row is None:
                 continue
@@ -270,13 +273,22 @@ def _in_flight(function: Callable[[int], Result], items: Iterable[int], most: in
 
 
 def _attempted(
-    job: Job, pair: Pair, out: Output, index: int, means: Means, pending: set[int], crew: _Crew
+    job: Job,
+    pair: Pair,
+    out: Output,
+    index: int,
+    means: Means,
+    pending: set[int],
+    crew: _Crew,
+    taken: Callable[[int], bool] | None,
 ) -> journal.Row | None:
     near = {i: _regions(job, pair, job.plan[i], means) for i in job.plan.around(index) if i in pending}
     images = [(k, image) for k, image in enumerate((pair.reference, pair.moving)) if isinstance(image, Decoded)]
     for k, image in images:
         image.expect({i: [roi for both in regions if (roi := both[k]) is not None] for i, regions in near.items()})
     try:
+        if taken is not None and taken(index):
+            return None
         return _twice(partial(compute, job, pair, out, job.plan[index], means, crew), job.url, index)
     finally:
         pending.discard(index)
@@ -307,6 +319,16 @@ def compute(job: Job, pair: Pair, out: Output, tile: Tile, means: Means, crew: _
     levels = halving.levels(tile, pieces) if halving is not None else iter(())
     more = evidence.stored(out, tile, chunks, levels, means.threads, durable=means.durable)
     return evidence.row(tile, summary, found | more)
+
+
+def rehearse(job: Job, pair: Pair) -> None:
+    """Compute a block in the middle and keep nothing: then all loops that the tiles need are compiled."""
+    blocks = job.plan.parts(job.plan[job.plan.base // 2], job.plan.unit)
+
+    def halved(block: Block, roi: Roi) -> None:
+        _piece(block, roi, job.halving if job.plan.levels[-1] else None)
+
+    _alone(job, pair, blocks[len(blocks) // 2], halved)
 
 
 def coarsen(out: Output, tile: Tile, halving: Halving, means: Means) -> journal.Row:

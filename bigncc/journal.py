@@ -11,8 +11,8 @@ import math
 import os
 import re
 import uuid
-from collections.abc import Container, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import FileIO
 from itertools import count
@@ -206,6 +206,37 @@ def progress(url: str, plan_id: str) -> tuple[int, tuple[int, ...]]:
     return len(seen), tuple(total)
 
 
+def following(url: str, plan_id: str) -> Callable[[], set[int]]:
+    """Return a function that says which tiles are finished; it reads only what is new since it was last called."""
+    folder, found = f"{directory(url)}/journal", set[int]()
+    read: dict[str, int] = {}
+
+    def look() -> set[int]:
+        for text in _news(folder, read):
+            if (fields := _fields(text, plan_id)) is not None:
+                found.add(int(fields[2]))
+        return found
+
+    return look
+
+
+def _news(folder: str, read: dict[str, int]) -> Iterator[bytes]:
+    """Yield lines that are not read yet; `read` has how far each file is."""
+    if not store.is_local(folder):
+        new = [name for name in store.names(folder) if name.endswith(".jsonl") and name not in read]
+        read.update(dict.fromkeys(new, 0))
+        yield from filter(None, store.get_all(f"{folder}/{name}" for name in new))
+        return
+    for path in Path(folder).glob("*.jsonl"):
+        # what is removed meanwhile was empty
+        with suppress(FileNotFoundError), path.open("rb") as file:
+            file.seek(read.get(path.name, 0))
+            for line in file:
+                if line.endswith(b"\n"):  # or it is being written
+                    read[path.name] = read.get(path.name, 0) + len(line)
+                    yield line
+
+
 def rows(url: str, plan_id: str, tiles: Container[int] | None = None) -> dict[int, Row]:
     """Return the row of each finished tile, or of those of `tiles`."""
     found: dict[int, Row] = {}
@@ -229,12 +260,17 @@ def fingerprints(url: str, plan_id: str) -> Iterator[tuple[str, str, str]]:
 def _lines(url: str, plan_id: str) -> Iterator[list[bytes]]:
     """Yield the fields of each whole line that belongs to the plan."""
     for line in _texts(f"{directory(url)}/journal"):
-        check, _, text = line.removesuffix(b"\n").partition(b" ")
-        if not line.endswith(b"\n") or check != _checksum(text).encode():
-            continue
-        fields = [check, *text.split(b" ", 4)]
-        if fields[1] == plan_id[:16].encode():
+        if (fields := _fields(line, plan_id)) is not None:
             yield fields
+
+
+def _fields(line: bytes, plan_id: str) -> list[bytes] | None:
+    """Return the fields of a line, or None if it is not whole or belongs to another plan."""
+    check, _, text = line.removesuffix(b"\n").partition(b" ")
+    if not line.endswith(b"\n") or check != _checksum(text).encode():
+        return None
+    fields = [check, *text.split(b" ", 4)]
+    return fields if fields[1] == plan_id[:16].encode() else None
 
 
 def _texts(folder: str) -> Iterator[bytes]:

@@ -6,13 +6,14 @@ calls ``finish``; ``plan``, ``status`` and ``verify`` only look.
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bigncc import config as words
-from bigncc import engine, journal, store
+from bigncc import engine, journal, stealing, store
 from bigncc.budget import (
     Estimate,
     alternatives,
@@ -33,7 +34,7 @@ from bigncc.decision import attributes_of, check_request, decide, job_of, opened
 from bigncc.engine import Job
 from bigncc.errors import IncompleteError, InputError, RefusedError
 from bigncc.inputs import Inputs, headline, open_inputs, pair_of, registered, request_of, samples_of
-from bigncc.output import check_removable, check_vacant, create_output, remove_output
+from bigncc.output import Output, check_removable, check_vacant, create_output, remove_output
 from bigncc.picture import panel, report
 from bigncc.proof import Result, Verdict, finish, incomplete, plan_of, status, verify, withdraw
 from bigncc.registration import Registration
@@ -42,7 +43,7 @@ from bigncc.tiles import roi_shape, share
 
 __all__ = [
     "Estimate", "Prepared", "Result", "Verdict", "complete", "finish", "panel", "plan", "prepare", "prepared",
-    "register", "report", "run", "status", "verify",
+    "register", "rehearse", "report", "run", "status", "verify",
 ]  # fmt: skip
 
 NANOSECONDS = 35
@@ -202,6 +203,12 @@ def prepare(
     return Prepared(job_of(url, standing, inputs), inputs, standing["headline"])
 
 
+def rehearse(ready: Prepared) -> None:
+    """Compile what the jobs of a prepared run will need, so that they only load it."""
+    means = means_of(ready.inputs, ready.job.plan)
+    engine.rehearse(ready.job, pair_of(ready.inputs, means.cache, means.at_once))
+
+
 def _remaining(url: str, overwrite: str | None) -> dict[str, Any] | None:
     """Return the plan that is there and stays; RefusedError if the output of plan `overwrite` is something else."""
     standing = journal.read_plan(url)
@@ -265,29 +272,48 @@ def run(config: Config | Mapping[str, Any], *, part: Part = (0, 1), progress: Pr
     return complete(ready, part=part, progress=progress)
 
 
-def complete(ready: Prepared, *, part: Part = (0, 1), progress: Progress = _silent) -> Result:
-    """Compute what is missing of a prepared run; arguments and errors as `run`."""
+def complete(ready: Prepared, *, part: Part = (0, 1), steal: bool = False, progress: Progress = _silent) -> Result:
+    """Compute what is missing of a prepared run; `steal` from other parts after this one, otherwise as `run`."""
     job, inputs = ready.job, ready.inputs
     out, own = opened(job.url, plan_of(job.url)), share(job.plan.base, *part)
     # the plan's tiles stay; a smaller memory limit than the plan was made for may not hold them
     means = means_of(inputs, job.plan)
+    look = journal.following(job.url, job.plan_id) if steal else set[int]
+    stale = set(look())  # what has a row and is missing all the same is not what the row says
     rows = engine.done(job, out, own, means.threads)
     # what failed before comes last, so that it keeps nothing else waiting
     quarantined = journal.quarantined(job.url)
     for index in quarantined.keys() & rows.keys():  # a kill came between
         journal.release(job.url, index)
     missing = sorted(set(own) - rows.keys(), key=lambda index: (index in quarantined, index))
-    if missing:
+    compute = _computing(ready, out, means, stealing.seldom(look), stale) if missing or steal else None
+    if compute and missing:
         withdraw(job.url)
         pixels = sum(math.prod(roi_shape(job.plan[index].write)) for index in own)
         there = sum(row.summary.pixels for row in rows.values())
-        pair, seen = pair_of(inputs, means.cache, means.at_once), engine.trail(job, inputs.sources)
         with progress(len(missing), pixels, there) as advance:
-            computed = engine.run_tiles(job, pair, out, missing, means, seen, advance)
-            rows |= {row.tile: row for row in computed}
+            rows |= {row.tile: row for row in compute(missing, advance=advance)}
+    stolen = 0
+    if compute and steal:
+        stolen = sum(1 for batch in stealing.batches(look, job.plan.base, part) for _ in compute(batch))
+        rows |= journal.rows(job.url, job.plan_id, set(own) - rows.keys() - stale)
     if len(rows) < len(own):
         raise IncompleteError(incomplete(job.url))
     if part[1] == 1:
         return finish(job.url, inputs.notes, threads=means.threads, durable=inputs.config.engine.durable == "all")
+    notes = (*inputs.notes, f"{stolen} tiles of other parts were computed") if stolen else inputs.notes
     summary = merge(rows[index].summary for index in own)
-    return Result(job.url, complete=False, summary=summary, headline=ready.headline, notes=inputs.notes)
+    return Result(job.url, complete=False, summary=summary, headline=ready.headline, notes=notes)
+
+
+def _computing(
+    ready: Prepared, out: Output, means: engine.Means, look: stealing.Look, stale: set[int]
+) -> Callable[..., Iterator[journal.Row]]:
+    """Return what computes tiles, but those that another job has finished by the time that they are begun."""
+    job, inputs = ready.job, ready.inputs
+    pair, seen = pair_of(inputs, means.cache, means.at_once), engine.trail(job, inputs.sources)
+
+    def taken(index: int) -> bool:
+        return index not in stale and index in look()
+
+    return partial(engine.run_tiles, job, pair, out, means=means, seen=seen, taken=taken)

@@ -629,11 +629,11 @@ def complete_first(where: Ground) -> None:
     """
     run_tiles = engine.run_tiles
 
-    def early(job: Any, pair: Any, out: Any, missing: list[int], *rest: Any) -> Iterator[Row]:
+    def early(job: Any, pair: Any, out: Any, missing: list[int], **rest: Any) -> Iterator[Row]:
         middle = len(missing) // 2
-        yield from run_tiles(job, pair, out, missing[:middle], *rest)
+        yield from run_tiles(job, pair, out, missing[:middle], **rest)
         journal.write_complete(job.url, json.loads(where.complete))
-        yield from run_tiles(job, pair, out, missing[middle:], *rest)
+        yield from run_tiles(job, pair, out, missing[middle:], **rest)
 
     engine.run_tiles = early
 

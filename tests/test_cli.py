@@ -73,7 +73,7 @@ def test_help_lists_the_verbs(tmp_path):
     text = good(tmp_path, "--help")
     assert good(tmp_path, "-h") == text
     listed = re.findall(r"^  (\w+) ", text.partition("Commands:\n")[2], re.MULTILINE)
-    verbs = {"config", "demo", "finish", "plan", "prepare", "register", "report", "run", "status", "verify"}
+    verbs = {"config", "demo", "finish", "plan", "prepare", "register", "report", "run", "script", "status", "verify"}
     assert set(listed) == verbs
     for verb in listed:
         assert good(tmp_path, verb, "--help").startswith(f"Usage: bigncc {verb} ")
@@ -733,33 +733,3 @@ def test_an_output_is_overwritten_by_its_name_only(tmp_path):
     assert json.loads(good(tmp_path, "status", "out", "--json"))["plan_id"] != old
     good(tmp_path, *AS_IS[:3], "nine", "--as-is", "--window", "9")
     pairs.same(pairs.maps(tmp_path / "out"), pairs.maps(tmp_path / "nine"))
-
-
-DEAF = """
-import time
-from bigncc import cli
-@cli.cli.command()
-def deaf():
-    while True:
-        try:
-            print("up", flush=True)
-            time.sleep(60)
-        except Exception:
-            print("deaf", flush=True)
-cli.main()
-"""
-
-
-def test_a_signal_is_obeyed_even_where_its_exception_is_lost(tmp_path):
-    # what a finalizer does to any exception, and many an `except Exception` to this one
-    with subprocess.Popen(
-        [sys.executable, "-c", DEAF, "deaf"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout.readline() == "up\n"
-        start = time.monotonic()
-        process.terminate()
-        stdout, stderr = process.communicate(timeout=60)
-    assert time.monotonic() - start < 10
-    assert stdout == "deaf\nup\n"  # the exception was lost
-    done = subprocess.CompletedProcess([], process.returncode, stdout, stderr)
-    assert sentence(done, STOPPED) == "bigncc: stopped by SIGTERM; the same command continues"

@@ -23,10 +23,10 @@ FLOORS = (
         "conventions",
         "coordinates",
     ),
-    ("metadata", "sums", "watch", "pyramid", "inline"),
-    ("kernel", "interpolation", "storage", "journal", "objects", "layout"),
+    ("metadata", "sums", "watch", "pyramid", "inline", "stealing", "notation"),
+    ("kernel", "interpolation", "storage", "journal", "objects", "layout", "stopping"),
     ("transform", "output", "config", "field", "reading", "grids"),
-    ("pair", "report", "evidence"),
+    ("pair", "report", "evidence", "script"),
     ("sites", "masks"),
     ("registration",),
     ("lazy",),
@@ -36,7 +36,7 @@ FLOORS = (
     ("proof",),
     ("picture",),
     ("pipeline",),
-    ("demo",),
+    ("demo", "table"),
     ("cli",),
 )
 HOSTS = {

@@ -41,6 +41,7 @@ def folder(tmp_path_factory):
     (place / "job.yaml").write_text(
         "reference: {url: a.ome.zarr}\nmoving: {url: b.ome.zarr}\noutput: {url: job.ome.zarr}\n"
     )
+    (place / "pairs.csv").write_text(blocks("csv")[0])
     (place / "configs").symlink_to(Path(__file__).parent.parent / "configs")
     return place
 
@@ -88,11 +89,20 @@ def test_the_commands_of_readme(folder):
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     typed = [line for block in blocks("sh") if ".venv" not in block for line in block.splitlines()]
     typed += re.findall(r"`(bigncc register [^`]*)`", README)
-    assert len(typed) == 13
+    assert len(typed) == 17
     for command in typed:
         done = subprocess.run(
             ["/bin/sh", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
         )
         assert done.returncode == 0, (command, done.stderr)
-    for name in ("out.ome.zarr", "out.png", "job.ome.zarr", "parts.ome.zarr", "t.json"):
+    for name in (
+        "out.ome.zarr",
+        "out.png",
+        "job.ome.zarr",
+        "parts.ome.zarr",
+        "t.json",
+        "array.sh",
+        "ab.ome.zarr",
+        "pairs.sh",
+    ):
         assert (folder / name).exists()

@@ -1,0 +1,82 @@
+"""How people write amounts, times, regions and places; each function checks one of them and says what it means."""
+
+import os
+import re
+from typing import Any
+
+from bigncc.store import check_output
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def bytes_of(text: str | float) -> int:
+    """Return the number of bytes that ``"4GB"``, ``"512MiB"`` or a number means."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", str(text))
+    if not match or match[2].upper() not in _UNITS:
+        message = f"{text!r} is no amount of memory: a number with B, KB, MB, GB, KiB, MiB or GiB is accepted"
+        raise ValueError(message)
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def seconds_of(text: str) -> int:
+    """Return the seconds of a time such as 3h50m, 90m or 45s."""
+    match = re.fullmatch(r"(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?", str(text))
+    seconds = sum(int(n or 0) * unit for n, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
+    if seconds == 0:
+        message = f"{text!r} is no time: one such as 3h50m, 90m or 45s is accepted"
+        raise ValueError(message)
+    return seconds
+
+
+def time_of(value: Any) -> str:
+    """Return a time as it was written, checked."""
+    seconds_of(value)
+    return str(value)
+
+
+def line_of(text: str) -> str:
+    """Return what goes into a script as a line of its own."""
+    if "\n" in text or not text.strip():
+        message = "a line of text is accepted"
+        raise ValueError(message)
+    return text
+
+
+def region_of(text: Any) -> Any:
+    """Return ``((y0, y1), (x0, x1))`` for ``"y0:y1,x0:x1"``; anything else as it is."""
+    if not isinstance(text, str):
+        return text
+    parts = [re.fullmatch(r"\s*([0-9]+):([0-9]+)\s*", part) for part in text.split(",")]
+    if not all(parts):
+        message = f"{text!r} is no region: y0:y1,x0:x1 is accepted, with z0:z1 in front for 3-D windows"
+        raise ValueError(message)
+    return tuple((int(part[1]), int(part[2])) for part in parts if part)
+
+
+def range_of(value: Any) -> Any:
+    """Return ``(start, stop)`` for ``"start:stop"``, a number for a number in words; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    if match := re.fullmatch(r"\s*([0-9]+)(?::([0-9]+))?\s*", value):
+        return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
+    message = "a number, or a range start:stop, is accepted"
+    raise ValueError(message)
+
+
+def source_of(value: Any) -> Any:
+    """Return a path as text and a zarr object as it is; what only YAML can mean is neither."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if value is None or isinstance(value, (bool, int, float, bytes, list, tuple, dict)):
+        message = "a path is accepted, and from Python a zarr Array, Group or Store"
+        raise ValueError(message)
+    return value
+
+
+def target_of(text: str) -> str:
+    """Return a path or an address that can be written to as it is."""
+    if text.lower().endswith((".zip", ".ozx")):
+        message = "zip files are read and not written, the path of a directory is accepted"
+        raise ValueError(message)
+    check_output(text)
+    return text

@@ -1,0 +1,55 @@
+#!/bin/bash
+# bigncc: 2 pairs of /data/my pairs.csv by 2 jobs
+#   bash THIS_FILE    submits the jobs; once more, after some were lost, and what is missing is computed
+#BSUB -n 2 -R "span[hosts=1]"
+#BSUB -M 4769MB -R "rusage[mem=4769MB]"
+#BSUB -W 240
+#BSUB -r
+#BSUB -Q 75
+
+step=${1:-$BIGNCC_STEP}
+if [ -z "$step" ]; then
+  [ -z "$LSB_JOBID" ] || { echo "bigncc: this job does not know its step" >&2; exit 4; }
+  case "$0" in /*) self=$0 ;; *) self=$PWD/$0 ;; esac
+  cd '/data/my scans' && mkdir -p '/data/my scans' && said=$(mktemp) || exit 4
+  trap 'rm -f "$said"' EXIT
+  submit() {
+    step=$1
+    shift
+    id=$({ BIGNCC_STEP=$step bsub "$@" <"$self" | sed -n "s/^Job <\([0-9]*\)>.*/\1/p"; } 2>"$said")
+    if [ -z "$id" ]; then
+      echo "bigncc: $step was refused, so nothing is submitted: $(tr '\n' ' ' <"$said")" >&2
+      [ -z "$ids" ] || bkill $ids
+      exit 4
+    fi
+    cat "$said" >&2
+    ids="$ids $id"
+  }
+  submit array -J bigncc-my_pairs-array'[1-2]' -o '/data/my scans/'bigncc-my_pairs-array-%J_%I.log
+  echo "submitted array:$ids"
+  exit 0
+fi
+
+cd '/data/my scans' || exit 4
+export NUMBA_CACHE_DIR=/data/kept
+set -- 'a b.zarr' b.zarr 'it'"'"'s.ome.zarr' --window 9
+case "$step" in
+  array) set -- run --pairs '/data/my pairs.csv' "$@" --part "$((LSB_JOBINDEX - 1))/2" --max-time 14280s ;;
+esac
+
+'/opt/my env/bin/bigncc' "$@" &
+child=$! code=127 again=1 killed=
+# time is nearly over: bigncc stops by itself, with exit code 75
+trap 'again=1; kill -USR1 "$child"' USR1
+# whoever stops this job decides what becomes of it
+trap 'again=1 killed=1; kill -TERM "$child"' TERM INT
+while [ "$again" ]; do
+  again=
+  wait "$child"
+  last=$?
+  [ "$last" = 127 ] || code=$last
+done
+if [ "$code" = 75 ] && [ "$killed" ]; then
+  code=143
+fi
+exit "$code"

@@ -1,0 +1,59 @@
+#!/bin/bash
+# bigncc: 2 pairs of /data/my pairs.csv by 2 jobs
+#   bash THIS_FILE    submits the jobs; once more, after some were lost, and what is missing is computed
+#$ -S /bin/bash
+#$ -pe smp 2
+#$ -l mem_free=4769M
+#$ -l h_rt=04:00:00 -l s_rt=03:58:00
+#$ -r y
+#$ -j y
+#$ -V
+
+step=${1:-$BIGNCC_STEP}
+if [ -z "$step" ]; then
+  case "$0" in /*) self=$0 ;; *) self=$PWD/$0 ;; esac
+  cd '/data/my scans' && mkdir -p '/data/my scans' && said=$(mktemp) || exit 4
+  trap 'rm -f "$said"' EXIT
+  submit() {
+    step=$1
+    shift
+    id=$({ qsub -terse -N bigncc-my_pairs-"$step" "$@" "$self" "$step" | cut -d . -f 1; } 2>"$said")
+    if [ -z "$id" ]; then
+      echo "bigncc: $step was refused, so nothing is submitted: $(tr '\n' ' ' <"$said")" >&2
+      [ -z "$ids" ] || qdel $ids
+      exit 4
+    fi
+    cat "$said" >&2
+    ids="$ids $id"
+  }
+  submit array -t 1-2 -o '/data/my scans/'
+  echo "submitted array:$ids"
+  exit 0
+fi
+
+cd '/data/my scans' || exit 4
+export NUMBA_CACHE_DIR=/data/kept
+set -- 'a b.zarr' b.zarr 'it'"'"'s.ome.zarr' --window 9
+case "$step" in
+  array) set -- run --pairs '/data/my pairs.csv' "$@" --part "$((SGE_TASK_ID - 1))/2" --max-time 14280s ;;
+esac
+
+'/opt/my env/bin/bigncc' "$@" &
+child=$! code=127 again=1 killed=
+# time is nearly over: bigncc stops by itself, with exit code 75
+trap 'again=1; kill -USR1 "$child"' USR1
+# whoever stops this job decides what becomes of it
+trap 'again=1 killed=1; kill -TERM "$child"' TERM INT
+while [ "$again" ]; do
+  again=
+  wait "$child"
+  last=$?
+  [ "$last" = 127 ] || code=$last
+done
+if [ "$code" = 75 ] && [ "$killed" ]; then
+  code=143
+elif [ "$code" = 75 ]; then
+  # in line again
+  code=99
+fi
+exit "$code"

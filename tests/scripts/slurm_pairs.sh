@@ -1,0 +1,58 @@
+#!/bin/bash
+# bigncc: 2 pairs of /data/my pairs.csv by 2 jobs
+#   bash THIS_FILE    submits the jobs; once more, after some were lost, and what is missing is computed
+#SBATCH --nodes=1 --ntasks=1 --cpus-per-task=2
+#SBATCH --mem=4769M
+#SBATCH --time=04:00:00
+#SBATCH --signal=B:USR1@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+
+step=${1:-$BIGNCC_STEP}
+if [ -z "$step" ]; then
+  case "$0" in /*) self=$0 ;; *) self=$PWD/$0 ;; esac
+  cd '/data/my scans' && mkdir -p '/data/my scans' && said=$(mktemp) || exit 4
+  trap 'rm -f "$said"' EXIT
+  submit() {
+    step=$1
+    shift
+    id=$({ sbatch --parsable --job-name=bigncc-my_pairs-"$step" "$@" "$self" "$step" | cut -d ";" -f 1; } 2>"$said")
+    if [ -z "$id" ]; then
+      echo "bigncc: $step was refused, so nothing is submitted: $(tr '\n' ' ' <"$said")" >&2
+      [ -z "$ids" ] || scancel $ids
+      exit 4
+    fi
+    cat "$said" >&2
+    ids="$ids $id"
+  }
+  submit array --array=0-1 --output='/data/my scans/'bigncc-my_pairs-array-%A_%a.log
+  echo "submitted array:$ids"
+  exit 0
+fi
+
+cd '/data/my scans' || exit 4
+export NUMBA_CACHE_DIR=/data/kept
+set -- 'a b.zarr' b.zarr 'it'"'"'s.ome.zarr' --window 9
+case "$step" in
+  array) set -- run --pairs '/data/my pairs.csv' "$@" --part "$SLURM_ARRAY_TASK_ID/2" --max-time 14280s ;;
+esac
+
+'/opt/my env/bin/bigncc' "$@" &
+child=$! code=127 again=1 killed=
+# time is nearly over: bigncc stops by itself, with exit code 75
+trap 'again=1; kill -USR1 "$child"' USR1
+# whoever stops this job decides what becomes of it
+trap 'again=1 killed=1; kill -TERM "$child"' TERM INT
+while [ "$again" ]; do
+  again=
+  wait "$child"
+  last=$?
+  [ "$last" = 127 ] || code=$last
+done
+if [ "$code" = 75 ] && [ "$killed" ]; then
+  code=143
+elif [ "$code" = 75 ]; then
+  # in line again
+  [ "${SLURM_RESTART_COUNT:-0}" -ge 100 ] || scontrol requeue "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
+fi
+exit "$code"
