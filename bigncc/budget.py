@@ -30,6 +30,10 @@ TILES = 16
 """Tiles that a run has at least, if there are that many objects: a stop costs little, and progress can be seen."""
 
 
+EACH = 4
+"""Tiles that a run has at least for each job of an array: those that are done first take some from the others."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """What a run would take; nothing was computed."""
@@ -150,7 +154,7 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
             _grain(inputs),
             samples=engine.largest_samples(memory, per_pixel, threads, _pixels(objects)),
             pixels=engine.LARGEST,
-            tiles=TILES,
+            tiles=max(TILES, EACH * (inputs.config.cluster.array.jobs or 0)),
             # a tile has one time and one channel, as the pivot belongs to the channel
             fixed=0 if axis is None else axis + 1,
         )

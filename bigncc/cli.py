@@ -380,12 +380,11 @@ def _wanted(
 
 
 def _typed(words: Iterable[str]) -> list[str]:
-    """Return words for a job: the names of files in full, and not what the array looks like."""
+    """Return words as they can be typed in any folder: the names of files in full."""
     from bigncc import store
     from bigncc.config import is_assignment
 
-    kept = [word for word in words if not word.startswith("cluster.array")]
-    return [word if is_assignment(word) else store.absolute(word) for word in kept]
+    return [word if is_assignment(word) else store.absolute(word) for word in words]
 
 
 def _as_options(

@@ -130,7 +130,11 @@ class _Turn:
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
             self.file = os.open(Path(folder, "lock"), os.O_RDWR | os.O_CREAT, 0o666)
-            fcntl.flock(self.file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                _log.info("compiling goes on in another process: some seconds")
+                fcntl.flock(self.file, fcntl.LOCK_EX)
         except OSError:
             self._let_go()
 

@@ -228,7 +228,7 @@ def text(config: Config, words: Sequence[str], site: Site, *, table: str | None 
         f"cd {shlex.quote(site.place)} || exit 4",
         *(f"export {name}={shlex.quote(value)}" for name, value in site.exports.items()),
         *array.setup,
-        f"set -- {shlex.join([*words, *_bounds(config)])}",
+        f"set -- {shlex.join([*words, *_bounds(config), *_jobs(config, table)])}",
         'case "$step" in',
         *(f"  {step}) set -- {words} ;;" for step, words in steps.items()),
         "esac",
@@ -244,6 +244,12 @@ def _bounds(config: Config) -> Iterator[str]:
         yield f"engine.memory={int(_memory(config) / HEAD_ROOM) // 10**6}MB"
     if config.engine.threads is None:
         yield f"engine.threads={_processors(config)}"
+
+
+def _jobs(config: Config, table: str | None) -> Iterator[str]:
+    """Yield a word for how many jobs there are, where the config does not say: the tiles are to be enough for them."""
+    if table is None and config.cluster.array.jobs is None:
+        yield f"cluster.array.jobs={JOBS}"
 
 
 def _memory(config: Config) -> int:

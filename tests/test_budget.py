@@ -56,3 +56,11 @@ def test_nothing_is_measured_with_a_transform(tmp_path):
     (tmp_path / "t.json").write_text('{"kind": "translation", "offset": [1, 2]}')
     words = "registration.model=null", f"registration.transform={tmp_path / 't.json'}"
     assert budget.measuring(open_inputs(job(tmp_path, *words)()), 8) == (0, 0)
+
+
+def test_an_array_has_tiles_for_each_of_its_jobs(tmp_path):
+    asked = job(tmp_path, "registration.model=none", "output.chunks=[32, 32]", "engine.memory=2GB")
+    few, many = (pipeline.plan(asked(f"cluster.array.jobs={jobs}")).tiles for jobs in (2, 40))
+    assert budget.TILES <= few < 4 * 40 <= many < 8 * 40
+    # as far as there are objects
+    assert pipeline.plan(asked("cluster.array.jobs=9000")).tiles == -(-700 // 32) * -(-900 // 32)

@@ -47,6 +47,28 @@ def test_rows_come_back_from_all_writers(url):
     assert len(files(url)) == 2
 
 
+def test_who_follows_sees_each_row_as_soon_as_it_is_whole(url):
+    look = journal.following(url, PLAN)
+    assert look() == set()
+    with journal.writer(url, PLAN) as one, journal.writer(url, PLAN) as other:
+        for tile, writer in enumerate((one, other, one, one, other)):
+            writer.append(row(tile))
+            assert look() == set(journal.rows(url, PLAN)) == set(range(tile + 1))
+    write(url, [row(50)], plan="f" * 32)
+    assert look() == set(range(5))
+    # a line that arrives piece by piece, and one that is no line
+    write(url, [row(7), row(8)])
+    path = max((Path(journal.directory(url)) / "journal").glob("*.jsonl"))
+    whole = path.read_bytes()
+    for size in range(0, len(whole) + 1, 97):
+        path.write_bytes(whole[:size])
+        late = journal.following(url, PLAN)
+        for more in (size, size + 50, len(whole)):
+            path.write_bytes(whole[:more])
+            assert late() == set(journal.rows(url, PLAN))
+    assert look() == {0, 1, 2, 3, 4, 7, 8}
+
+
 def test_rows_of_another_plan_do_not_count(url):
     write(url, [row(0)], plan="f" * 32)
     assert journal.rows(url, PLAN) == {}

@@ -608,18 +608,19 @@ def test_a_journal_in_a_store_says_what_one_on_disk_says(bucket, tmp_path):
         return [
             journal.rows(url, PLAN), journal.rows(url, PLAN, {1, 2}), journal.progress(url, PLAN),
             list(journal.fingerprints(url, PLAN)), journal.quarantined(url), journal.read_complete(url),
-            journal.read_plan(url),
+            journal.read_plan(url), journal.following(url, PLAN)(),
         ]  # fmt: skip
 
     def follow(url):
-        yield said(url)
+        look = journal.following(url, PLAN)
+        yield said(url), look()
         with journal.writer(url, PLAN) as first:
             first.append(row(1))
             with journal.writer(url, PLAN) as second:
                 second.append(replace(row(0, (0.25,)), saw={"moving": {"c/0": "ff"}}))
                 first.append(row(0))
                 first.append(row(1, (0.5,)))
-        yield journal.progress(url, PLAN)
+        yield journal.progress(url, PLAN), look()
         with journal.writer(url, PLAN) as third:
             third.append(row(0, (0.75,)))
         with journal.writer(url, "f" * 32) as fourth:
@@ -629,7 +630,7 @@ def test_a_journal_in_a_store_says_what_one_on_disk_says(bucket, tmp_path):
         journal.release(url, 3)
         journal.release(url, 4)
         journal.write_complete(url, {"plan_id": "x"})
-        yield said(url)
+        yield said(url), look()
         yield journal.settle_plan(url, PLAN_ONE), journal.settle_plan(url, PLAN_TWO)
         journal.check_removable(url)
         journal.withdraw_complete(url)

@@ -235,6 +235,11 @@ def test_what_contradicts_itself_is_refused(words, sentence):
         printed("slurm", *words)
 
 
+def test_prepare_knows_how_many_jobs_there_will_be():
+    assert "cluster.array.jobs=16\n" in printed("slurm", "cluster.array.jobs=null")
+    assert "cluster.array.jobs" not in printed("slurm", "cluster.array.jobs=null", table="/data/pairs.csv", rows=3)
+
+
 @pytest.mark.parametrize(
     ("rows", "words", "jobs"),
     [(2, (), 2), (5000, ("cluster.array.jobs=null",), 1000), (5000, (), 3), (1, ("cluster.array.jobs=9",), 1)],
@@ -264,9 +269,8 @@ def test_where_files_and_words_go_into_what_is_printed(tmp_path):
     where = CONFIGS / "where" / "slurm_array.yaml"
     words = ("script", "job.yaml", where, "window.size=9", "cluster.array.jobs=5", "--as-is", "--region", "0:9,0:9")
     text = good(tmp_path, *words)
-    assert f"\nset -- {tmp_path}/job.yaml {where} window.size=9 --region 0:9,0:9 --as-is\n" in text
+    assert f"\nset -- {tmp_path}/job.yaml {where} window.size=9 cluster.array.jobs=5 --region 0:9,0:9 --as-is\n" in text
     assert "--array=0-4 " in text
-    assert "bigncc script.sh" not in text
     assert good(tmp_path, *words, "-o", "my job.sh") == "bash 'my job.sh' submits the jobs\n"
     assert (tmp_path / "my job.sh").read_text() == text
     said = sentence(bigncc_cli(tmp_path, *words, "-o", "my job.sh"), REFUSED)

@@ -41,9 +41,9 @@ class World:
                     self.running += 1
                 self.changed.notify_all()
 
-    def job(self, total, part, dies):
+    def job(self, total, part, dies, slow=0.0100731):
         """Compute a share, then of those of others; be lost after some tiles."""
-        done, tile = 0, 1 + 0.01 * part[0]  # no two jobs are equally fast
+        done, tile = 0, 1 + slow * part[0]  # no two jobs are equally fast
         stolen = stealing.batches(lambda: set(self.done), total, part, lambda: self.now, self.pause)
         for batch in chain([share(total, *part)], stolen):
             for index in batch:
@@ -56,11 +56,11 @@ class World:
         return self.leave()
 
 
-def together(total, lives):
+def together(total, lives, slow=0.0100731):
     """Let a job for each of `lives` work, which is how many tiles it computes at most; return what was computed."""
     world = World(len(lives))
     with ThreadPoolExecutor(len(lives)) as pool:
-        for job in [pool.submit(world.job, total, (i, len(lives)), dies) for i, dies in enumerate(lives)]:
+        for job in [pool.submit(world.job, total, (i, len(lives)), dies, slow) for i, dies in enumerate(lives)]:
             job.result(60)
     return world.done
 
@@ -80,6 +80,13 @@ def test_every_tile_is_computed_and_few_twice(lives, total, twice):
     done = together(total, lives)
     assert set(done) == set(range(total))
     assert len(done) - total <= twice
+
+
+@pytest.mark.parametrize(("jobs", "slow", "twice"), [(2, 2.1173, 4), (3, 1.3, 12), (4, 0.5137, 15)])
+def test_owner_and_thief_do_not_go_on_side_by_side(jobs, slow, twice):
+    done = together(50 * jobs, [None] * jobs, slow)
+    assert set(done) == set(range(50 * jobs))
+    assert len(done) - 50 * jobs <= twice
 
 
 @settings(max_examples=20)
