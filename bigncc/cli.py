@@ -29,7 +29,7 @@ def cli() -> None:
     """Say where two registered images agree: local correlation maps of images that fit no memory."""
 
 
-WORDS = "REF MOV OUT | CONFIG.yaml... [key.sub=value...]"
+WORDS = "[REF MOV OUT] [CONFIG.yaml...] [key.sub=value...]"
 
 
 def _job_options(verb: Any) -> Any:
@@ -200,7 +200,7 @@ def plan(words: tuple[str, ...], **options: Any) -> None:
 
 
 @cli.command()
-@click.argument("words", nargs=-1, required=True, metavar="REF MOV | CONFIG.yaml... [key.sub=value...]")
+@click.argument("words", nargs=-1, required=True, metavar="[REF MOV] [CONFIG.yaml...] [key.sub=value...]")
 @click.option("-o", "--output", metavar="FILE", help="Write the transform, for registration.transform=FILE.")
 def register(words: tuple[str, ...], output: str | None) -> None:
     """Estimate by how much MOV is shifted against REF.
@@ -407,20 +407,20 @@ def _site() -> "Site":
 
 
 def _given(words: Iterable[str], names: tuple[str, ...]) -> list[Any]:
-    """Return what is to be loaded for one path per name, or for config files."""
+    """Return what is to be loaded for one path per name, for config files, or for both: what is typed wins."""
     from bigncc.config import is_assignment
 
-    paths = [word for word in words if not is_assignment(word)]
-    files = [path for path in paths if path.endswith((".yaml", ".yml"))]
-    given: list[Any] = list(files)
-    if len(files) < len(paths):
-        if files or len(paths) != len(names):
-            wanted = " ".join({"reference": "REF", "moving": "MOV", "output": "OUT"}[name] for name in names)
-            message = f"{' '.join(paths)!r} is neither {wanted} nor CONFIG.yaml...: one of these is accepted"
-            if not names:
-                message = f"{' '.join(paths)!r} is no CONFIG.yaml...: one, beside the table of pairs, is accepted"
-            raise InputError(message)
-        given = [{name: {"url": url} for name, url in zip(names, paths, strict=True)}]
+    plain = [word for word in words if not is_assignment(word)]
+    paths = [word for word in plain if not word.endswith((".yaml", ".yml"))]
+    if paths and len(paths) != len(names):
+        wanted = " ".join({"reference": "REF", "moving": "MOV", "output": "OUT"}[name] for name in names)
+        message = f"{' '.join(plain)!r} is neither {wanted} nor CONFIG.yaml...: one of these, or both, is accepted"
+        if not names:
+            message = f"{' '.join(plain)!r} is no CONFIG.yaml...: one, beside the table of pairs, is accepted"
+        raise InputError(message)
+    given: list[Any] = [word for word in plain if word not in paths]
+    if paths:
+        given.append({name: {"url": url} for name, url in zip(names, paths, strict=True)})
     return [*given, *(word for word in words if is_assignment(word))]
 
 

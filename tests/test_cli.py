@@ -180,6 +180,10 @@ def test_what_and_where_are_files_and_later_words_win(pair):
     assert zarr.open_array(str(folder / "second" / "0"), mode="r").chunks == (40, 50)
     window, shift = bigncc.Window(9, border="mirror"), bigncc.Translation((1.5, -2))
     pairs.same(pairs.maps(folder / "second"), bigncc.local_maps(f, g, window, transform=shift))
+    # a machine's file goes with paths, and what is typed wins
+    good(folder, "run", "a.zarr", "b.zarr", "fourth", "what.yaml", "where.yml", "registration.transform=null")
+    assert json.loads((folder / "fourth.bigncc" / "plan.json").read_text())["tiles"]
+    assert not (folder / "first").exists()
     # options are later than files too
     good(folder, "run", "what.yaml", "output.url=third", "--window", "3", "--as-is", "registration.transform=null")
     pairs.same(pairs.maps(folder / "third"), bigncc.local_maps(f, g, bigncc.Window(3, border="mirror")))
