@@ -329,7 +329,10 @@ BAD = {
     "no words": (("run",), "Missing argument"),
     "one word": (("run", "a.zarr"), "'a.zarr' is neither REF MOV OUT nor CONFIG.yaml"),
     "four words": ((*AS_IS, "more.zarr"), "neither REF MOV OUT nor CONFIG.yaml"),
-    "images and a file": ((*AS_IS, "two.yaml"), "neither REF MOV OUT nor CONFIG.yaml"),
+    "an image and a file": (
+        ("run", "a.zarr", "two.yaml"),
+        "neither REF MOV OUT nor CONFIG.yaml...: one of these, or both",
+    ),
     "status of no word": (("status",), "Missing argument"),
     "status of nothing": (("status", "nothing"), "nothing does not exist"),
     "status of an image": (("status", "a.zarr"), "a.zarr is no output of bigncc"),
