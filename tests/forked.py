@@ -14,28 +14,28 @@ ROOMS = ("cli", "pipeline", "progress", "report", "xarray", "demo")
 GUESTS = ("zarr.storage", "dask.array", "yaozarrs.v04", "yaozarrs.v05", "skimage.registration", "scipy.ndimage")
 
 
-def run(folder, listed):
-    """Run the command line in `folder` with each of some words, one after the other."""
-    document = json.dumps([[str(word) for word in words] for words in listed])
-    command = [sys.executable, "-m", __spec__.name, str(folder)]
+@contextlib.contextmanager
+def started():
+    """Start; yield a function that runs the command line in a folder with some words."""
+    command = [sys.executable, "-m", __spec__.name]
     root = Path(__file__).parents[1]
     path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        command,
-        input=document,
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [
-        subprocess.CompletedProcess(words, *said) for words, said in zip(listed, json.loads(done.stdout), strict=True)
-    ]
+    environment = {**os.environ, "PYTHONPATH": path}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=root, env=environment, text=True, **pipes) as process:
+
+        def run(folder, *words):
+            words = [str(word) for word in words]
+            process.stdin.write(json.dumps([str(folder), words]) + "\n")
+            process.stdin.flush()
+            return subprocess.CompletedProcess(words, *json.loads(process.stdout.readline()))
+
+        yield run
+        process.stdin.close()
 
 
 def _child(folder, words, files):
-    for number, file in enumerate(files, 1):
+    for number, file in enumerate(files):
         os.dup2(file.fileno(), number)
     os.chdir(folder)
     sys.argv = ["bigncc", *words]
@@ -52,20 +52,20 @@ def _child(folder, words, files):
     os._exit(code)
 
 
-def main(folder):
+def main():
     for name in (*(f"bigncc.{room}" for room in ROOMS), *GUESTS):
         importlib.import_module(name)
-    said = []
-    for words in json.load(sys.stdin):
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+    for line in sys.stdin:
+        folder, words = json.loads(line)
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, Path(os.devnull).open() as nothing:
             child = os.fork()
             if child == 0:
-                _child(folder, words, (out, err))
+                _child(folder, words, (nothing, out, err))
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             texts = [os.pread(file.fileno(), 10**7, 0).decode() for file in (out, err)]
-        said.append([code, *texts])
-    json.dump(said, sys.stdout)
+        sys.stdout.write(json.dumps([code, *texts]) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

@@ -1,5 +1,8 @@
 """The command line as a person meets it: the installed script, real files, real signals, a disk that is really full."""
 
+import atexit
+import contextlib
+import functools
 import json
 import os
 import re
@@ -30,9 +33,17 @@ def bigncc_cli(folder, *words):
     return subprocess.run([SCRIPT, *map(str, words)], cwd=folder, capture_output=True, text=True, timeout=300)
 
 
+@functools.cache
+def started():
+    """Start what each command is a fork of, once; it ends with this process."""
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(forked.started())
+
+
 def good(folder, *words):
-    """Run the script, expect success and return what it printed."""
-    done = bigncc_cli(folder, *words)
+    """Run the command line, expect success and return what it printed."""
+    done = started()(folder, *words)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     return done.stdout
@@ -70,13 +81,13 @@ def pair(tmp_path):
 
 
 def test_help_lists_the_verbs(tmp_path):
-    text = good(tmp_path, "--help")
-    assert good(tmp_path, "-h") == text
+    text = bigncc_cli(tmp_path, "--help").stdout
+    assert bigncc_cli(tmp_path, "-h").stdout == text
     listed = re.findall(r"^  (\w+) ", text.partition("Commands:\n")[2], re.MULTILINE)
     verbs = {"config", "demo", "finish", "plan", "prepare", "register", "report", "run", "script", "status", "verify"}
     assert set(listed) == verbs
     for verb in listed:
-        assert good(tmp_path, verb, "--help").startswith(f"Usage: bigncc {verb} ")
+        assert bigncc_cli(tmp_path, verb, "--help").stdout.startswith(f"Usage: bigncc {verb} ")
     assert not tree(tmp_path)
 
 
@@ -450,7 +461,7 @@ def answers(store):
     cases = [(kind, case, words) for kind, listed in CASES.items() for case, (words, _) in listed.items()]
     # an output of its own for each, so that its name tells who made it
     named = [[f"out of {kind} {case}" if word == "out" else word for word in words] for kind, case, words in cases]
-    found = forked.run(store, named)
+    found = [started()(store, *words) for words in named]
     after = tree(store)
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name, b"") != after.get(name, b""))
     return {(kind, case): done for (kind, case, _), done in zip(cases, found, strict=True)}, changed
