@@ -106,7 +106,8 @@ def _compiled(function: Function, extra: dict[str, Any]) -> Function:
         _say_uncached()
         kept = numba.njit(**options)(function)
     else:
-        _take_turns(kept)
+        if kept is not function:  # as it is with NUMBA_DISABLE_JIT
+            _take_turns(kept)
     finally:
         _config.CACHE_DIR = standard
     return cast(Function, kept)

@@ -68,7 +68,10 @@ MOST = 300
 """Kills after which a mutant counts as one that is not found out."""
 
 LANDED = 1 / 3
-"""Share of the kills that must leave a tile half done: kills that hit nothing prove nothing."""
+"""As many of the kills asked for must leave a tile half done: kills that hit nothing prove nothing."""
+
+FUTILE = 6
+"""Times as many kills as were asked for, after which it is given up to hit a tile: machines are more or less busy."""
 
 AIMED = 3 / 4
 """Share of the kills that wait for a tile; the others come at any moment, in the first and last steps too."""
@@ -488,10 +491,12 @@ def trial(where: Ground, way: str, variant: Variant, dice: random.Random, tally:
     return faults
 
 
-def trials(where: Ground, variant: Variant, dice: random.Random, kills: int, tally: Tally) -> Iterator[list[str]]:
-    """Yield what is wrong after each trial, until there were that many kills."""
-    for _, way in zip(range(kills), itertools.cycle(variant.ways), strict=False):
-        if tally.kills >= kills:
+def trials(
+    where: Ground, variant: Variant, dice: random.Random, kills: int, tally: Tally, landed: float = 0
+) -> Iterator[list[str]]:
+    """Yield what is wrong after each trial, until there were that many kills, and enough of them within a tile."""
+    for _, way in zip(range(FUTILE * kills), itertools.cycle(variant.ways), strict=False):
+        if tally.kills >= kills and (tally.landed >= landed or tally.kills >= FUTILE * kills):
             return
         yield trial(where, way, variant, dice, tally, dice.randint(*variant.rounds))
 
@@ -807,7 +812,7 @@ def killed(where: Ground, jobs: int, kills: int, dice: random.Random) -> bool:
 
 def _survived(name: str, where: Ground, variant: Variant, kills: int, dice: random.Random, least: float = 0) -> bool:
     begin, tally, found = time.monotonic(), Tally(), []
-    for faults in trials(where, variant, dice, kills, tally):
+    for faults in trials(where, variant, dice, kills, tally, least * kills):
         if faults:
             found.append(faults)
             tell(f"trial {tally.trials} of {name}: {'; '.join(faults[:5])}")
@@ -815,7 +820,7 @@ def _survived(name: str, where: Ground, variant: Variant, kills: int, dice: rand
         f"{name}: {tally.kills} kills, {tally.landed} mid-tile, {tally.trials} trials, {len(found)} failed, "
         f"{tally.wrong} wrong bytes, {time.monotonic() - begin:.1f} s"
     )
-    if tally.landed < least * tally.kills:
+    if tally.landed < least * kills:
         tell(f"{name}: too few kills landed within a tile")
         return False
     return not found
