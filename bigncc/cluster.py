@@ -1,4 +1,4 @@
-"""Dask's distributed engine: processes that compute, reached safely, and never more tiles with them than a few.
+"""Dask's distributed engine: processes that compute, started or found, and spoken with safely.
 
 A scheduler runs whatever it is sent. So with one beyond this machine nothing is spoken in clear unless that is asked
 for.
@@ -9,23 +9,16 @@ import json
 import logging
 import os
 import time
-import uuid
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from tempfile import TemporaryDirectory
+from typing import Any
 
-from bigncc.errors import BignccError, InputError, StoppedError
-from bigncc.machine import ClusterConfig
+from bigncc.errors import InputError
+from bigncc.machine import ClusterConfig, SecurityConfig
 from bigncc.metadata import in_one_line
 from bigncc.store import absolute
-
-Item = TypeVar("Item", bound=Hashable)
-Result = TypeVar("Result")
-
-AHEAD = 3
-"""Tiles that a process has been given: it computes one, stores the one before, and waits for no third."""
 
 SLOTS = 2
 """Tasks that a process of our own may begin at once; how many of them compute is `Means.flights`."""
@@ -36,8 +29,9 @@ PATIENCE = 10
 LIMIT = 1.25
 """Times its planned memory at which a process of our own is ended before the machine suffers."""
 
-GLANCE = 1.0
-"""Seconds for which the number of workers is believed."""
+EAGER = "100ms"
+"""Time in which what is with the scheduler ought to be done, where it decides how many workers there are: since that is
+little, all of them are wanted as long as there are tiles."""
 
 MEMORY = {
     # what a worker holds of distributed's are rows: there is nothing to spill; and a worker that is paused, since the
@@ -52,26 +46,6 @@ MEMORY = {
 KINDS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster", "sge": "SGECluster"}
 
 _log = logging.getLogger("bigncc")
-
-
-@dataclass(frozen=True)
-class Place:
-    """A process of a cluster: its name, its threads, and the bytes that it may take, if it is watched."""
-
-    name: str
-    threads: int
-    memory: int | None
-
-
-def here() -> Place:
-    """Return which process of a cluster calls this, within a task."""
-    from distributed import get_worker
-
-    worker = get_worker()
-    manager = worker.memory_manager
-    limit, share = manager.memory_limit, manager.memory_pause_fraction or 1.0
-    # beyond that share it would be paused, and for good
-    return Place(worker.address, worker.state.nthreads, int(limit * share) if limit else None)
 
 
 @contextmanager
@@ -134,35 +108,57 @@ def _processes(chosen: ClusterConfig, workers: int, memory: int) -> Iterator[Any
             threads_per_worker=SLOTS,
             host="127.0.0.1",
             memory_limit=int(memory * LIMIT),
-            dashboard_address=chosen.dashboard,
+            scheduler_kwargs=_shown(chosen),
             silence_logs=logging.CRITICAL,
         ) as cluster,
     ):
         if chosen.adapt is not None:
-            cluster.adapt(minimum=chosen.adapt[0], maximum=chosen.adapt[1], target_duration="1s")
+            cluster.adapt(minimum=chosen.adapt[0], maximum=chosen.adapt[1], target_duration=EAGER)
         yield cluster
+
+
+def _shown(chosen: ClusterConfig) -> dict[str, Any]:
+    """Return where the scheduler listens for browsers: it does in any case, and else would on a port that is known."""
+    return {"dashboard": chosen.dashboard is not None, "dashboard_address": chosen.dashboard or "127.0.0.1:0"}
 
 
 @contextmanager
 def _jobs(chosen: ClusterConfig) -> Iterator[Any]:
     """Start a scheduler in this process, and jobs that come to it."""
-    with ExitStack() as opened:
-        cluster = job_cluster(chosen)
-        try:
-            # one at least, so that a refusal is heard
-            cluster.scale(jobs=chosen.workers or max(1, (chosen.adapt or (1, 1))[0]))
-            opened.enter_context(cluster)
-        except Exception as error:
-            cluster.close()
-            message = f"{chosen.kind} refuses the jobs ({_said(error)}): other cluster.options are accepted"
-            raise InputError(message) from None
+    heard: list[Exception | None] = []
+    with job_cluster(chosen, heard.append) as cluster:
+        # one at least, so that a refusal is heard
+        cluster.scale(jobs=(jobs := chosen.workers or max(1, (chosen.adapt or (1, 1))[0])))
+        while len(heard) < jobs:
+            time.sleep(0.05)
+        if None not in heard:
+            message = f"{chosen.kind} refuses the jobs ({_said(heard[0])}): other cluster.options are accepted"
+            raise InputError(message)
         if chosen.adapt is not None:
-            cluster.adapt(minimum_jobs=chosen.adapt[0], maximum_jobs=chosen.adapt[1], target_duration="1s")
+            cluster.adapt(minimum_jobs=chosen.adapt[0], maximum_jobs=chosen.adapt[1], target_duration=EAGER)
         yield cluster
 
 
-def job_cluster(chosen: ClusterConfig) -> Any:
-    """Return dask-jobqueue's cluster for a config; no job of it is submitted yet."""
+def _telling(job: Any, hear: Callable[[Exception | None], None]) -> Any:
+    """Return a kind of job that says how its submission ended; dask-jobqueue's keep that to themselves."""
+    from distributed import Status
+
+    class Told(job):  # type: ignore[misc]
+        async def start(self) -> None:
+            try:
+                await super().start()
+            except Exception as error:
+                self.status = Status.failed
+                hear(error)
+                raise
+            hear(None)
+
+    return Told
+
+
+@contextmanager
+def job_cluster(chosen: ClusterConfig, hear: Callable[[Exception | None], None]) -> Iterator[Any]:
+    """Yield dask-jobqueue's cluster for a config; it will `hear` how each submission of a job ends, None if well."""
     try:
         import dask_jobqueue
     except ImportError:
@@ -172,41 +168,61 @@ def job_cluster(chosen: ClusterConfig) -> Any:
     if settled := sorted({"protocol", "security"} & (options.keys() | inner.keys())):
         message = f"cluster.options has {settled[0]}: cluster.security, or cluster.insecure=true, is accepted instead"
         raise InputError(message)
-    options["scheduler_options"] = {
-        "dashboard": chosen.dashboard is not None,
-        "dashboard_address": chosen.dashboard,
-        **inner,
-    }
-    options = {"shared_temp_directory": str(Path.cwd()), "silence_logs": logging.CRITICAL, **options}
-    if not chosen.insecure:
-        options |= {"security": _security(chosen), "protocol": "tls://"}
-    try:
-        return getattr(dask_jobqueue, KINDS[chosen.kind])(**options)
-    except Exception as error:
-        message = f"cluster.options is {chosen.options}, which dask-jobqueue refuses: {_said(error)}"
-        raise InputError(message) from None
+    options = {"silence_logs": logging.CRITICAL, **options, "scheduler_options": {**_shown(chosen), **inner}}
+    with ExitStack() as opened:
+        if not chosen.insecure:
+            files = chosen.security
+            if files is None:
+                shared = options.get("shared_temp_directory") or Path.cwd()
+                files = SecurityConfig(**opened.enter_context(_made(str(shared))))
+            options |= {"security": _security(files), "protocol": "tls://"}
+        kind = getattr(dask_jobqueue, KINDS[chosen.kind])
+        try:
+            cluster = kind(job_cls=_telling(kind.job_cls, hear), **options)
+        except Exception as error:
+            message = f"cluster.options is {chosen.options}, which dask-jobqueue refuses: {_said(error)}"
+            raise InputError(message) from None
+        opened.callback(cluster.close)
+        yield cluster
 
 
-def _security(chosen: ClusterConfig) -> Any:
-    """Return who is believed: as the files say, or who gets what is made for this run."""
+@contextmanager
+def _made(folder: str) -> Iterator[dict[str, str]]:
+    """Yield files of TLS for the time of a run, where jobs see them and nobody else does."""
     from distributed.security import Security
 
-    if chosen.security is None:
-        try:
-            return Security.temporary()
-        except ImportError:
-            message = "cluster.security is null and cryptography is not installed: pip install 'bigncc[cluster]', "
-            message += "files of TLS, or cluster.insecure=true, is accepted"
-            raise InputError(message) from None
-    files = {name: absolute(path) for name, path in chosen.security.model_dump().items()}
-    for name, path in files.items():
+    try:
+        made = Security.temporary()
+    except ImportError:
+        message = "cluster.security is null and cryptography is not installed: pip install 'bigncc[cluster]', files of "
+        message += "TLS, or cluster.insecure=true, is accepted"
+        raise InputError(message) from None
+    try:
+        place = TemporaryDirectory(prefix=".bigncc-tls-", dir=os.path.expandvars(folder))
+    except OSError as error:
+        message = f"{folder} cannot hold what jobs need to be believed ({in_one_line(error)}): "
+        message += "cluster.options.shared_temp_directory, or files as cluster.security, is accepted"
+        raise InputError(message) from None
+    with place as name:
+        texts = {"ca_file": made.tls_ca_file, "cert": made.tls_client_cert, "key": made.tls_client_key}
+        for each, text in texts.items():
+            Path(name, each).write_text(text)
+        yield {each: str(Path(name, each)) for each in texts}
+
+
+def _security(files: SecurityConfig) -> Any:
+    """Return who is believed, as files of TLS say."""
+    from distributed.security import Security
+
+    paths = {name: absolute(path) for name, path in files.model_dump().items()}
+    for name, path in paths.items():
         if not os.access(path, os.R_OK):
             message = f"cluster.security.{name} is {path}, which cannot be read: a file of TLS in PEM is accepted"
             raise InputError(message)
     roles = {
-        f"tls_{role}_{name}": files[name] for role in ("client", "scheduler", "worker") for name in ("cert", "key")
+        f"tls_{role}_{name}": paths[name] for role in ("client", "scheduler", "worker") for name in ("cert", "key")
     }
-    return Security(require_encryption=True, tls_ca_file=files["ca_file"], **roles)
+    return Security(require_encryption=True, tls_ca_file=paths["ca_file"], **roles)
 
 
 @contextmanager
@@ -223,7 +239,7 @@ def _reached(chosen: ClusterConfig) -> Iterator[Any]:
                 f"cluster.address is {address} and cluster.security null: files of TLS that it believes are accepted"
             )
             raise InputError(message)
-        security = _security(chosen)
+        security = _security(chosen.security)
     elif protocol != "tcp":
         message = f"cluster.address is {address}: tcp://host:port, tls://host:port or a scheduler file is accepted"
         raise InputError(message)
@@ -276,111 +292,7 @@ def _on_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _said(error: Exception) -> str:
+def _said(error: Exception | None) -> str:
     """Return the one line of an error that says why: of a command that failed, its own."""
-    text = str(error)
-    return in_one_line(RuntimeError(text.rpartition("stderr:")[2].strip())) if "stderr:" in text else in_one_line(error)
-
-
-def counting(client: Any) -> Callable[[], int]:
-    """Return a function that says how many workers there are."""
-    found, until = 0, 0.0
-
-    def count() -> int:
-        nonlocal found, until
-        if (now := time.monotonic()) >= until:
-            try:
-                found, until = len(client.nthreads()), now + GLANCE
-            except Exception:
-                _gone()
-        return found
-
-    return count
-
-
-def results(
-    client: Any,
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
-    most: Callable[[], int],
-    killed: Callable[[Item, str], None],
-) -> Iterator[tuple[Item, Result]]:
-    """Yield items with ``function(item)`` as they are done by workers.
-
-    A task that is with a worker when that is lost is begun again by the scheduler, several times. Then it is put aside,
-    and tried alone in the end: whoever was beside the one that ends workers is not to blame.
-
-    Parameters
-    ----------
-    client : Client
-        Of `connect`.
-    function : callable
-        What a worker does, for its effect: it may be called twice.
-    items : iterable
-        As many as one likes: an item is taken when its task is to be sent.
-    most : callable
-        Says how many tasks the scheduler may have at a time.
-    killed : callable
-        Called with an item whose worker is lost each time, and why.
-
-    Raises
-    ------
-    BignccError
-        As the function does.
-    StoppedError
-        If the scheduler is gone.
-    """
-    aside: list[Item] = []
-    yield from _results(client, function, items, most, lambda item, _: aside.append(item))
-    yield from _results(client, function, aside, lambda: 1, killed)
-
-
-def _results(
-    client: Any,
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
-    most: Callable[[], int],
-    killed: Callable[[Item, str], None],
-) -> Iterator[tuple[Item, Result]]:
-    from distributed import KilledWorker, as_completed
-
-    name, waiting = f"bigncc-{uuid.uuid4().hex}", iter(items)
-    done = as_completed(with_results=True, raise_errors=False, loop=client.loop)
-    sent: dict[Any, Item] = {}
-    number, left = 0, True
-    while True:
-        while left and len(sent) < most():
-            for item in waiting:
-                # a key of two parts: the scheduler keeps statistics for each first one
-                future = client.submit(function, item, key=(name, number), pure=False)
-                sent[future.key] = item
-                done.add(future)
-                number += 1
-                break
-            else:
-                left = False
-        if not sent:
-            return
-        future, result = next(done)
-        item, state = sent.pop(future.key), future.status
-        del future
-        if state == "finished":
-            yield item, result
-        elif state == "error" and isinstance(result[1], KilledWorker):
-            killed(item, "it ended its worker, or was with one that was lost, each time")
-        elif state == "error":
-            _fail(result[1])
-        else:
-            _gone()
-
-
-def _fail(error: BaseException) -> NoReturn:
-    if isinstance(error, ImportError) and not isinstance(error, BignccError):
-        message = f"the workers cannot run tiles ({in_one_line(error)}): workers with this bigncc are accepted"
-        raise InputError(message) from None
-    raise error
-
-
-def _gone() -> NoReturn:
-    message = "the scheduler is gone; the same command continues"
-    raise StoppedError(message) from None
+    text = " ".join(str(error).rpartition("stderr:")[2].split())
+    return text[:300] or type(error).__name__

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bigncc import cluster, engine, journal, stealing, store, worker
+from bigncc import cluster, engine, journal, stealing, store, tasks, worker
 from bigncc import config as words
 from bigncc.budget import (
     Estimate,
@@ -345,17 +345,17 @@ def _cluster(ready: Prepared, stale: set[int]) -> Iterator[Callable[..., Iterato
         settings["threads"] = threads_of(config)
     task = partial(worker.tile, worker.Order(job.url, job.plan_id, settings, uuid.uuid4().hex))
     with cluster.connect(config.cluster, workers, memory) as client:
-        there = cluster.counting(client)
+        there = tasks.counting(client)
 
         def most() -> int:
-            return cluster.AHEAD * max(there(), workers)
+            return tasks.AHEAD * max(there(), workers)
 
         def killed(item: tuple[int, bool], reason: str) -> None:
             journal.quarantine(job.url, item[0], reason)
 
         def compute(missing: Iterable[int], advance: Advance | None = None) -> Iterator[journal.Row]:
             items = ((index, index in stale) for index in missing)
-            for _, row in cluster.results(client, task, items, most, killed):
+            for _, row in tasks.results(client, task, items, most, killed):
                 if row is None:
                     continue
                 if advance is not None:

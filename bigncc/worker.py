@@ -12,7 +12,6 @@ from typing import Any
 
 from bigncc import allocator, engine, journal, stealing, store
 from bigncc.budget import means_of
-from bigncc.cluster import Place, here
 from bigncc.config import Config
 from bigncc.crew import Crew, crew_of
 from bigncc.decision import check_request, job_of, opened, recalled
@@ -23,6 +22,7 @@ from bigncc.inputs import Inputs, open_inputs, pair_of
 from bigncc.output import Output
 from bigncc.pair import Pair
 from bigncc.proof import plan_of
+from bigncc.tasks import Place, here
 from bigncc.tiles import Plan
 from bigncc.watch import Trail
 
