@@ -265,8 +265,7 @@ def means_of(inputs: Inputs, grid: Plan) -> engine.Means:
         If blocks of one object each do not fit.
     """
     memory, threads = memory_of(inputs.config), threads_of(inputs.config)
-    ways = [_least(inputs, grid, at_once) for at_once in (CELL, 1)]
-    least = next((means for means in ways if taken(inputs, grid, means) <= memory), ways[-1])
+    least = _fitting(inputs, grid, memory)
     if (needed := taken(inputs, grid, least)) > memory:
         message = (
             f"engine.memory is {memory / 1e6:.0f} MB and the tiles of this run need {needed / 1e6:.0f} MB: "
@@ -281,6 +280,19 @@ def means_of(inputs: Inputs, grid: Plan) -> engine.Means:
     images = (inputs.reference.array, inputs.moving.array)
     stored = sum(math.prod(image.shape) * image.dtype.itemsize for image in images)
     return replace(means, cache=min(stored, means.cache + memory - taken(inputs, grid, means)))
+
+
+def least_memory(inputs: Inputs, grid: Plan) -> int:
+    """Return the least bytes of a process that computes the tiles of a plan on one thread."""
+    engine_section = inputs.config.engine.model_copy(update={"threads": 1})
+    alone = replace(inputs, config=inputs.config.model_copy(update={"engine": engine_section}))
+    return taken(alone, grid, _fitting(alone, grid, 0))
+
+
+def _fitting(inputs: Inputs, grid: Plan, memory: int) -> engine.Means:
+    """Return the smallest means that decode as much at once as fits."""
+    ways = [_least(inputs, grid, at_once) for at_once in (CELL, 1)]
+    return next((means for means in ways if taken(inputs, grid, means) <= memory), ways[-1])
 
 
 def _least(inputs: Inputs, grid: Plan, at_once: int) -> engine.Means:

@@ -8,6 +8,7 @@ import ipaddress
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -96,6 +97,16 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
+def _untold() -> Iterator[None]:
+    """Keep the process that clears up after others from telling that it has, when a run is stopped."""
+    sys.warnoptions.append(option := "ignore:resource_tracker:UserWarning")
+    try:
+        yield
+    finally:
+        sys.warnoptions.remove(option)
+
+
+@contextmanager
 def _processes(chosen: ClusterConfig, workers: int, memory: int) -> Iterator[Any]:
     """Start processes of this machine, which listen on loopback."""
     import dask
@@ -103,6 +114,7 @@ def _processes(chosen: ClusterConfig, workers: int, memory: int) -> Iterator[Any
 
     with (
         dask.config.set(MEMORY),
+        _untold(),
         LocalCluster(
             n_workers=workers if chosen.adapt is None else max(1, chosen.adapt[0]),
             threads_per_worker=SLOTS,

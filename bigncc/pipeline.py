@@ -22,6 +22,7 @@ from bigncc.budget import (
     decode_overhead,
     disk,
     layout_of,
+    least_memory,
     means_of,
     measuring,
     memory_of,
@@ -345,6 +346,7 @@ def _cluster(ready: Prepared, stale: set[int]) -> Iterator[Callable[..., Iterato
         settings["threads"] = threads_of(config)
     task = partial(worker.tile, worker.Order(job.url, job.plan_id, settings, uuid.uuid4().hex))
     with cluster.connect(config.cluster, workers, memory) as client:
+        tasks.check_memory(client, least_memory(ready.inputs, job.plan))
         there = tasks.counting(client)
 
         def most() -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
-from bigncc.errors import BignccError, InputError, StoppedError
+from bigncc.errors import BignccError, DoesNotFitError, InputError, StoppedError
 from bigncc.metadata import in_one_line
 
 Item = TypeVar("Item", bound=Hashable)
@@ -37,6 +37,17 @@ def here() -> Place:
     limit, share = manager.memory_limit, manager.memory_pause_fraction or 1.0
     # beyond that share it would be paused, and for good
     return Place(worker.address, worker.state.nthreads, int(limit * share) if limit else None)
+
+
+def check_memory(client: Any, needed: int) -> None:
+    """Raise DoesNotFitError if a worker may take less than `needed` bytes: it would be paused, and for good."""
+    for name, worker in client.scheduler_info()["workers"].items():
+        if 0 < (limit := worker["memory_limit"]) < needed:
+            message = (
+                f"worker {name} may take {limit / 1e6:.0f} MB and the tiles of this run need {needed / 1e6:.0f} MB: "
+                "workers with that much are accepted"
+            )
+            raise DoesNotFitError(message)
 
 
 def counting(client: Any) -> Callable[[], int]:

@@ -142,9 +142,19 @@ def _desk(order: Order, place: Place) -> _Desk:
         message += "that all processes share is accepted"
         raise InputError(message)
     check_request(order.url, standing, standing["request"])
-    inputs = recalled(open_inputs(_config(standing, order, place)), standing["registration"])
+    settings = dict(order.settings)
+    if limited := place.memory is not None and place.memory < settings["memory"]:
+        settings["memory"] = place.memory
+    config = Config.model_validate({**standing["config"], "engine": settings})
+    inputs = recalled(open_inputs(config), standing["registration"])
     job = job_of(order.url, standing, inputs)
-    means = _means(inputs, job.plan, place)
+    try:
+        means = _means(inputs, job.plan, place)
+    except DoesNotFitError as error:
+        if not limited:
+            raise
+        message = f"a worker may take {settings['memory'] / 1e6:.0f} MB before it is paused, and so {error}"
+        raise DoesNotFitError(message) from None
     look = journal.following(order.url, order.plan_id)
     if not store.is_local(order.url):  # each look lists the journal
         look = stealing.seldom(look)
@@ -159,14 +169,6 @@ def _desk(order: Order, place: Place) -> _Desk:
         look=look,
         opened=opened_for_it,
     )
-
-
-def _config(standing: dict[str, Any], order: Order, place: Place) -> Config:
-    """Return the config of a run as this process takes it: with its own memory and threads, if it has less."""
-    settings = dict(order.settings)
-    if place.memory is not None:
-        settings["memory"] = min(place.memory, settings["memory"])
-    return Config.model_validate({**standing["config"], "engine": settings})
 
 
 def _means(inputs: Inputs, plan: Plan, place: Place) -> Means:
