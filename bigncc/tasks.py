@@ -110,7 +110,7 @@ def _results(
     most: Callable[[], int],
     killed: Callable[[Item, str], None],
 ) -> Iterator[tuple[Item, Result]]:
-    from distributed import KilledWorker, as_completed
+    from distributed import CancelledError, KilledWorker, as_completed
 
     name, waiting = f"bigncc-{uuid.uuid4().hex}", iter(items)
     done = as_completed(with_results=True, raise_errors=False, loop=client.loop)
@@ -132,14 +132,14 @@ def _results(
         future, result = next(done)
         item, state = sent.pop(future.key), future.status
         del future
-        if state == "finished":
-            yield item, result
-        elif state == "error" and isinstance(result[1], KilledWorker):
+        if state == "error" and isinstance(result[1], KilledWorker):
             killed(item, "it ended its worker, or was with one that was lost, each time")
         elif state == "error":
             _fail(result[1])
-        else:
+        elif isinstance(result, CancelledError):
             _gone()
+        else:  # whatever has become of the worker meanwhile
+            yield item, result
 
 
 def _fail(error: BaseException) -> NoReturn:

@@ -195,8 +195,8 @@ def options(**more):
     return ("cluster.kind=slurm", "cluster.workers=2", f"cluster.options={json.dumps(there)}")
 
 
-def test_jobs_of_dask_jobqueue_make_the_map_and_one_that_is_lost_costs_no_finished_tile(slurm, folder, chains, capsys):
-    command = [SCRIPT, "run", "a.zarr", "b.zarr", "distributed", *WORDS, *options()]
+def test_jobs_of_dask_jobqueue_make_the_map_and_one_that_is_lost_costs_no_finished_tile(slurm, folder):
+    command = [SCRIPT, "run", "a.zarr", "b.zarr", "distributed", *WORDS, *options(), "output.region=0:700,0:1500"]
     out, pipe = folder / "distributed", subprocess.PIPE
     with subprocess.Popen(command, cwd=folder, env=slurm.environment, stdout=pipe, stderr=pipe, text=True) as run:
         until(lambda: len(computed(out)) >= 10, lambda: slurm.do("squeue"))
@@ -210,9 +210,9 @@ def test_jobs_of_dask_jobqueue_make_the_map_and_one_that_is_lost_costs_no_finish
     assert run.returncode == 0, stderr
     assert "Traceback" not in stdout + stderr
     assert len(there) < len(computed(out)) - 10  # it was half way
-    pairs.same(pairs.maps(out), pairs.maps(folder / "whole"))
+    pairs.same(pairs.maps(out), {name: array[:700] for name, array in pairs.maps(folder / "whole").items()})
     assert "right: " in good(folder, "verify", "distributed")
-    assert len(computed(out)) == len(set(computed(out))) == len(computed(folder / "whole"))
+    assert len(computed(out)) == len(set(computed(out)))
     until(lambda: not slurm.do("squeue", "-h", "--name=dask-worker"), "jobs that stay")
     assert not list(folder.glob(".bigncc-tls-*"))
 

@@ -116,6 +116,10 @@ def _deadly(item):
     return os.getpid()
 
 
+def _process(_item):
+    return os.getpid()
+
+
 def test_who_ends_workers_is_put_aside_and_who_was_beside_is_not(monkeypatch):
     blamed, tried = {}, []
 
@@ -128,6 +132,13 @@ def test_who_ends_workers_is_put_aside_and_who_was_beside_is_not(monkeypatch):
         cluster.connect(chosen(kind="processes", workers=1), 1, MEMORY) as client,
     ):
         items = (task_of(i) for i in range(6))
+        # one that is lost when its result is there is no matter
+        lost = set()
+        for item, pid in tasks.results(client, _process, range(12), lambda: 3, never):
+            if item % 4 == 2 and pid not in lost:
+                os.kill(pid, signal.SIGKILL)
+                lost.add(pid)
+        assert lost
         found = dict(tasks.results(client, _deadly, items, lambda: 3, blamed.__setitem__))
         here = psutil.Process()
         for process in (here, *here.children(recursive=True)):
