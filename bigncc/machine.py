@@ -139,7 +139,7 @@ class ClusterConfig(Section):
         idle = [n for n in fields if n not in {"kind", "array", *meant} and getattr(self, n) != fields[n].default]
         message = ""
         if idle:
-            message = f"kind is {self.kind}, for which {', '.join(idle)} means nothing: {_such(meant)} is accepted"
+            message = f"kind is {self.kind}, for which {', '.join(idle)} means nothing: {_such(meant)} accepted"
         elif self.kind == "address" and self.address is None:
             message = "kind is address and address is null: tcp://host:port, tls://host:port or a scheduler file"
             message += " is accepted"
@@ -157,4 +157,4 @@ class ClusterConfig(Section):
 
 
 def _such(names: set[str]) -> str:
-    return ", ".join(sorted(names)) or "another kind"
+    return f"{', '.join(sorted(names))} are" if names else "another kind is"
