@@ -133,7 +133,7 @@ def _results(
         item, state = sent.pop(future.key), future.status
         del future
         if state == "error" and isinstance(result[1], KilledWorker):
-            killed(item, "it ended its worker, or was with one that was lost, each time")
+            killed(item, "its worker was lost each time, also when it was the only one at work")
         elif state == "error":
             _fail(result[1])
         elif isinstance(result, CancelledError):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 
+import dask
 import psutil
 import pytest
 from distributed import LocalCluster
@@ -199,6 +200,33 @@ def test_a_tile_that_fails_twice_is_quarantined_and_the_others_are_finished(fold
     monkeypatch.undo()
     pipeline.run(where)
     complete(folder, "torn")
+
+
+DEADLY = """
+import os, signal
+from bigncc import engine
+computing = engine.computing = getattr(engine, "computing", engine.compute)  # it may be loaded twice
+def compute(job, pair, out, tile, *rest):
+    if tile.index == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return computing(job, pair, out, tile, *rest)
+engine.compute = compute
+"""
+
+
+def test_a_tile_that_ends_its_worker_each_time_is_quarantined_and_the_others_are_finished(folder):
+    (folder / "deadly.py").write_text(DEADLY)
+    options = {"host": "127.0.0.1", "protocol": "tcp://", "dashboard_address": "127.0.0.1:0", "silence_logs": 50}
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(1, threads_per_worker=2, memory_limit=0, preload=str(folder / "deadly.py"), **options) as running,
+        pytest.raises(IncompleteError, match=r"tile 7 failed twice \(its worker was lost each time, also when"),
+    ):
+        pipeline.run(asked(folder, "poison", "cluster.kind=address", f"cluster.address={running.scheduler_address}"))
+    # the last tile of the whole is one of a coarser level
+    assert sorted(computed(folder / "poison")) == [i for i in range(len(computed(folder / "whole")) - 1) if i != 7]
+    pipeline.run(asked(folder, "poison"))
+    complete(folder, "poison")
 
 
 def test_a_worker_with_less_memory_than_a_tile_needs_is_said(folder):
