@@ -100,6 +100,7 @@ def test_the_commands_of_readme(folder):
         "out.png",
         "job.ome.zarr",
         "parts.ome.zarr",
+        "workers.ome.zarr",
         "t.json",
         "array.sh",
         "ab.ome.zarr",
