@@ -29,9 +29,11 @@ CHUNKS = {2: ((1024, 4096),) * 2, 3: ((32, 64), (256, 512), (256, 512))}
 TILES = 16
 """Tiles that a run has at least, if there are that many objects: a stop costs little, and progress can be seen."""
 
+PROCESS = 2 * 10**9
+"""Bytes of the machine for each process, as long as nothing else is said: fewer of them have larger tiles."""
 
-EACH = 4
-"""Tiles that a run has at least for each job of an array: those that are done first take some from the others."""
+EACH = 8
+"""Tiles for each process or job that computes, if there are that many objects: in the end none waits long."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Estimate:
     memory: int
     memory_limit: int
     threads: int
+    workers: int
     disk: int
     alternatives: tuple[int, ...]
     objects: int
@@ -57,11 +60,12 @@ class Estimate:
     def facts(self) -> dict[str, str]:
         """Return the numbers as words."""
         coarser = f", and {self.coarser} for coarser levels" if self.coarser else ""
+        each = f", in each of {self.workers} processes" if self.workers > 1 else ""
         levels = (f"{n / 1e9:.2g} GB with output.finest_level={k}" for k, n in enumerate(self.alternatives))
         found = {
             "output": f"{' x '.join(map(str, self.shape))} pixels",
             "tiles": f"{self.tiles} of {' x '.join(map(str, self.tile))} pixels, {self.tasks} blocks each{coarser}",
-            "memory": f"{self.memory / 1e6:.0f} MB of {self.memory_limit / 1e6:.0f} MB, {self.threads} threads",
+            "memory": f"{self.memory / 1e6:.0f} MB of {self.memory_limit / 1e6:.0f} MB, {self.threads} threads{each}",
             "disk": f"{self.disk / 1e9:.3g} GB at most, in {self.objects} objects",
             **({"levels": ", ".join(levels)} if len(self.alternatives) > 1 else {}),
             "decoding": f"{self.decode_overhead:.2f} pixels of the reference for each pixel of the output",
@@ -70,14 +74,31 @@ class Estimate:
         return found | {f"note {i}": note for i, note in enumerate(self.notes, 1)}
 
 
+def workers_of(config: Config) -> int:
+    """Return the processes that compute: those that a config asks for, or as many as this machine holds."""
+    chosen, asked = config.cluster, config.engine
+    if chosen.kind == "processes" and not (chosen.workers or chosen.adapt):
+        return max(1, min(_processors() // (asked.threads or 1), 2 * machine_memory() // (asked.memory or PROCESS)))
+    return chosen.most
+
+
 def threads_of(config: Config) -> int:
-    """Return the threads that a config asks for, or one for each processor."""
-    return config.engine.threads or len(os.sched_getaffinity(0))
+    """Return the threads of a process that a config asks for, or its share of the processors."""
+    return config.engine.threads or max(1, _processors() // _here(config))
 
 
 def memory_of(config: Config) -> int:
-    """Return the bytes that a config allows, or a share of the machine's."""
-    return config.engine.memory or machine_memory()
+    """Return the bytes that a config allows to a process, or its share of the machine's."""
+    return config.engine.memory or machine_memory() // _here(config)
+
+
+def _here(config: Config) -> int:
+    """Return the processes that share this machine."""
+    return workers_of(config) if config.cluster.kind == "processes" else 1
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 def machine_memory() -> int:
@@ -154,7 +175,7 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
             _grain(inputs),
             samples=engine.largest_samples(memory, per_pixel, threads, _pixels(objects)),
             pixels=engine.LARGEST,
-            tiles=max(TILES, EACH * (inputs.config.cluster.array.jobs or 0)),
+            tiles=max(TILES, EACH * max(inputs.config.cluster.array.jobs or 0, workers_of(inputs.config))),
             # a tile has one time and one channel, as the pivot belongs to the channel
             fixed=0 if axis is None else axis + 1,
         )
@@ -244,8 +265,7 @@ def means_of(inputs: Inputs, grid: Plan) -> engine.Means:
         If blocks of one object each do not fit.
     """
     memory, threads = memory_of(inputs.config), threads_of(inputs.config)
-    ways = [_least(inputs, grid, at_once) for at_once in (CELL, 1)]
-    least = next((means for means in ways if taken(inputs, grid, means) <= memory), ways[-1])
+    least = _fitting(inputs, grid, memory)
     if (needed := taken(inputs, grid, least)) > memory:
         message = (
             f"engine.memory is {memory / 1e6:.0f} MB and the tiles of this run need {needed / 1e6:.0f} MB: "
@@ -260,6 +280,19 @@ def means_of(inputs: Inputs, grid: Plan) -> engine.Means:
     images = (inputs.reference.array, inputs.moving.array)
     stored = sum(math.prod(image.shape) * image.dtype.itemsize for image in images)
     return replace(means, cache=min(stored, means.cache + memory - taken(inputs, grid, means)))
+
+
+def least_memory(inputs: Inputs, grid: Plan) -> int:
+    """Return the least bytes of a process that computes the tiles of a plan on one thread."""
+    engine_section = inputs.config.engine.model_copy(update={"threads": 1})
+    alone = replace(inputs, config=inputs.config.model_copy(update={"engine": engine_section}))
+    return taken(alone, grid, _fitting(alone, grid, 0))
+
+
+def _fitting(inputs: Inputs, grid: Plan, memory: int) -> engine.Means:
+    """Return the smallest means that decode as much at once as fits."""
+    ways = [_least(inputs, grid, at_once) for at_once in (CELL, 1)]
+    return next((means for means in ways if taken(inputs, grid, means) <= memory), ways[-1])
 
 
 def _least(inputs: Inputs, grid: Plan, at_once: int) -> engine.Means:

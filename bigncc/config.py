@@ -14,16 +14,16 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
     ValidationError,
+    ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from bigncc.errors import InputError
-from bigncc.notation import bytes_of, line_of, range_of, region_of, seconds_of, source_of, target_of, time_of
+from bigncc.machine import ClusterConfig, EngineConfig, Section
+from bigncc.notation import range_of, region_of, source_of, target_of
 from bigncc.remote import Storage
 from bigncc.window import Border, Window
 
@@ -33,11 +33,7 @@ Source = Annotated[Any, BeforeValidator(source_of), PlainSerializer(str)]
 Range = Annotated[int | tuple[int, int] | None, BeforeValidator(range_of)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class MaskConfig(_Section):
+class MaskConfig(Section):
     """Which samples count."""
 
     url: Source = Field(
@@ -48,7 +44,7 @@ class MaskConfig(_Section):
     invalid: tuple[int, ...] | None = Field(None, description="values that mean invalid, instead of `valid`")
 
 
-class StorageConfig(_Section):
+class StorageConfig(Section):
     """How an object store is reached, as far as it is no secret."""
 
     anonymous: bool = Field(False, description="whether it is asked without credentials, for what is public")
@@ -60,7 +56,7 @@ class StorageConfig(_Section):
         return Storage(**self.model_dump())
 
 
-class ImageConfig(_Section):
+class ImageConfig(Section):
     """One of the two images."""
 
     url: Source = Field(
@@ -87,7 +83,7 @@ class ImageConfig(_Section):
     )
 
 
-class OutputConfig(_Section):
+class OutputConfig(Section):
     """Where the result goes."""
 
     url: Annotated[str, BeforeValidator(source_of), AfterValidator(target_of)] = Field(
@@ -111,7 +107,7 @@ class OutputConfig(_Section):
     )
 
 
-class WindowConfig(_Section):
+class WindowConfig(Section):
     """The window and its rules."""
 
     size: int | tuple[int, ...] = Field(
@@ -132,7 +128,7 @@ class WindowConfig(_Section):
         return Window(**self.model_dump())
 
 
-class DisplacementConfig(_Section):
+class DisplacementConfig(Section):
     """A displacement field that somebody computed."""
 
     url: str = Field(description=".npy, .npz or Zarr array of shape (axes, [z,] y, x), in pixels")
@@ -143,7 +139,7 @@ class DisplacementConfig(_Section):
     )
 
 
-class RegistrationConfig(_Section):
+class RegistrationConfig(Section):
     """How the moving image is brought onto the reference's grid."""
 
     model: Literal["translation", "none"] | None = Field(
@@ -164,80 +160,16 @@ class RegistrationConfig(_Section):
     order: Literal[0, 1, 3] = Field(1, description="interpolation: 0 nearest, 1 linear, 3 cubic convolution")
 
 
-class EngineConfig(_Section):
-    """The machine."""
-
-    memory: Annotated[int, BeforeValidator(bytes_of)] | None = Field(
-        None, description="peak memory of the process, such as 4GB; null: half of what machine and cgroup allow"
-    )
-    threads: int | None = Field(None, gt=0, description="threads; null: as many as there are processors")
-    halo: Literal["overlap", "read"] = Field(
-        "overlap",
-        description="whether the blocks of a tile give each other their margins (overlap) or each reads its own",
-    )
-    durable: Literal["journal", "all"] = Field(
-        "journal",
-        description="what outlives a power cut as soon as a tile is done: its line in the journal, or all of it",
-    )
-
-
-class ArrayConfig(_Section):
-    """A job array, which needs no process that hands out work."""
-
-    scheduler: Literal["slurm", "pbs", "lsf", "sge"] = Field(
-        "slurm", description="whose array it is: slurm, pbs (OpenPBS, PBS Pro), lsf or sge (Grid Engine)"
-    )
-    jobs: int | None = Field(
-        None, gt=0, description="jobs of the array; null: 16, and for a table of pairs one each, at most 1000"
-    )
-    at_once: int | None = Field(None, gt=0, description="how many of them may run at once; null: as many as can")
-    time: Annotated[str, BeforeValidator(time_of)] = Field(
-        "4h", description="wall time of each job, such as 3h50m; what is not done by then goes on in another"
-    )
-    warning: int = Field(
-        120,
-        gt=0,
-        description="seconds before the end of that time at which a job stops by itself, so that nothing is lost",
-    )
-    memory: Annotated[int, BeforeValidator(bytes_of)] | None = Field(
-        None, description="memory to ask for, for each job; null: engine.memory and a quarter more"
-    )
-    processors: int | None = Field(
-        None, gt=0, description="processors to ask for, for each job; null: engine.threads, or one"
-    )
-    directives: tuple[Annotated[str, AfterValidator(line_of)], ...] = Field(
-        (), description="further lines for the scheduler, such as --partition=short or --account=me"
-    )
-    setup: tuple[Annotated[str, AfterValidator(line_of)], ...] = Field(
-        (), description="lines of shell that a job begins with, such as module load hdf5"
-    )
-    logs: str | None = Field(None, description="folder for what the jobs say; null: the current one")
-    steal: bool = Field(True, description="whether a job that is done with its share takes from the shares of others")
-
-    @model_validator(mode="after")
-    def _time_to_stop(self) -> "ArrayConfig":
-        if self.warning >= seconds_of(self.time):
-            message = f"warning is {self.warning} s and time is {self.time}: a shorter warning is accepted"
-            raise ValueError(message)
-        return self
-
-
-class ClusterConfig(_Section):
-    """Batch jobs."""
-
-    array: ArrayConfig = Field(ArrayConfig(), description="a job array, as bigncc script prints it")
-
-
 class _Loader(yaml.SafeLoader):
-    """YAML in which 3:10 is a range and not, as in its version 1.1, a number to the base of 60."""
+    """YAML in which 3:10 is a range, 4:00:00 a time and neither, as in its version 1.1, a number to the base of 60."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [("tag:yaml.org,2002:str", re.compile(r"[0-9]+:[0-9]+$")), *rules]
+        first: [("tag:yaml.org,2002:str", re.compile(r"[0-9]+(:[0-9]+)+$")), *rules]
         for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
 
-class Config(_Section):
+class Config(Section):
     """A whole job."""
 
     reference: ImageConfig = Field(description="the image on whose grid the result lives")
@@ -249,6 +181,16 @@ class Config(_Section):
     )
     engine: EngineConfig = Field(EngineConfig(), description="the machine; nothing here changes the result")
     cluster: ClusterConfig = Field(ClusterConfig(), description="many machines; nothing here changes the result either")
+
+    @field_validator("cluster")
+    @classmethod
+    def _bounded(cls, value: ClusterConfig, info: ValidationInfo) -> ClusterConfig:
+        engine = info.data.get("engine")
+        if value.kind not in ("threads", "processes") and engine is not None and engine.memory is None:
+            message = f"kind is {value.kind} and engine.memory is null: what one of its processes may take, such as 4GB"
+            message += ", is accepted"
+            raise ValueError(message)
+        return value
 
     @field_validator("registration")
     @classmethod
@@ -383,6 +325,8 @@ def _sentence(error: ValidationError) -> str:
         return f"config key {key} is missing: {beside[path[-1]].description}"
     if path == ("registration",):
         return f"registration {reason}"
+    if path == ("cluster",):
+        return f"cluster: {reason}"
     # an address may hold what nobody else is to see
     value = re.sub(r"(://)[^/\s]*@|\?.*", r"\1...", repr(first["input"]))
     return f"config key {key} is {value}: {reason[0].lower()}{reason[1:]}"

@@ -2,20 +2,18 @@
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, count
-from threading import Lock
-from typing import Any, Literal, NamedTuple, TypeVar
+from itertools import chain
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from bigncc import evidence, journal, lazy
-from bigncc.errors import BignccError, StoppedError
+from bigncc.crew import Crew, crew_of, in_flight, in_turn
+from bigncc.errors import BignccError
 from bigncc.kernel import Block, Pivots
 from bigncc.metadata import in_one_line
 from bigncc.output import Output
@@ -27,8 +25,6 @@ from bigncc.tiles import Plan, Roi, Shape, Tile, parts, roi_shape
 from bigncc.transform import Transform
 from bigncc.watch import Trail, Watched
 from bigncc.window import Window
-
-Result = TypeVar("Result")
 
 RESERVED = 360 * 10**6
 """Bytes of the process before it computes anything: interpreter, libraries, compiled code (measured 330 MB)."""
@@ -201,87 +197,37 @@ def run_tiles(
         What concerns more than one tile stops at once.
     """
     pending = set(missing := list(missing))
-    with journal.writer(job.url, job.plan_id) as writer, _crew(means.threads) as crew:
-        attempt = partial(_attempted, job, pair, out, means=means, pending=pending, crew=crew, taken=taken)
-        for index, row in zip(missing, _in_flight(attempt, missing, means.flights), strict=True):
+    with journal.writer(job.url, job.plan_id) as writer, crew_of(means.threads) as crew:
+        attempt = partial(attempted, job, pair, out, means=means, pending=pending, crew=crew, taken=taken)
+        for row in in_flight(attempt, missing, means.flights):
             if row is None:
                 continue
-            writer.append(replace(row, saw=seen.news()))
-            journal.release(job.url, index)
+            record(job, row, writer, seen)
             if advance is not None:
                 advance(row.summary.pixels)
             yield row
 
 
-class _Crew(NamedTuple):
-    """The threads that compute the blocks of all tiles in flight, and what the tile holds whose turn it is."""
-
-    pool: Executor
-    turn: Lock
-
-
-@contextmanager
-def _crew(threads: int) -> Iterator[_Crew]:
-    """Make a crew that nobody waits for in the end."""
-    # one pool for all tiles; dask would make one for each thread that asks
-    pool = ThreadPoolExecutor(threads)
-    try:
-        yield _Crew(pool, Lock())
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+def record(job: Job, row: journal.Row, writer: journal.Writer, seen: Trail) -> None:
+    """Write the row of a tile that is stored into the journal, with what was read of the inputs for it."""
+    writer.append(replace(row, saw=seen.news()))
+    journal.release(job.url, row.tile)
 
 
-@contextmanager
-def _in_turn(turn: Lock, blocks: int, threads: int) -> Iterator[Callable[[], None]]:
-    """Wait for a tile's turn; what is yielded is to be called after each block.
-
-    The next tile begins when so few blocks are left that a thread has nothing to do: sooner, both would hold what they
-    have read and computed.
-    """
-    given, counted = Lock(), count(1)
-
-    def give() -> None:
-        if given.acquire(blocking=False):
-            turn.release()
-
-    def one_more() -> None:
-        if next(counted) > blocks - threads:
-            give()
-
-    turn.acquire()
-    try:
-        yield one_more
-    finally:
-        give()
-
-
-def _in_flight(function: Callable[[int], Result], items: Iterable[int], most: int) -> Iterator[Result]:
-    """Yield ``function(item)`` in order, while those of the next items are being computed."""
-    pool, waiting, patient = ThreadPoolExecutor(most), deque[Future[Result]](), True
-    try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) == most:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except (StoppedError, KeyboardInterrupt):
-        patient = False
-        raise
-    finally:
-        pool.shutdown(wait=patient, cancel_futures=True)
-
-
-def _attempted(
+def attempted(
     job: Job,
     pair: Pair,
     out: Output,
     index: int,
     means: Means,
     pending: set[int],
-    crew: _Crew,
-    taken: Callable[[int], bool] | None,
+    crew: Crew,
+    taken: Callable[[int], bool] | None = None,
 ) -> journal.Row | None:
+    """Compute a tile, and once more if that fails; return its row, or None if it is quarantined or `taken`.
+
+    `pending` has the tiles that may still come, for which what is decoded here is kept; this one goes out of it.
+    """
     near = {i: _regions(job, pair, job.plan[i], means) for i in job.plan.around(index) if i in pending}
     images = [(k, image) for k, image in enumerate((pair.reference, pair.moving)) if isinstance(image, Decoded)]
     for k, image in images:
@@ -296,6 +242,13 @@ def _attempted(
             image.done(index)
 
 
+def forget(pair: Pair, tiles: Iterable[int]) -> None:
+    """Let go of what is kept decoded for tiles that others have finished."""
+    for image in (pair.reference, pair.moving):
+        for index in tiles if isinstance(image, Decoded) else ():
+            image.done(index)
+
+
 def _regions(job: Job, pair: Pair, tile: Tile, means: Means) -> list[tuple[Roi, Roi | None]]:
     """Return what a tile reads of both images, each region once."""
     if means.halo == "overlap":
@@ -305,7 +258,7 @@ def _regions(job: Job, pair: Pair, tile: Tile, means: Means) -> list[tuple[Roi, 
     return [source_regions(pair, region, job.transform, job.order) for region in regions]
 
 
-def compute(job: Job, pair: Pair, out: Output, tile: Tile, means: Means, crew: _Crew | None = None) -> journal.Row:
+def compute(job: Job, pair: Pair, out: Output, tile: Tile, means: Means, crew: Crew | None = None) -> journal.Row:
     """Compute a tile, store it with its part of the coarser levels, read it back."""
     halving = job.halving if tile.levels[-1][0] else None
     whole = job.plan.unit == job.plan.objects
@@ -395,12 +348,12 @@ def _pieces(out: Output, tile: Tile, halving: Halving, threads: int) -> list[Pie
 
 
 def _blocks(
-    job: Job, pair: Pair, tile: Tile, means: Means, function: Callable[[Any, Roi], Any], crew: _Crew | None = None
+    job: Job, pair: Pair, tile: Tile, means: Means, function: Callable[[Any, Roi], Any], crew: Crew | None = None
 ) -> list[Any]:
     if crew is None:
         return _computed(job, pair, tile, means, function)
     blocks = math.prod(-(-n // b) for n, b in zip(roi_shape(tile.write), means.block, strict=True))
-    with _in_turn(crew.turn, blocks, means.threads) as one_more:
+    with in_turn(crew.turn, blocks, means.threads) as one_more:
 
         def counted(block: Any, roi: Roi) -> Any:
             try:

@@ -34,6 +34,14 @@ def time_of(value: Any) -> str:
     return str(value)
 
 
+def dashboard_of(text: str) -> str:
+    """Return an address to listen on, which names a host: with none, it would be all of them."""
+    if not re.fullmatch(r"\S+:[0-9]+", text) or "://" in text:
+        message = "host:port, such as 127.0.0.1:8787, is accepted"
+        raise ValueError(message)
+    return text
+
+
 def line_of(text: str) -> str:
     """Return what goes into a script as a line of its own."""
     if "\n" in text or not text.strip():

@@ -6,14 +6,15 @@ calls ``finish``; ``plan``, ``status`` and ``verify`` only look.
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from bigncc import cluster, engine, journal, stealing, store, tasks, worker
 from bigncc import config as words
-from bigncc import engine, journal, stealing, store
 from bigncc.budget import (
     Estimate,
     alternatives,
@@ -21,6 +22,7 @@ from bigncc.budget import (
     decode_overhead,
     disk,
     layout_of,
+    least_memory,
     means_of,
     measuring,
     memory_of,
@@ -28,6 +30,7 @@ from bigncc.budget import (
     taken,
     threads_of,
     tiles_of,
+    workers_of,
 )
 from bigncc.config import Config
 from bigncc.decision import attributes_of, check_request, decide, job_of, opened, recalled, stored_layout
@@ -36,6 +39,7 @@ from bigncc.errors import IncompleteError, InputError, RefusedError
 from bigncc.inputs import Inputs, headline, open_inputs, pair_of, registered, request_of, samples_of
 from bigncc.output import Output, check_removable, check_vacant, create_output, remove_output
 from bigncc.picture import panel, report
+from bigncc.progress import Advance
 from bigncc.proof import Result, Verdict, finish, incomplete, plan_of, status, verify, withdraw
 from bigncc.registration import Registration
 from bigncc.summary import merge
@@ -51,7 +55,7 @@ NANOSECONDS = 35
 
 _SHIFT = "measuring the shift of the moving image"
 
-Progress = Callable[[int, int, int], AbstractContextManager[Callable[[int], None] | None]]
+Progress = Callable[[int, int, int], AbstractContextManager[Advance | None]]
 
 Waiting = Callable[[str], AbstractContextManager[None]]
 Part = tuple[int, int]
@@ -99,12 +103,13 @@ def plan(config: Config) -> Estimate:
         memory=max(taken(inputs, grid, means), measuring(inputs, threads)[1]),
         memory_limit=memory_of(config),
         threads=threads,
+        workers=workers_of(config),
         disk=disk(layout),
         alternatives=alternatives(layout),
         objects=objects(layout),
         decode_overhead=decode_overhead(inputs, grid, means),
         tasks=math.prod(-(-n // b) for n, b in zip(grid.tile, means.block, strict=True)),
-        seconds=pixels * NANOSECONDS * 1e-9 / threads,
+        seconds=pixels * NANOSECONDS * 1e-9 / (threads * workers_of(config)),
         notes=inputs.notes + _absent(inputs),
         headline=headline(inputs),
     )
@@ -278,7 +283,8 @@ def complete(ready: Prepared, *, part: Part = (0, 1), steal: bool = False, progr
     out, own = opened(job.url, plan_of(job.url)), share(job.plan.base, *part)
     # the plan's tiles stay; a smaller memory limit than the plan was made for may not hold them
     means = means_of(inputs, job.plan)
-    look = journal.following(job.url, job.plan_id) if steal else set[int]
+    alone = inputs.config.cluster.kind == "threads"
+    look = journal.following(job.url, job.plan_id) if steal or not alone else set[int]
     stale = set(look())  # what has a row and is missing all the same is not what the row says
     rows = engine.done(job, out, own, means.threads)
     # what failed before comes last, so that it keeps nothing else waiting
@@ -286,34 +292,76 @@ def complete(ready: Prepared, *, part: Part = (0, 1), steal: bool = False, progr
     for index in quarantined.keys() & rows.keys():  # a kill came between
         journal.release(job.url, index)
     missing = sorted(set(own) - rows.keys(), key=lambda index: (index in quarantined, index))
-    compute = _computing(ready, out, means, stealing.seldom(look), stale) if missing or steal else None
-    if compute and missing:
-        withdraw(job.url)
-        pixels = sum(math.prod(roi_shape(job.plan[index].write)) for index in own)
-        there = sum(row.summary.pixels for row in rows.values())
-        with progress(len(missing), pixels, there) as advance:
-            rows |= {row.tile: row for row in compute(missing, advance=advance)}
     stolen = 0
-    if compute and steal:
-        stolen = sum(1 for batch in stealing.batches(look, job.plan.base, part) for _ in compute(batch))
-        rows |= journal.rows(job.url, job.plan_id, set(own) - rows.keys() - stale)
+    if missing or steal:
+        with _computing(ready, out, means, stealing.seldom(look), stale) as compute:
+            if missing:
+                withdraw(job.url)
+                pixels = sum(math.prod(roi_shape(job.plan[index].write)) for index in own)
+                there = sum(row.summary.pixels for row in rows.values())
+                with progress(len(missing), pixels, there) as advance:
+                    rows |= {row.tile: row for row in compute(missing, advance=advance)}
+            if steal:
+                stolen = sum(1 for batch in stealing.batches(look, job.plan.base, part) for _ in compute(batch))
+                rows |= journal.rows(job.url, job.plan_id, set(own) - rows.keys() - stale)
     if len(rows) < len(own):
         raise IncompleteError(incomplete(job.url))
     if part[1] == 1:
-        return finish(job.url, inputs.notes, threads=means.threads, durable=inputs.config.engine.durable == "all")
+        durable = inputs.config.engine.durable == "all"
+        return finish(job.url, inputs.notes, threads=means.threads if alone else None, durable=durable)
     notes = (*inputs.notes, f"{stolen} tiles of other parts were computed") if stolen else inputs.notes
     summary = merge(rows[index].summary for index in own)
     return Result(job.url, complete=False, summary=summary, headline=ready.headline, notes=notes)
 
 
+@contextmanager
 def _computing(
     ready: Prepared, out: Output, means: engine.Means, look: stealing.Look, stale: set[int]
-) -> Callable[..., Iterator[journal.Row]]:
-    """Return what computes tiles, but those that another job has finished by the time that they are begun."""
+) -> Iterator[Callable[..., Iterator[journal.Row]]]:
+    """Yield what computes tiles, but those that another job has finished by the time that they are begun."""
     job, inputs = ready.job, ready.inputs
+    if inputs.config.cluster.kind != "threads":
+        with _cluster(ready, stale) as compute:
+            yield compute
+        return
     pair, seen = pair_of(inputs, means.cache, means.at_once), engine.trail(job, inputs.sources)
 
     def taken(index: int) -> bool:
         return index not in stale and index in look()
 
-    return partial(engine.run_tiles, job, pair, out, means=means, seen=seen, taken=taken)
+    yield partial(engine.run_tiles, job, pair, out, means=means, seen=seen, taken=taken)
+
+
+@contextmanager
+def _cluster(ready: Prepared, stale: set[int]) -> Iterator[Callable[..., Iterator[journal.Row]]]:
+    """Yield what lets workers compute tiles, a few of them at a time."""
+    job, config = ready.job, ready.inputs.config
+    for name, image in (("reference", ready.inputs.reference), ("moving", ready.inputs.moving)):
+        if not image.url:
+            message = f"{name} is in the memory of this process: an image that workers can open, at a path, is accepted"
+            raise InputError(message)
+    workers, memory, settings = workers_of(config), memory_of(config), config.engine.model_dump()
+    settings["memory"] = memory
+    if config.cluster.kind == "processes":
+        settings["threads"] = threads_of(config)
+    task = partial(worker.tile, worker.Order(job.url, job.plan_id, settings, uuid.uuid4().hex))
+    with cluster.connect(config.cluster, workers, memory) as client:
+        tasks.check_memory(client, least_memory(ready.inputs, job.plan))
+        there = tasks.counting(client)
+
+        def most() -> int:
+            return tasks.AHEAD * max(there(), workers)
+
+        def killed(item: tuple[int, bool], reason: str) -> None:
+            journal.quarantine(job.url, item[0], reason)
+
+        def compute(missing: Iterable[int], advance: Advance | None = None) -> Iterator[journal.Row]:
+            items = ((index, index in stale) for index in missing)
+            for _, row in tasks.results(client, task, items, most, killed):
+                if row is None:
+                    continue
+                if advance is not None:
+                    advance(row.summary.pixels, there())
+                yield row
+
+        yield compute

@@ -2,14 +2,18 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
-
-Advance = Callable[[int], None]
+from typing import Protocol, TextIO
 
 PAUSE = 10.0
 """Seconds between plain lines."""
+
+
+class Advance(Protocol):
+    """What is called with the pixels of a finished tile, and how many workers there are, where there are any."""
+
+    def __call__(self, count: int, workers: int | None = None) -> None: ...  # noqa: D102
 
 
 @contextmanager
@@ -61,10 +65,10 @@ def _bar(total: int, pixels: int, done: int, out: TextIO) -> Iterator[Advance]:
         task = progress.add_task("", total=pixels, completed=done, tiles=f"0/{total}", speed="")
         start, state = time.monotonic(), [0, 0]
 
-        def advance(count: int) -> None:
+        def advance(count: int, workers: int | None = None) -> None:
             state[0] += 1
             state[1] += count
-            speed = _speed(state[1], time.monotonic() - start)
+            speed = _speed(state[1], time.monotonic() - start) + _by(workers)
             progress.update(task, advance=count, tiles=f"{state[0]}/{total}", speed=speed)
 
         yield advance
@@ -74,7 +78,7 @@ def _bar(total: int, pixels: int, done: int, out: TextIO) -> Iterator[Advance]:
 def _plain(total: int, pixels: int, done: int, out: TextIO) -> Iterator[Advance]:
     start, state = time.monotonic(), [0.0, 0.0, time.monotonic()]
 
-    def advance(count: int) -> None:
+    def advance(count: int, workers: int | None = None) -> None:
         state[0] += 1
         state[1] += count
         now = time.monotonic()
@@ -83,7 +87,8 @@ def _plain(total: int, pixels: int, done: int, out: TextIO) -> Iterator[Advance]
         state[2] = now
         left = (pixels - done - state[1]) * (now - start) / state[1] if state[1] else 0.0
         share = 100 * (done + state[1]) / pixels
-        out.write(f"tile {state[0]:.0f}/{total}, {share:.0f} %, {_speed(state[1], now - start)}, {left:.0f} s left\n")
+        speed = _speed(state[1], now - start) + _by(workers)
+        out.write(f"tile {state[0]:.0f}/{total}, {share:.0f} %, {speed}, {left:.0f} s left\n")
         out.flush()
 
     yield advance
@@ -91,3 +96,7 @@ def _plain(total: int, pixels: int, done: int, out: TextIO) -> Iterator[Advance]
 
 def _speed(pixels: float, seconds: float) -> str:
     return f"{pixels / max(seconds, 1e-9) / 1e6:.1f} Mpixel/s"
+
+
+def _by(workers: int | None) -> str:
+    return "" if workers is None else f", {workers} worker{'' if workers == 1 else 's'}"

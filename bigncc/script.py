@@ -9,8 +9,9 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bigncc.config import ArrayConfig, Config
+from bigncc.config import Config
 from bigncc.errors import InputError
+from bigncc.machine import ArrayConfig
 from bigncc.notation import seconds_of
 
 JOBS = 16

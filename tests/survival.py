@@ -575,14 +575,14 @@ def row_before_pixels(where: Ground) -> None:
     Visible to whoever looks at the disk after a kill; the next run would look at the bytes and forgive it, but a run
     of another part, or `finish`, takes the journal's word.
     """
-    attempted = engine._attempted
+    attempted = engine.attempted
 
     def early(job: Any, pair: Any, out: Any, index: int, **rest: Any) -> Row | None:
         with journal.writer(job.url, job.plan_id) as writer:
             writer.append(where.rows[index])
         return attempted(job, pair, out, index, **rest)
 
-    engine._attempted = early
+    engine.attempted = early
 
 
 def no_read_back(where: Ground) -> None:

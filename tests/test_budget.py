@@ -61,6 +61,6 @@ def test_nothing_is_measured_with_a_transform(tmp_path):
 def test_an_array_has_tiles_for_each_of_its_jobs(tmp_path):
     asked = job(tmp_path, "registration.model=none", "output.chunks=[32, 32]", "engine.memory=2GB")
     few, many = (pipeline.plan(asked(f"cluster.array.jobs={jobs}")).tiles for jobs in (2, 40))
-    assert budget.TILES <= few < 4 * 40 <= many < 8 * 40
+    assert budget.TILES <= few < budget.EACH * 40 <= many < 2 * budget.EACH * 40
     # as far as there are objects
     assert pipeline.plan(asked("cluster.array.jobs=9000")).tiles == -(-700 // 32) * -(-900 // 32)

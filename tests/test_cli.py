@@ -53,7 +53,7 @@ def sentence(done, code):
     """Return the one line on standard error of a run that failed with `code`."""
     assert "Traceback" not in done.stdout + done.stderr
     # what a run reports while it goes on is no complaint
-    progress = r"tile \d.* s left|bigncc: compiling .*"
+    progress = r"tile \d.* s left|bigncc: (compiling|dashboard:) .*"
     lines = [line for line in done.stderr.splitlines() if not re.fullmatch(progress, line)]
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("bigncc: ")

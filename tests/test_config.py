@@ -63,6 +63,14 @@ def test_ranges_are_no_times_of_day(tmp_path, text, choice, key):
         assert load([config.model_dump(mode="json")]) == config
 
 
+def test_a_wall_time_is_no_number(tmp_path):
+    # to YAML 1.1, 4:00:00 is 14400, and to Slurm that is ten days
+    path = tmp_path / "where.yaml"
+    path.write_text("cluster: {kind: pbs, workers: 1, options: {walltime: 4:00:00}}\n")
+    for word in (str(path), "cluster={kind: pbs, workers: 1, options: {walltime: 4:00:00}}"):
+        assert load([URLS, "engine.memory=1GB", word]).cluster.options == {"walltime": "4:00:00"}
+
+
 @pytest.mark.parametrize(("text", "number"), [("4GB", 4 * 10**9), ("1.5 kB", 1500), ("7", 7), ("2GiB", 2**31)])
 def test_amounts_of_memory(text, number):
     assert load([URLS, AS_IS, f"engine.memory={text}"]).engine.memory == number
@@ -93,6 +101,54 @@ def test_words_with_an_equals_sign_are_assignments_only_of_known_keys():
         (("output.url=null",), "config key output.url is None: a path is accepted"),
         ((AS_IS, "registration.transform=t.json"), "registration says model and transform: .* one of them"),
         ((AS_IS, "registration.order=2"), "config key registration.order is 2"),
+        (
+            ("cluster.kind=dask",),
+            "config key cluster.kind is 'dask': input should be 'threads', 'processes', ",
+        ),
+        (("cluster.workers=2",), "kind is threads, for which workers means nothing: another kind is accepted"),
+        (
+            ("cluster.kind=processes", "cluster.options={cores: 2}", "cluster.insecure=true"),
+            "kind is processes, for which options, insecure means nothing: adapt, dashboard, workers are accepted",
+        ),
+        (
+            ("cluster.kind=address",),
+            "cluster: kind is address and address is null: tcp://host:port, tls",
+        ),
+        (("cluster.kind=address", "cluster.address=a", "cluster.workers=1"), "for which workers means nothing"),
+        (
+            ("cluster.kind=slurm",),
+            "kind is slurm and workers is null: a number of jobs, or adapt, is",
+        ),
+        (
+            ("cluster.kind=slurm", "cluster.workers=2"),
+            "kind is slurm and engine.memory is null: .* such as 4GB",
+        ),
+        (
+            ("cluster.kind=processes", "cluster.workers=2", "cluster.adapt=[1, 2]"),
+            r"cluster: workers is 2 and adapt \[1, 2\]: one of them is accepted",
+        ),
+        (
+            ("cluster.kind=processes", "cluster.adapt=[3, 2]"),
+            r"adapt is \[3, 2\]: \[least, most\] is accepted",
+        ),
+        (
+            ("cluster.kind=processes", "cluster.dashboard=:8787"),
+            "key cluster.dashboard is ':8787': host:port, such as",
+        ),
+        (
+            ("cluster.kind=slurm", "cluster.workers=2", "cluster.insecure=true", "cluster.security={}"),
+            "config key cluster.security.ca_file is missing",
+        ),
+        (
+            (
+                "engine.memory=1GB",
+                "cluster.kind=sge",
+                "cluster.workers=2",
+                "cluster.insecure=true",
+                "cluster.security={ca_file: a, cert: b, key: c}",
+            ),
+            "cluster: security and insecure are given: one of them is accepted",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_a_sentence(words, sentence):

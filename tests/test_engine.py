@@ -3,8 +3,6 @@
 import json
 import math
 import os
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +14,6 @@ from hypothesis import strategies as st
 
 from bigncc import Window, engine, journal, pipeline
 from bigncc.engine import Job
-from bigncc.errors import StoppedError
 from bigncc.objects import places
 from bigncc.output import open_output
 from bigncc.tiles import Plan
@@ -211,80 +208,6 @@ def test_each_chunk_of_both_images_is_decoded_once(tmp_path, monkeypatch, halo, 
     assert len(journal.rows(str(tmp_path / "out"), journal.read_plan(str(tmp_path / "out"))["plan_id"])) >= 16
     assert [image.decoded for image in made] == [256, 256]
     assert [image.size for image in made] == [0, 0]
-
-
-def test_tiles_in_flight_come_in_order_and_no_more_than_asked_are_begun():
-    begun = []
-
-    def work(item):
-        begun.append(item)
-        time.sleep(0.02 * (item % 3))
-        return -item
-
-    found = engine._in_flight(work, range(9), 2)
-    assert next(found) == 0
-    assert set(begun) <= {0, 1}
-    assert list(found) == [-i for i in range(1, 9)]
-
-
-def test_a_fault_in_flight_ends_with_those_beside_it():
-    ended, begun = [], threading.Event()
-
-    def work(item):
-        if item == 0:
-            begun.wait()
-            message = "as planned"
-            raise KeyError(message)
-        begun.set()
-        time.sleep(0.1)
-        ended.append(item)
-
-    with pytest.raises(KeyError, match="as planned"):
-        list(engine._in_flight(work, range(9), 2))
-    assert ended == [1]  # nothing writes any more when the error is seen
-
-
-def test_a_stop_waits_for_nobody():
-    ended = threading.Event()
-
-    def work(item):
-        if item == 0:
-            message = "as planned"
-            raise StoppedError(message)
-        ended.wait()
-
-    with pytest.raises(StoppedError):
-        list(engine._in_flight(work, range(9), 2))
-    ended.set()
-
-
-def test_a_tile_begins_when_the_one_before_leaves_a_thread_idle():
-    turn, threads, steps = threading.Lock(), 3, []
-
-    def tile(name, blocks, failing=None):
-        with engine._in_turn(turn, blocks, threads) as one_more:
-            for i in range(blocks):
-                if i == failing:
-                    message = "as planned"
-                    raise KeyError(message)
-                steps.append((name, i))
-                one_more()
-                time.sleep(0.05)
-
-    with ThreadPoolExecutor(3) as pool:
-        begun = [pool.submit(tile, *words) for words in (("a", 6), ("b", 2, 1), ("c", 1))]
-        begun[0].result()
-        with pytest.raises(KeyError, match="as planned"):
-            begun[1].result()
-        begun[2].result()
-    first = {name: steps.index((name, 0)) for name in "abc"}
-    order = sorted(first, key=first.get)
-    assert len(steps) == 8
-    assert not turn.locked()
-    before = {name: [step for step in steps[: first[name]] if step[0] == "a"] for name in order}
-    # 3 of its 6 blocks are left to 3 threads until the fourth is done, and then there is no reason to wait
-    assert min(first["b"], first["c"]) < steps.index(("a", 5))
-    assert all(not before[name] or len(before[name]) >= 4 for name in "bc")
 
 
 def test_runs_side_by_side_leave_nothing_behind(tmp_path):

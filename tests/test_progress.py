@@ -26,6 +26,18 @@ def test_plain_lines_without_a_terminal(monkeypatch):
         assert re.fullmatch(rf"tile {number}/4, {25 * number} %, [0-9.]+ Mpixel/s, [0-9]+ s left", line)
 
 
+def test_workers_are_counted_where_there_are_any():
+    for workers, said in ((None, "Mpixel/s, "), (1, "Mpixel/s, 1 worker, "), (3, "Mpixel/s, 3 workers, ")):
+        stream = io.StringIO()
+        with progress.tiles(1, 1000, 0, stream=stream) as advance:
+            advance(1000, workers)
+        assert said in stream.getvalue()
+    terminal = Terminal()
+    with progress.tiles(1, 1000, 0, stream=terminal) as advance:
+        advance(1000, 2)
+    assert "2 workers" in terminal.getvalue()
+
+
 def test_few_lines_where_tiles_are_quick():
     assert show(io.StringIO()).count("\n") == 1
 

@@ -13,7 +13,7 @@ import pytest
 from bigncc import pipeline
 from tests import pairs
 from tests.slurm import Slurm, until
-from tests.test_cli import computed, good
+from tests.test_cli import SCRIPT, computed, good, sentence
 
 WORDS = (
     "registration.transform=none.json",
@@ -190,6 +190,50 @@ def test_a_table_of_pairs_is_shared_and_a_bad_pair_stops_no_other(chains, folder
     whole = pairs.maps(folder / "whole")
     pairs.same(pairs.maps(folder / "one"), {name: array[:300, :300] for name, array in whole.items()})
     pairs.same(pairs.maps(folder / "three"), {name: array[300:600, :300] for name, array in whole.items()})
+
+
+def options(**more):
+    """Words of a run by two jobs that come to a scheduler in its process."""
+    there = {"cores": 1, "memory": "800MB", "walltime": "0:10:00", "interface": "lo", "log_directory": "logs", **more}
+    return ("cluster.kind=slurm", "cluster.workers=2", f"cluster.options={json.dumps(there)}")
+
+
+def test_jobs_of_dask_jobqueue_make_the_map_and_one_that_is_lost_costs_no_finished_tile(slurm, folder):
+    command = [SCRIPT, "run", "a.zarr", "b.zarr", "distributed", *WORDS, *options(), "output.region=0:700,0:1500"]
+    out, pipe = folder / "distributed", subprocess.PIPE
+    with subprocess.Popen(command, cwd=folder, env=slurm.environment, stdout=pipe, stderr=pipe, text=True) as run:
+        until(lambda: len(computed(out)) >= 10, lambda: slurm.do("squeue"))
+        jobs = slurm.do("squeue", "-h", "-o", "%i", "--name=dask-worker").split()
+        assert len(jobs) == 2
+        assert list(folder.glob(".bigncc-tls-*/key"))
+        slurm.do("scancel", "--full", "--signal=KILL", jobs[0])
+        until(lambda: slurm.jobs(jobs[0])[0]["JobState"] != "RUNNING", lambda: slurm.jobs(jobs[0]))
+        there = computed(out)
+        stdout, stderr = run.communicate(timeout=200)
+    assert run.returncode == 0, stderr
+    assert "Traceback" not in stdout + stderr
+    assert len(there) < len(computed(out)) - 10  # it was half way
+    pairs.same(pairs.maps(out), {name: array[:700] for name, array in pairs.maps(folder / "whole").items()})
+    assert "right: " in good(folder, "verify", "distributed")
+    assert len(computed(out)) == len(set(computed(out)))
+    until(lambda: not slurm.do("squeue", "-h", "--name=dask-worker"), "jobs that stay")
+    assert not list(folder.glob(".bigncc-tls-*"))
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (
+            {"queue": "nowhere"},
+            r"slurm refuses the jobs \(sbatch: error: .*Invalid partition.*\): other cluster.options",
+        ),
+        ({"job_mem": "900GB"}, r"slurm refuses the jobs \(sbatch: error: .*\): other cluster.options"),
+    ],
+)
+def test_what_slurm_refuses_of_dask_jobqueue_is_one_sentence(slurm, folder, more, reason):
+    command = [SCRIPT, "run", "a.zarr", "b.zarr", "nothing", *WORDS, *options(**more)]
+    done = subprocess.run(command, cwd=folder, env=slurm.environment, capture_output=True, text=True, timeout=100)
+    assert re.search(reason, sentence(done, BAD_INPUT)), done.stderr
 
 
 @pytest.mark.parametrize(

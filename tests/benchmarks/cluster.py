@@ -1,0 +1,115 @@
+"""``python -m tests.benchmarks.cluster [SIDE] [TILES]``: how a run scales with workers, and what the scheduler costs.
+
+Two images of SIDE x SIDE pixels (8192 by default) are correlated by one worker and by two, each of one thread. Then
+TILES tasks (a million by default, which takes half an hour) that do nothing are sent through the window of a run, and
+the memory of the client, in which the scheduler is, is told as it goes.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+import zarr
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+from bigncc import cluster, config, pipeline, tasks
+from bigncc.machine import ClusterConfig
+
+MEMORY = 2 * 10**9
+
+
+def say(line):
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def image(path, side, seed):
+    """Write noise of two bytes, chunk row by chunk row."""
+    array = zarr.create_array(str(path), shape=(side, side), chunks=(1024, 1024), dtype="uint16")
+    rng = np.random.default_rng(seed)
+    for start in range(0, side, 1024):
+        array[start : start + 1024] = rng.integers(0, 4096, array[start : start + 1024].shape, np.uint16)
+
+
+def asked(folder, out, *words):
+    sections = {"reference": {"url": f"{folder}/a.zarr"}, "moving": {"url": f"{folder}/b.zarr"}}
+    return config.load([sections, {"output": {"url": f"{folder}/{out}"}}, *words])
+
+
+def computing(folder, out, *words):
+    """Return the seconds from the first tile that is sent to the last one that is done, and of the whole run."""
+    spans = []
+
+    @contextmanager
+    def progress(*_):
+        start = time.perf_counter()
+        yield None
+        spans.append(time.perf_counter() - start)
+
+    start = time.perf_counter()
+    pipeline.run(asked(folder, out, *words), progress=progress)
+    return spans[0], time.perf_counter() - start
+
+
+def scaling(folder, side):
+    for name, seed in (("a", 1), ("b", 2)):
+        image(folder / f"{name}.zarr", side, seed)
+    shift = folder / "shift.json"
+    shift.write_text('{"kind": "translation", "offset": [0, 0]}')
+    words = [f"registration.transform={shift}", "window.size=31", f"engine.memory={MEMORY}", "engine.threads=1"]
+    # of many tiles, so that the last ones cost little
+    words.append("output.chunks=[512, 512]")
+    runs = {"threads": [], "1 worker": ["cluster.kind=processes", "cluster.workers=1"]}
+    runs["2 workers"] = ["cluster.kind=processes", "cluster.workers=2"]
+    pipeline.run(asked(folder, "warm", *words, "output.region=0:512,0:512"))
+    took = {name: computing(folder, name.replace(" ", "-"), *words, *more) for name, more in runs.items()}
+    for name, (tiles, whole) in took.items():
+        say(f"{name}: {tiles:.1f} s for the tiles, {whole:.1f} s with start and end")
+    say(f"2 workers against 1: {took['1 worker'][0] / took['2 workers'][0]:.2f} times as fast")
+
+
+class Counted(SchedulerPlugin):
+    """How many tasks there have been."""
+
+    new = 0
+
+    def transition(self, _key, start, finish, *_, **__):
+        self.new += start == "released" and finish != "forgotten"
+
+
+def stub(item):
+    return item
+
+
+def flat(count):
+    """Send tasks that do nothing; tell memory and how many of them the scheduler knows and has known."""
+    chosen = ClusterConfig(kind="processes", workers=2)
+    with cluster.connect(chosen, 2, MEMORY) as client:
+        seen, counted = client.cluster.scheduler, Counted()
+        seen.add_plugin(counted)
+        this, start, most = psutil.Process(), time.perf_counter(), 0
+        for number, _ in enumerate(tasks.results(client, stub, range(count), lambda: 6, lambda *_: None), 1):
+            most = max(most, len(seen.tasks))
+            if number in (1, 1000, count) or number % 100_000 == 0:
+                taken = this.memory_info().rss / 1e6
+                say(f"{number} tiles: {taken:.0f} MB, {number / (time.perf_counter() - start):.0f} per second")
+        say(f"{counted.new / count:.2f} tasks for each tile, at most {most} of them at a time known to the scheduler")
+
+
+def main(side=8192, count=10**6):
+    with tempfile.TemporaryDirectory() as place:
+        scaling(Path(place), side)
+    # in a process of its own, whose memory has held nothing else
+    return subprocess.run([sys.executable, "-m", __spec__.name, "flat", str(count)], check=False).returncode
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["flat"]:
+        flat(int(sys.argv[2]))
+    else:
+        sys.exit(main(*map(int, sys.argv[1:])))
