@@ -38,7 +38,7 @@ def _child(folder, words, files):
     for number, file in enumerate(files):
         os.dup2(file.fileno(), number)
     os.chdir(folder)
-    sys.argv = ["bigncc", *words]
+    sys.argv = [str(Path(sys.executable).with_name("bigncc")), *words]
     code = 1
     try:
         importlib.import_module("bigncc.cli").main()

@@ -199,7 +199,7 @@ def options(**more):
 
 
 def test_jobs_of_dask_jobqueue_make_the_map_and_one_that_is_lost_costs_no_finished_tile(slurm, folder):
-    command = [SCRIPT, "run", "a.zarr", "b.zarr", "distributed", *WORDS, *options(), "output.region=0:700,0:1500"]
+    command = [SCRIPT, "run", "a.zarr", "b.zarr", "distributed", *WORDS, *options(), "output.region=0:700,0:1600"]
     out, pipe = folder / "distributed", subprocess.PIPE
     with subprocess.Popen(command, cwd=folder, env=slurm.environment, stdout=pipe, stderr=pipe, text=True) as run:
         until(lambda: len(computed(out)) >= 10, lambda: slurm.do("squeue"))
