@@ -265,7 +265,7 @@ def test_processes_share_the_machine(folder, monkeypatch):
     from bigncc import budget
 
     monkeypatch.setattr(budget, "machine_memory", lambda: 6 * 10**9)
-    monkeypatch.setattr(budget, "_processors", lambda: 8)
+    monkeypatch.setattr(budget, "processors", lambda: 8)
     few = asked(folder, "x", "cluster.kind=processes", "engine.memory=null", "engine.threads=null")
     assert (budget.workers_of(few), budget.threads_of(few), budget.memory_of(few)) == (6, 1, 10**9)
     three = asked(
