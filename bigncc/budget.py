@@ -78,13 +78,13 @@ def workers_of(config: Config) -> int:
     """Return the processes that compute: those that a config asks for, or as many as this machine holds."""
     chosen, asked = config.cluster, config.engine
     if chosen.kind == "processes" and not (chosen.workers or chosen.adapt):
-        return max(1, min(_processors() // (asked.threads or 1), 2 * machine_memory() // (asked.memory or PROCESS)))
+        return max(1, min(processors() // (asked.threads or 1), 2 * machine_memory() // (asked.memory or PROCESS)))
     return chosen.most
 
 
 def threads_of(config: Config) -> int:
     """Return the threads of a process that a config asks for, or its share of the processors."""
-    return config.engine.threads or max(1, _processors() // _here(config))
+    return config.engine.threads or max(1, processors() // _here(config))
 
 
 def memory_of(config: Config) -> int:
@@ -97,7 +97,8 @@ def _here(config: Config) -> int:
     return workers_of(config) if config.cluster.kind == "processes" else 1
 
 
-def _processors() -> int:
+def processors() -> int:
+    """Return the processors that this process may use."""
     return len(os.sched_getaffinity(0))
 
 

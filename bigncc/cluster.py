@@ -120,7 +120,7 @@ def _processes(chosen: ClusterConfig, workers: int, memory: int) -> Iterator[Any
             threads_per_worker=SLOTS,
             host="127.0.0.1",
             memory_limit=int(memory * LIMIT),
-            scheduler_kwargs=_shown(chosen),
+            scheduler_kwargs=_options(chosen),
             silence_logs=logging.CRITICAL,
         ) as cluster,
     ):
@@ -129,9 +129,21 @@ def _processes(chosen: ClusterConfig, workers: int, memory: int) -> Iterator[Any
         yield cluster
 
 
-def _shown(chosen: ClusterConfig) -> dict[str, Any]:
-    """Return where the scheduler listens for browsers: it does in any case, and else would on a port that is known."""
-    return {"dashboard": chosen.dashboard is not None, "dashboard_address": chosen.dashboard or "127.0.0.1:0"}
+def _options(chosen: ClusterConfig) -> dict[str, Any]:
+    """Return how our own scheduler listens for browsers, and that it keeps no note of each task for ever."""
+    from distributed.scheduler import DEFAULT_EXTENSIONS
+    from distributed.spans import SpansSchedulerExtension
+
+    class Forgetful(SpansSchedulerExtension):
+        def observe_tasks(self, *args: Any, **keys: Any) -> Any:
+            return super().observe_tasks(*args, **{**keys, "span_metadata": {}})
+
+    return {
+        "dashboard": chosen.dashboard is not None,
+        # it listens in any case, and else would on a port that others have
+        "dashboard_address": chosen.dashboard or "127.0.0.1:0",
+        "extensions": {**DEFAULT_EXTENSIONS, "spans": Forgetful},
+    }
 
 
 @contextmanager
@@ -180,7 +192,7 @@ def job_cluster(chosen: ClusterConfig, hear: Callable[[Exception | None], None])
     if settled := sorted({"protocol", "security"} & (options.keys() | inner.keys())):
         message = f"cluster.options has {settled[0]}: cluster.security, or cluster.insecure=true, is accepted instead"
         raise InputError(message)
-    options = {"silence_logs": logging.CRITICAL, **options, "scheduler_options": {**_shown(chosen), **inner}}
+    options = {"silence_logs": logging.CRITICAL, **options, "scheduler_options": {**_options(chosen), **inner}}
     with ExitStack() as opened:
         if not chosen.insecure:
             files = chosen.security

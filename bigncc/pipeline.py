@@ -27,6 +27,7 @@ from bigncc.budget import (
     measuring,
     memory_of,
     objects,
+    processors,
     taken,
     threads_of,
     tiles_of,
@@ -284,9 +285,10 @@ def complete(ready: Prepared, *, part: Part = (0, 1), steal: bool = False, progr
     # the plan's tiles stay; a smaller memory limit than the plan was made for may not hold them
     means = means_of(inputs, job.plan)
     alone = inputs.config.cluster.kind == "threads"
+    threads = means.threads if alone else processors()  # of this process, for what it does itself
     look = journal.following(job.url, job.plan_id) if steal or not alone else set[int]
     stale = set(look())  # what has a row and is missing all the same is not what the row says
-    rows = engine.done(job, out, own, means.threads)
+    rows = engine.done(job, out, own, threads)
     # what failed before comes last, so that it keeps nothing else waiting
     quarantined = journal.quarantined(job.url)
     for index in quarantined.keys() & rows.keys():  # a kill came between
@@ -308,7 +310,7 @@ def complete(ready: Prepared, *, part: Part = (0, 1), steal: bool = False, progr
         raise IncompleteError(incomplete(job.url))
     if part[1] == 1:
         durable = inputs.config.engine.durable == "all"
-        return finish(job.url, inputs.notes, threads=means.threads if alone else None, durable=durable)
+        return finish(job.url, inputs.notes, threads=threads, durable=durable)
     notes = (*inputs.notes, f"{stolen} tiles of other parts were computed") if stolen else inputs.notes
     summary = merge(rows[index].summary for index in own)
     return Result(job.url, complete=False, summary=summary, headline=ready.headline, notes=notes)

@@ -136,4 +136,4 @@ def test_the_door_is_light():
 
     code = "import sys, bigncc, bigncc.cli; print(*{m.partition('.')[0] for m in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"numpy", "zarr", "dask", "numba", "pydantic", "matplotlib", "skimage"} & set(loaded)
+    assert not {"numpy", "zarr", "dask", "distributed", "numba", "pydantic", "matplotlib", "skimage"} & set(loaded)

@@ -139,6 +139,9 @@ def test_who_ends_workers_is_put_aside_and_who_was_beside_is_not(monkeypatch):
                 os.kill(pid, signal.SIGKILL)
                 lost.append(pid)
         found = dict(tasks.results(client, _deadly, items, lambda: 3, blamed.__setitem__))
+        spans = client.cluster.scheduler.extensions["spans"].spans.values()
+        assert not any(span.metadata for span in spans)  # or there would be a note of each tile for ever
+        assert spans
         here = psutil.Process()
         for process in (here, *here.children(recursive=True)):
             listening = [c.laddr.ip for c in process.net_connections() if c.status == psutil.CONN_LISTEN]

@@ -13,11 +13,12 @@ import psutil
 import pytest
 from distributed import LocalCluster
 
-from bigncc import config, engine, pipeline, worker
+from bigncc import cluster, config, engine, pipeline, worker
 from bigncc.errors import DoesNotFitError, IncompleteError, InputError, RefusedError
 from tests import pairs
 from tests.slurm import until
 from tests.test_cli import DOES_NOT_FIT, SCRIPT, STOPPED, computed, sentence
+from tests.test_cluster import certificates
 
 WORDS = (
     "registration.transform=none.json",
@@ -129,6 +130,15 @@ def test_a_scheduler_that_is_there_makes_the_same_map_by_its_file(folder, thread
     file.write_text(json.dumps(threads.scheduler.identity()))
     pipeline.run(asked(folder, "found", "cluster.kind=address", f"cluster.address={file}"))
     complete(folder, "found")
+
+
+def test_a_scheduler_that_speaks_tls_makes_the_same_map(folder):
+    files = certificates(folder / "tls")
+    options = {"host": "127.0.0.1", "protocol": "tls://", "dashboard_address": "127.0.0.1:0", "processes": False}
+    with LocalCluster(1, threads_per_worker=2, memory_limit=0, security=cluster._security(files), **options) as running:
+        where = {"kind": "address", "address": running.scheduler_address, "security": files.model_dump()}
+        pipeline.run(asked(folder, "closed", {"cluster": where}))
+    complete(folder, "closed")
 
 
 def test_shares_of_a_run_are_computed_by_workers_too(folder, threads):
@@ -265,7 +275,7 @@ def test_processes_share_the_machine(folder, monkeypatch):
     from bigncc import budget
 
     monkeypatch.setattr(budget, "machine_memory", lambda: 6 * 10**9)
-    monkeypatch.setattr(budget, "_processors", lambda: 8)
+    monkeypatch.setattr(budget, "processors", lambda: 8)
     few = asked(folder, "x", "cluster.kind=processes", "engine.memory=null", "engine.threads=null")
     assert (budget.workers_of(few), budget.threads_of(few), budget.memory_of(few)) == (6, 1, 10**9)
     three = asked(

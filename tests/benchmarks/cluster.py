@@ -1,15 +1,18 @@
 """``python -m tests.benchmarks.cluster [SIDE] [TILES]``: how a run scales with workers, and what the scheduler costs.
 
-Two images of SIDE x SIDE pixels (8192 by default) are correlated by one worker and by two, each of one thread. Then
+Two images of SIDE x SIDE pixels (8192 by default) are correlated by one worker and by two, each of one thread and on a
+processor of its own, as what stores a tile beside the next one would else take another's. Then
 TILES tasks (a million by default, which takes half an hour) that do nothing are sent through the window of a run, and
 the memory of the client, in which the scheduler is, is told as it goes.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +44,18 @@ def asked(folder, out, *words):
     return config.load([sections, {"output": {"url": f"{folder}/{out}"}}, *words])
 
 
+@contextmanager
+def pinned(connect, spent, *words):
+    """Let each worker have one processor; note what they took of them together."""
+    with connect(*words) as client:
+        processes = [psutil.Process(pid) for pid in client.run(os.getpid).values()]
+        for process, processor in zip(processes, sorted(os.sched_getaffinity(0)), strict=False):
+            for thread in process.threads():
+                os.sched_setaffinity(thread.id, {processor})
+        yield client
+        spent.append(sum(sum(process.cpu_times()[:2]) for process in processes))
+
+
 def computing(folder, out, *words):
     """Return the seconds from the first tile that is sent to the last one that is done, and of the whole run."""
     spans = []
@@ -64,13 +79,16 @@ def scaling(folder, side):
     words = [f"registration.transform={shift}", "window.size=31", f"engine.memory={MEMORY}", "engine.threads=1"]
     # of many tiles, so that the last ones cost little
     words.append("output.chunks=[512, 512]")
-    runs = {"threads": [], "1 worker": ["cluster.kind=processes", "cluster.workers=1"]}
-    runs["2 workers"] = ["cluster.kind=processes", "cluster.workers=2"]
     pipeline.run(asked(folder, "warm", *words, "output.region=0:512,0:512"))
-    took = {name: computing(folder, name.replace(" ", "-"), *words, *more) for name, more in runs.items()}
-    for name, (tiles, whole) in took.items():
-        say(f"{name}: {tiles:.1f} s for the tiles, {whole:.1f} s with start and end")
-    say(f"2 workers against 1: {took['1 worker'][0] / took['2 workers'][0]:.2f} times as fast")
+    spent, took = [], []
+    cluster.connect = partial(pinned, cluster.connect, spent)
+    for count in (1, 2):
+        took.append(computing(folder, f"by-{count}", *words, "cluster.kind=processes", f"cluster.workers={count}"))
+        say(
+            f"{count} workers: {took[-1][0]:.1f} s for the tiles, {took[-1][1]:.1f} s with start and end, "
+            f"{spent[-1]:.1f} s of processors"
+        )
+    say(f"2 workers against 1: {took[0][0] / took[1][0]:.2f} times as fast, {spent[1] / spent[0]:.2f} times the work")
 
 
 class Counted(SchedulerPlugin):
