@@ -195,7 +195,7 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
     tile = _even(tile, layout)
     plan = Plan(layout.shape, objects, tile, margin, inputs.origin, inputs.reference.array.shape, chunks=chunks)
     pixels = min(engine.LARGEST, (memory_of(inputs.config) - engine.RESERVED) // engine.COARSENING)
-    return tiles.with_pyramid(plan, layout.objects, halved, layout.levels, pixels)
+    return tiles.with_pyramid(plan, layout.coarser, halved, layout.levels, pixels)
 
 
 def _grown(objects: Shape, level: int, halved: int) -> Shape:
@@ -207,7 +207,7 @@ def _grown(objects: Shape, level: int, halved: int) -> Shape:
 def _even(tile: Shape, layout: Layout) -> Shape:
     """Return a tile of at least half the size that is whole objects of more levels, if there is one."""
     for level in reversed(layout.levels[1:]):
-        objects = _grown(layout.objects, level, layout.halved)
+        objects = _grown(layout.coarser, level, layout.halved)
         axes = zip(tile, objects, layout.shape, strict=True)
         whole = tuple(t if t >= n else t // o * o for t, o, n in axes)
         if 2 * math.prod(whole) >= math.prod(tile):

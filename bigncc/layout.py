@@ -85,15 +85,25 @@ class Layout:
         """Pixels per axis of a stored object."""
         return self.shards or self.chunks
 
+    @property
+    def coarser(self) -> Shape:
+        """Pixels per axis of an object of the levels after the finest.
+
+        Shards have half the side there, as far as they hold whole chunks: then what a tile makes of the second level
+        is whole objects too, and need not be read again for it.
+        """
+        fixed = len(self.shape) - self.halved
+        axes = enumerate(zip(self.objects, self.chunks, strict=True))
+        return tuple(o // 2 if i >= fixed and o % (2 * c) == 0 else o for i, (o, c) in axes)
+
     def at(self, level: int) -> Layout:
         """Return what a level is by itself: its pixels cover those of the finest level, so their centres move."""
         if level == 0:
             return replace(self, halved=0, levels=(0,))
         shape = coarse(self.shape, level, self.halved)
         chunks = tuple(map(min, zip(self.chunks, shape, strict=True)))
-        shards = self.shards and tuple(
-            min(s, -(-n // c) * c) for s, n, c in zip(self.shards, shape, chunks, strict=True)
-        )
+        sizes = self.coarser if level > self.levels[0] else self.objects
+        shards = self.shards and tuple(min(s, -(-n // c) * c) for s, n, c in zip(sizes, shape, chunks, strict=True))
         fixed = len(shape) - self.halved
         growth = tuple(2**level if i >= fixed else 1 for i in range(len(shape)))
         scale = tuple(s * g for s, g in zip(self.scale, growth, strict=True))

@@ -308,7 +308,7 @@ def with_pyramid(plan: Plan, objects: Shape, halved: int, levels: Shape, pixels:
     plan : Plan
         Its tiles are whole objects of the finest stored level.
     objects : tuple of int
-        Extent of a storage object of any level, where the level is as large.
+        Extent of a storage object of any level but the finest, where the level is as large.
     halved : int
         How many trailing axes are halved.
     levels : tuple of int

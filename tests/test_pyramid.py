@@ -152,7 +152,7 @@ def test_every_level_is_the_same_to_the_bit(tmp_path, monkeypatch, way):
     for level, one in got.items():
         same(one, wanted[level])
     grid = grid_of(tmp_path / "out")
-    assert {"with the tiles": 2, "shards with the tiles": 2, "odd chunks": 0, "all in one round": 0}.get(
+    assert {"with the tiles": 2, "shards with the tiles": 3, "odd chunks": 0, "all in one round": 0}.get(
         way, grid.own
     ) == grid.own
     assert len(grid.rounds) > ("small rounds" in WAYS[way]) or not grid.rounds
