@@ -11,6 +11,14 @@ settings.register_profile("search", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+LONGEST = ("test_survival", "test_slurm", "test_worker", "test_cli", "test_lazy", "test_remote", "test_compiled")
+"""Files that take more than half a minute: they come first, so that no worker has one of them left in the end."""
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield

@@ -74,7 +74,7 @@ def cases(draw):
 
 
 @given(cases())
-@settings(max_examples=70)
+@settings(max_examples=50)
 def test_chunks_cannot_be_seen(case):
     f, g, window, options, chunks = case
     whole = bigncc.local_maps(f, g, window, **options)

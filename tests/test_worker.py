@@ -42,9 +42,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def threads():
-    """A scheduler on loopback, and two workers in this process."""
+    """A scheduler on loopback, and two workers in this process, whose other tests have taken memory as well."""
     options = {"host": "127.0.0.1", "protocol": "tcp://", "dashboard_address": "127.0.0.1:0", "processes": False}
-    with LocalCluster(n_workers=2, threads_per_worker=2, memory_limit="1GB", **options) as running:
+    with LocalCluster(n_workers=2, threads_per_worker=2, memory_limit="9GB", **options) as running:
         yield running
 
 
