@@ -29,7 +29,7 @@ def cases(draw, dtypes):
 
 
 @given(cases(strategies.INTEGERS))
-@settings(max_examples=100)
+@settings(max_examples=80)
 def test_integers_are_the_exact_value_rounded(case):
     f, g, window, vf, vg = case
     block = local(f, g, window, reference_validity=vf, moving_validity=vg)
@@ -39,7 +39,7 @@ def test_integers_are_the_exact_value_rounded(case):
 
 
 @given(cases(strategies.FLOATS))
-@settings(max_examples=60)
+@settings(max_examples=50)
 def test_floats_are_close_to_the_exact_value(case):
     f, g, window, vf, vg = case
     pivot = (lattice_pivot(f), lattice_pivot(g))

@@ -74,7 +74,7 @@ def cases(draw):
 
 
 @given(cases())
-@settings(max_examples=50)
+@settings(max_examples=40)
 def test_chunks_cannot_be_seen(case):
     f, g, window, options, chunks = case
     whole = bigncc.local_maps(f, g, window, **options)
@@ -93,7 +93,7 @@ def test_chunks_cannot_be_seen(case):
 
 
 @given(st.data())
-@settings(max_examples=30)
+@settings(max_examples=20)
 def test_tiles_cannot_be_seen(data):
     f, g, window, options, _ = data.draw(cases())
     options = {**options, "pivot": (1.5, -2.0), "nodata": None, "reference_mask": None, "moving_mask": None}
