@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from bigncc.pipeline import run
     from bigncc.registration import Registration
     from bigncc.storage import open_image
-    from bigncc.transform import Displacement, Translation
+    from bigncc.transform import Affine, Displacement, Translation
     from bigncc.window import Window
     from bigncc.xarray import open_result
 
 _ROOMS = {
+    "Affine": "transform",
     "Displacement": "transform",
     "Registration": "registration",
     "Translation": "transform",
@@ -29,6 +30,7 @@ _ROOMS = {
 }
 
 __all__ = [
+    "Affine",
     "Displacement",
     "Registration",
     "Translation",

@@ -30,6 +30,8 @@ from bigncc.tiles import Roi, Shape, roi_shape
 
 _FAR = 2.0**62  # beyond every image, and unlike inf it has a floor
 
+_CONDITION = 1e6  # beyond it a millionth of the image decides where the rest lies
+
 
 class _Nodes(Protocol):
     """What numpy and Zarr arrays have in common."""
@@ -59,12 +61,8 @@ class Translation:
     offset: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        try:
-            numbers = tuple(float(value) for value in self.offset if _is_number(value))
-            fine = len(numbers) == len(self.offset) and len(numbers) in (2, 3) and all(map(math.isfinite, numbers))
-        except (TypeError, OverflowError):
-            fine = False
-        if not fine:
+        numbers = _numbers(self.offset)
+        if len(numbers) not in (2, 3):
             message = f"translation offset is {self.offset!r}: 2 or 3 finite numbers ([z,] y, x) are accepted"
             raise InputError(message)
         object.__setattr__(self, "offset", numbers)
@@ -73,6 +71,53 @@ class Translation:
     def ndim(self) -> int:
         """Number of spatial axes: 2 or 3."""
         return len(self.offset)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Rotation, scale and shear: moving pixel = `matrix` @ reference pixel + `offset`.
+
+    Parameters
+    ----------
+    matrix : tuple of tuple of float
+        Row i has what each component of the reference pixel, ``([z,] y, x)``, adds to component i of the moving pixel.
+    offset : tuple of float
+        Where reference pixel 0 lies in the moving image, ``([z,] y, x)``, in pixels.
+
+    Raises
+    ------
+    InputError
+        If these are not 2 x 2 and 2, or 3 x 3 and 3 finite numbers, or the matrix cannot be inverted.
+    """
+
+    matrix: tuple[tuple[float, ...], ...]
+    offset: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        rows = tuple(_numbers(row) for row in self.matrix) if isinstance(self.matrix, Iterable) else ()
+        offset = _numbers(self.offset)
+        if len(offset) not in (2, 3) or [len(row) for row in rows] != [len(offset)] * len(offset):
+            message = (
+                f"affine has matrix {self.matrix!r} and offset {self.offset!r}: 2 x 2 and 2, or 3 x 3 and 3 finite "
+                "numbers are accepted"
+            )
+            raise InputError(message)
+        if not (condition := float(np.linalg.cond(rows))) < _CONDITION:
+            message = f"affine matrix {[list(row) for row in rows]} has condition {condition:.3g}: "
+            message += f"one that can be inverted, below {_CONDITION:g}, is accepted"
+            raise InputError(message)
+        object.__setattr__(self, "matrix", rows)
+        object.__setattr__(self, "offset", offset)
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes: 2 or 3."""
+        return len(self.offset)
+
+    def inverse(self) -> "Affine":
+        """Return the transform from moving pixel to reference pixel."""
+        back = np.linalg.inv(self.matrix)
+        return Affine(tuple(map(tuple, back.tolist())), tuple((-back @ self.offset).tolist()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +169,42 @@ class Displacement:
         return tuple(zip(self.field.shape[1:], self.step, self.origin, strict=True))
 
 
-Transform = Translation | Displacement
+Transform = Translation | Affine | Displacement
+
+
+def points(transform: Translation | Affine, pixels: Floats) -> Floats:
+    """Return where reference pixels, shape (..., ndim), lie in the moving image."""
+    if isinstance(transform, Translation):
+        return pixels + np.asarray(transform.offset)
+    moved: Floats = pixels @ np.asarray(transform.matrix).T + np.asarray(transform.offset)
+    return moved
+
+
+def compose(outer: Transform, inner: Transform) -> Transform:
+    """Return the transform that applies `inner` first: moving pixel = outer(inner(reference pixel)).
+
+    Raises
+    ------
+    InputError
+        If `outer` is a displacement field, which nodes elsewhere cannot say exactly; or the axes differ.
+    """
+    if outer.ndim != inner.ndim:
+        message = f"transforms of {outer.ndim} and {inner.ndim} axes are composed: as many axes are accepted"
+        raise InputError(message)
+    if isinstance(outer, Displacement):
+        message = "a displacement field is composed with what comes before it: Displacement.sample of both is accepted"
+        raise InputError(message)
+    if isinstance(inner, Displacement):
+        nodes = np.asarray(inner.field[(slice(None),) * (inner.ndim + 1)], np.float64)
+        pixels = np.stack(np.meshgrid(*(o + s * np.arange(n) for n, s, o in inner.grid), indexing="ij"), axis=-1)
+        moved = points(outer, pixels + np.moveaxis(nodes, 0, -1)) - pixels
+        return Displacement(np.moveaxis(moved, -1, 0), step=inner.step, origin=inner.origin)
+    if isinstance(outer, Translation) and isinstance(inner, Translation):
+        return Translation(tuple(a + b for a, b in zip(inner.offset, outer.offset, strict=True)))
+    one = np.eye(inner.ndim)
+    first, second = (t.matrix if isinstance(t, Affine) else one for t in (inner, outer))
+    matrix, offset = np.asarray(second) @ np.asarray(first), points(outer, np.asarray(inner.offset))
+    return Affine(tuple(map(tuple, matrix.tolist())), tuple(offset.tolist()))
 
 
 def shift_in_words(offset: tuple[float, ...]) -> str:
@@ -229,6 +309,8 @@ def to_dict(transform: Transform) -> dict[str, Any]:
     """Return `transform` in numbers, lists and words that JSON has; a non-finite node becomes None."""
     if isinstance(transform, Translation):
         return {"kind": "translation", "offset": list(transform.offset)}
+    if isinstance(transform, Affine):
+        return {"kind": "affine", "matrix": [list(row) for row in transform.matrix], "offset": list(transform.offset)}
     nodes = np.asarray(transform.field[(slice(None),) * (transform.ndim + 1)], np.float64)
     field = nodes.astype(object)
     field[~np.isfinite(nodes)] = None
@@ -239,7 +321,11 @@ def to_dict(transform: Transform) -> dict[str, Any]:
 def from_dict(d: dict[str, Any]) -> Transform:
     """Return the transform that `to_dict` described, or raise `InputError`."""
     kind = d.get("kind") if isinstance(d, dict) else None
-    known = {"translation": ["kind", "offset"], "displacement": ["field", "kind", "origin", "step"]}
+    known = {
+        "translation": ["kind", "offset"],
+        "affine": ["kind", "matrix", "offset"],
+        "displacement": ["field", "kind", "origin", "step"],
+    }
     if not isinstance(kind, str) or kind not in known:
         message = f"transform kind is {kind!r}: one of {', '.join(known)} is accepted"
         raise InputError(message)
@@ -248,6 +334,8 @@ def from_dict(d: dict[str, Any]) -> Transform:
         raise InputError(message)
     if kind == "translation":
         return Translation(d["offset"])
+    if kind == "affine":
+        return Affine(d["matrix"], d["offset"])
     try:
         nodes = np.array(d["field"], dtype=object)
         field = nodes.astype(np.float64) if all(v is None or _is_number(v) for v in nodes.flat) else None
@@ -257,6 +345,15 @@ def from_dict(d: dict[str, Any]) -> Transform:
         message = "the displacement's field is not a regular nested list: numbers, or null for no view, are accepted"
         raise InputError(message)
     return Displacement(field, step=d["step"], origin=d["origin"])
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    """Return finite numbers as floats; none if one of the values is something else."""
+    try:
+        numbers = tuple(float(value) for value in values if _is_number(value))
+        return numbers if len(numbers) == len(values) and all(map(math.isfinite, numbers)) else ()
+    except (TypeError, OverflowError):
+        return ()
 
 
 def _is_number(value: object) -> bool:
