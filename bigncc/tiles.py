@@ -288,14 +288,15 @@ def _number(cell: Shape, grid: Shape) -> int:
 def unit_of(objects: Shape, finest: int, halved: int, chunks: Shape) -> Shape:
     """Return what blocks inside of a tile are multiples of.
 
-    They are whole objects, as they are written where they are computed. Where an object holds several chunks, or the
-    finest stored level is a coarser one, they are put together first, and it is enough that they cut no cell.
+    They are whole objects, as they are written where they are computed. Where an object holds several chunks, they are
+    whole chunks, and where the finest stored level is a coarser one, it is put together first; both cut no cell.
     """
     if finest == 0 and not chunks:
         return objects
     fixed = len(objects) - halved
-    least = chunks or tuple(o >> finest if i >= fixed else o for i, o in enumerate(objects))
-    return tuple(2 * -(-n // 2) if i >= fixed else n for i, n in enumerate(least))
+    if chunks:
+        return tuple(2 * c if i >= fixed and c % 2 else c for i, c in enumerate(chunks))
+    return tuple(2 * -(-(o >> finest) // 2) if i >= fixed else o for i, o in enumerate(objects))
 
 
 def with_pyramid(plan: Plan, objects: Shape, halved: int, levels: Shape, pixels: int) -> Plan:

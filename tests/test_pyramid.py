@@ -123,6 +123,7 @@ WAYS = {
     "odd chunks": ("output.chunks=[17, 9]", "few tiles"),
     "shards": ("output.shards=[64, 32]", "small rounds"),
     "shards with the tiles": ("output={chunks: [8, 8], shards: [16, 16]}", "few tiles"),
+    "shards of odd chunks": ("output={chunks: [17, 9], shards: [51, 27]}", "few tiles"),
     "one tile": ("output.chunks=[200, 200]", "few tiles"),
     "wide chunks": ("output.chunks=[16, 200]", "few tiles", "small rounds"),
     "0.4": ("output.ome_version=0.4", "output.chunks=[16, 16]", "few tiles", "small rounds"),
