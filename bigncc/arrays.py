@@ -11,7 +11,7 @@ from bigncc import lazy
 from bigncc.errors import InputError
 from bigncc.lazy import MAPS, Nodata
 from bigncc.pair import seen
-from bigncc.registration import translation
+from bigncc.registration import MODELS, Model, estimate
 from bigncc.window import Window, as_window
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def register(
     reference: Any,
     moving: Any,
     *,
-    model: str = "translation",
+    model: Model = "translation",
     upsample_factor: int = 100,
     reference_mask: Any = None,
     moving_mask: Any = None,
@@ -121,14 +121,14 @@ def register(
     channel_axis: int | None = None,
     ndim: int = 2,
 ) -> Registration:
-    """Estimate by how much the moving image is shifted against the reference.
+    """Estimate where the moving image lies against the reference.
 
     Parameters
     ----------
     reference, moving : ndarray, dask.array.Array or xarray.DataArray, ``[..., [z,] y, x]``
         Extents may differ along the registered axes. Of axes in front the middle item is taken.
-    model : {'translation'}
-        What is estimated.
+    model : {'translation', 'rigid', 'similarity', 'affine', 'displacement'}
+        What may be between the images; a displacement varies smoothly over the image.
     upsample_factor : int
         The shift at a site is measured to one part in this of a pixel.
     reference_mask, moving_mask, nodata
@@ -146,12 +146,12 @@ def register(
     Raises
     ------
     RegistrationError
-        If there is no texture or no overlap, or the sites agree on no translation.
+        If there is no texture or no overlap, or the sites do not agree.
     InputError
         If the images or a parameter cannot be used.
     """
-    if model != "translation":
-        message = f"model is {model!r}: translation is accepted"
+    if model not in MODELS:
+        message = f"model is {model!r}: {', '.join(MODELS)} are accepted"
         raise InputError(message)
     if ndim not in (2, 3):
         message = f"ndim is {ndim!r}: 2 or 3 is accepted"
@@ -175,7 +175,7 @@ def register(
     middle = tuple(n // 2 for n in pair.reference.shape[:-ndim])
     first = seen(pair.reference, pair.reference_validity)[middle]
     second = seen(pair.moving, pair.moving_validity)[middle]
-    return translation(first, second, upsample_factor=upsample_factor)
+    return estimate(first, second, model, upsample_factor=upsample_factor)
 
 
 def _is_labelled(*images: Any) -> bool:

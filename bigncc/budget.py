@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bigncc import engine, registration, sites, tiles
+from bigncc import engine, search, sites, tiles
 from bigncc.config import Config, OutputConfig
 from bigncc.errors import DoesNotFitError, InputError
 from bigncc.inputs import Inputs
@@ -242,12 +242,12 @@ def measuring(inputs: Inputs, threads: int) -> tuple[int, int]:
     if chosen.model is None:
         return 0, 0
     shapes = inputs.reference.array.shape[-ndim:], inputs.moving.array.shape[-ndim:]
-    search = registration.searched(*shapes) * SPECTRA if chosen.model == "translation" else 0
+    spectra = 0 if chosen.model == "none" else search.searched(*shapes) * SPECTRA
     side = (sites.SITE[ndim],) * ndim
     decoded = math.prod(tiles.aligned(side, (0,) * ndim, _grain(inputs)[-ndim:], shapes[0]))
     each = SPECTRA * math.prod(2 * n for n in side) + 2 * decoded * (_bytes_per_pixel(inputs) + _sample(inputs))
     fitting = max(1, min(threads, (memory - BEGINNING) // each))
-    needed = BEGINNING + max(search, fitting * each)
+    needed = BEGINNING + max(spectra, fitting * each)
     if needed > memory:
         message = (
             f"engine.memory is {memory / 1e6:.0f} MB and measuring the shift takes {needed / 1e6:.0f} MB: "

@@ -142,8 +142,13 @@ class DisplacementConfig(Section):
 class RegistrationConfig(Section):
     """How the moving image is brought onto the reference's grid."""
 
-    model: Literal["translation", "none"] | None = Field(
-        None, description="translation: estimated; none: the images are correlated as they are stored (--as-is)"
+    model: Literal["translation", "rigid", "similarity", "affine", "displacement", "none"] | None = Field(
+        None,
+        description="translation, rigid, similarity, affine or displacement: estimated; none: the images are "
+        "correlated as they are stored (--as-is)",
+    )
+    channel: int | str | None = Field(
+        None, description="channel by number or name that is registered on; null: the first of those correlated"
     )
     initial: Literal["metadata"] | None = Field(
         None, description="metadata: search from the images' scale and translation on; null: everywhere"
@@ -157,7 +162,15 @@ class RegistrationConfig(Section):
     displacement: DisplacementConfig | None = Field(
         None, description="{url: ..., step: 1, origin: 0, components: forward}"
     )
+    trust_field: bool = Field(
+        False, description="whether a given transform is applied though it fits better swapped, negated or inverted"
+    )
     order: Literal[0, 1, 3] = Field(1, description="interpolation: 0 nearest, 1 linear, 3 cubic convolution")
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the transform is to be estimated."""
+        return self.model not in (None, "none")
 
 
 class _Loader(yaml.SafeLoader):
@@ -198,16 +211,20 @@ class Config(Section):
         ways = [name for name in ("model", "transform", "displacement") if getattr(value, name) is not None]
         if len(ways) > 1:
             message = (
-                f"says {' and '.join(ways)}: registration.model=translation (the default), --as-is "
+                f"says {' and '.join(ways)}: registration.model=translation (the default; or rigid, similarity, affine, displacement), --as-is "
                 "(registration.model=none), registration.transform=FILE or registration.displacement.url=FILE is "
                 "accepted, one of them"
             )
             raise ValueError(message)
         if not ways:
             value = value.model_copy(update={"model": "translation"})
-        if value.initial is not None and value.model != "translation":
+        if value.initial is not None and not value.estimated:
             message = "says where to search (initial) and what no search is for: registration.model=translation"
             message += ", or registration.initial=null, is accepted"
+            raise ValueError(message)
+        if value.channel is not None and value.model is None:
+            message = "says which channel is registered on (channel) and how the images are registered: "
+            message += "registration.model=translation, or registration.channel=null, is accepted"
             raise ValueError(message)
         return value
 

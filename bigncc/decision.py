@@ -12,9 +12,10 @@ from bigncc import journal, kernel
 from bigncc.budget import check_disk, layout_of, measuring, threads_of, tiles_of
 from bigncc.engine import Job
 from bigncc.errors import InputError, RefusedError
-from bigncc.inputs import Inputs, headline, pivots, registered
+from bigncc.inputs import Inputs, pivots
 from bigncc.layout import Layout
 from bigncc.output import Output, open_output
+from bigncc.placement import headline, registered
 from bigncc.registration import registration_from_dict
 from bigncc.store import absolute
 from bigncc.tiles import Plan, Round
@@ -153,7 +154,7 @@ def attributes_of(standing: dict[str, Any], proof: dict[str, Any] | None) -> dic
 
 def _applied(inputs: Inputs, request: dict[str, Any]) -> Any:
     """Return the transform that is applied, as JSON has it: a given one is in the request."""
-    if inputs.config.registration.model != "translation":
+    if not inputs.config.registration.estimated:
         return request["registration"]["transform"]
     assert inputs.registration is not None  # or it would have raised
     return inputs.registration.to_dict()["transform"]

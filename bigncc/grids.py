@@ -69,17 +69,17 @@ def _check_grids(reference: Image, moving: Image) -> list[str]:
     return notes
 
 
-def check_scales(reference: Image, moving: Image) -> list[str]:
-    """Refuse pixel sizes that no translation brings together; note those that it does not quite."""
+def check_scales(reference: Image, moving: Image, *, within: float) -> list[str]:
+    """Refuse pixel sizes that differ by more than what is estimated brings together; note those that do."""
     if not (reference.calibrated and moving.calibrated):
         return []
     notes = []
     for i, axis in _spatial(reference, moving):
         growth = reference.scale[i] / moving.scale[i] - 1
         sizes = f"axis {axis} has scale {reference.scale[i]:.9g} in reference and {moving.scale[i]:.9g} in moving"
-        if abs(growth) > 0.01:
-            message = f"{sizes}, which no translation brings together: scales within 1 %, or a transform "
-            message += "(registration.transform), are accepted"
+        if abs(growth) > within:
+            message = f"{sizes}, which what is to be estimated does not bring together: scales within "
+            message += f"{100 * within:g} %, or a transform (registration.transform), are accepted"
             raise InputError(message)
         if (off := abs(growth) * reference.array.shape[i]) >= 0.1:
             notes.append(f"{sizes}, by which pixels may be off by {off:.3g} px at the far end")

@@ -3,29 +3,28 @@
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import product
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bigncc import kernel, storage, transform
 from bigncc.config import Config, ImageConfig
-from bigncc.errors import InputError, RegistrationError
+from bigncc.errors import InputError
 from bigncc.field import open_field
 from bigncc.grids import check_pair, check_scales
 from bigncc.journal import plain
 from bigncc.kernel import Pivots
 from bigncc.masks import leaves_out, nodata_of, open_mask, validity_of
-from bigncc.pair import Pair, from_storage, on_threads, seen
+from bigncc.pair import Pair, from_storage
 from bigncc.reading import Decoded
-from bigncc.registration import Registration, residual, translation
+from bigncc.registration import Registration
 from bigncc.storage import Image
 from bigncc.store import absolute, digest, get
 from bigncc.tiles import Shape
-from bigncc.transform import Displacement, Transform, shift_in_words
+from bigncc.transform import Displacement, Transform
 from bigncc.watch import Watched
 from bigncc.window import check_shapes
 
@@ -44,6 +43,8 @@ class Inputs:
         A transform that the config names.
     notes : tuple of str
         What a person should know of the pair.
+    guides : tuple of Image
+        The pair as it is registered: of another channel, if the config says so.
     registration : Registration or None
         The estimate, once there is one; with ``model=none`` it is reported and not applied.
     unknown : str
@@ -55,6 +56,7 @@ class Inputs:
     moving: Image
     given: Transform | None
     notes: tuple[str, ...]
+    guides: tuple[Image, Image]
     registration: Registration | None = None
     unknown: str = ""
 
@@ -113,26 +115,19 @@ def open_inputs(config: Config) -> Inputs:
     InputError
         If an image, a mask or a transform cannot be read or does not fit the rest.
     """
-    window = config.window.window()
-    reference, moving = (
-        storage.open_image(
-            section.url,
-            level=section.level,
-            channel=section.channel,
-            time=section.time,
-            z=section.z,
-            # what is no data is read as fill and left out by its validity
-            missing_chunks="error" if section.missing_chunks == "error" else "fill",
-            storage_options=section.storage.model_dump(),
-        )
-        for section in (config.reference, config.moving)
-    )
+    window, chosen = config.window.window(), config.registration
+    sections = config.reference, config.moving
+    reference, moving = (_opened(section, section.channel) for section in sections)
+    guides = reference, moving
+    if chosen.channel is not None:
+        guides = _opened(sections[0], chosen.channel), _opened(sections[1], chosen.channel)
+        check_pair(*guides, same_grid=False)
     given = given_transform(config)
-    same_grid = config.registration.model == "none"
+    same_grid = chosen.model == "none"
     notes = check_pair(reference, moving, same_grid=same_grid)
-    if config.registration.model == "translation":
-        notes += check_scales(reference, moving)
-    if config.registration.model is not None and (item := _item(reference, window.ndim)):
+    if chosen.estimated:
+        notes += check_scales(reference, moving, within=0.01 if chosen.model in ("translation", "rigid") else 0.1)
+    if chosen.model is not None and (item := item_of(guides[0], window.ndim)):
         notes.append(f"the shift is measured on {', '.join(f'{axis} {i}' for axis, i in item.items())}, for all")
     for image in (reference, moving):
         spatial = image.axes[-window.ndim :]
@@ -151,7 +146,21 @@ def open_inputs(config: Config) -> Inputs:
     _check_region(config, reference.array.shape, window.ndim)
     notes += _check_samples("reference", config.reference, reference, window.ndim)
     notes += _check_samples("moving", config.moving, moving, window.ndim)
-    return Inputs(config, reference, moving, given, tuple(notes))
+    return Inputs(config, reference, moving, given, tuple(notes), guides)
+
+
+def _opened(section: ImageConfig, channel: int | str | None) -> Image:
+    """Open one of the two images, or another channel of it."""
+    return storage.open_image(
+        section.url,
+        level=section.level,
+        channel=channel,
+        time=section.time,
+        z=section.z,
+        # what is no data is read as fill and left out by its validity
+        missing_chunks="error" if section.missing_chunks == "error" else "fill",
+        storage_options=section.storage.model_dump(),
+    )
 
 
 def _check_samples(name: str, section: ImageConfig, image: Image, ndim: int) -> list[str]:
@@ -164,79 +173,10 @@ def _check_samples(name: str, section: ImageConfig, image: Image, ndim: int) -> 
     return [f"samples of {levels} in {name} are left out, as its file says"]
 
 
-def registered(inputs: Inputs, threads: int) -> Inputs:
-    """Return the inputs with what is to be estimated: the translation, or with ``model=none`` the residual shift.
-
-    Of several times and channels the first, and of a stack of planes the middle one is measured.
-
-    Raises
-    ------
-    RegistrationError
-        If the images agree on no translation, but for ``model=none``, where the reason is kept.
-    """
-    chosen = inputs.config.registration
-    if chosen.model is None:
-        return inputs
-    pair = pair_of(inputs)
-    reference = _plane(seen(pair.reference, pair.reference_validity), inputs.reference, inputs.ndim)
-    moving = _plane(seen(pair.moving, pair.moving_validity), inputs.moving, inputs.ndim)
-    coarser = _coarser(inputs, "reference"), _coarser(inputs, "moving")
-    with on_threads(threads):
-        if chosen.model == "translation":
-            start = _start(inputs) if chosen.initial == "metadata" else None
-            found = translation(reference, moving, coarser=coarser, start=start, upsample_factor=chosen.upsample_factor)
-            return replace(inputs, registration=found)
-        try:
-            found = residual(reference, moving, coarser=coarser[0], upsample_factor=chosen.upsample_factor)
-        except RegistrationError as error:
-            return replace(inputs, unknown=error.reason)
-    return replace(inputs, registration=found)
-
-
-def _plane(array: Any, image: Image, ndim: int) -> Any:
-    """Return the axes that are registered, of one batch item."""
-    return array[tuple(_item(image, ndim, array.shape).values())]
-
-
-def _item(image: Image, ndim: int, shape: Shape | None = None) -> dict[str, int]:
+def item_of(image: Image, ndim: int, shape: Shape | None = None) -> dict[str, int]:
     """Return which time, channel and plane is registered, of an array of `shape` with the axes of `image`."""
     lengths = shape or image.array.shape
     return {name: n // 2 if name == "z" else 0 for name, n in zip(image.axes[:-ndim], lengths, strict=False)}
-
-
-def _coarser(inputs: Inputs, which: Literal["reference", "moving"]) -> list[Any]:
-    """Return the coarser levels; none where samples are left out, of which those know nothing."""
-    image, section = getattr(inputs, which), getattr(inputs.config, which)
-    if leaves_out(section, image):
-        return []
-    return [_plane(from_storage(level), image, inputs.ndim) for level in image.coarser]
-
-
-def _start(inputs: Inputs) -> tuple[float, ...]:
-    """Return the offset that scale and translation of both images mean, along the registered axes."""
-    reference, moving = inputs.reference, inputs.moving
-    if not (reference.calibrated and moving.calibrated):
-        silent = "moving" if reference.calibrated else "reference"
-        message = f"registration.initial is metadata and {silent} has neither scale nor translation: null is accepted"
-        raise InputError(message)
-    axes = zip(reference.translation, moving.translation, moving.scale, strict=True)
-    return tuple((a - b) / s for a, b, s in axes)[-inputs.ndim :]
-
-
-def headline(inputs: Inputs) -> str:
-    """Say in one line what is done with the moving image."""
-    chosen, found, given = inputs.config.registration, inputs.registration, inputs.given
-    if chosen.displacement is not None:
-        return f"moving image pulled through the displacement field {Path(chosen.displacement.url).name}"
-    if isinstance(given, Displacement):
-        return f"moving image pulled through the displacement field in {Path(chosen.transform or '').name}"
-    if given is not None:
-        return f"moving image shifted by {shift_in_words(given.offset)} pixels"
-    if inputs.pulled:
-        return f"moving image {found or 'to be shifted by a translation that is not estimated yet'}"
-    if found is not None:
-        return f"moving image correlated as it is stored; residual shift {found.measured} ({found.votes})"
-    return f"moving image correlated as it is stored; residual shift unknown: {inputs.unknown or 'not measured yet'}"
 
 
 def samples_of(image: Image) -> NDArray[Any]:
@@ -275,13 +215,13 @@ def request_of(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> dict[str, An
         how = {"field": _digest(inputs.given.field), "grid": inputs.given.grid}
     elif inputs.given is not None:
         how = transform.to_dict(inputs.given)
-    search = {"initial": chosen.initial, "upsample_factor": chosen.upsample_factor}
+    search = {"initial": chosen.initial, "upsample_factor": chosen.upsample_factor, "channel": chosen.channel}
     request = {
         "window": asdict(config.window.window()),
         "registration": {
             "transform": how,
             "order": chosen.order if inputs.pulled else None,
-            **(search if chosen.model == "translation" else {}),
+            **(search if chosen.estimated else {}),
         },
         "output": {
             "chunks": config.output.chunks,

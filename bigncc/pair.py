@@ -171,14 +171,21 @@ def seen(image: da.Array, valid: da.Array | None) -> da.Array:
 
 
 def both_at(
-    reference: da.Array,
-    moving: da.Array,
+    reference: Any,
+    moving: Any,
     places: Sequence[tuple[Roi, Roi]],
-    function: Callable[[Array, Array], Result],
+    function: Callable[[Array, Array, Roi, Roi], Result],
 ) -> list[Result]:
-    """Call ``function(reference[a], moving[b])`` for each ``(a, b)`` of `places`; return the results in order."""
-    calls = [delayed(function, pure=False)(reference[a], moving[b]) for a, b in places]
+    """Call ``function(reference[a], moving[b], a, b)`` for each ``(a, b)`` of `places`; return the results in order."""
+    # a partial, because dask would look for collections inside of the regions
+    calls = [
+        delayed(partial(_at, function, place), pure=False)(reference[place[0]], moving[place[1]]) for place in places
+    ]
     return list(compute(*calls))
+
+
+def _at(function: Callable[[Array, Array, Roi, Roi], Result], place: tuple[Roi, Roi], a: Array, b: Array) -> Result:
+    return function(a, b, *place)
 
 
 def on_threads(count: int) -> AbstractContextManager[Any]:

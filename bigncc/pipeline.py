@@ -37,9 +37,10 @@ from bigncc.config import Config
 from bigncc.decision import attributes_of, check_request, decide, job_of, opened, recalled, stored_layout
 from bigncc.engine import Job
 from bigncc.errors import IncompleteError, InputError, RefusedError
-from bigncc.inputs import Inputs, headline, open_inputs, pair_of, registered, request_of, samples_of
+from bigncc.inputs import Inputs, open_inputs, pair_of, request_of, samples_of
 from bigncc.output import Output, check_removable, check_vacant, create_output, remove_output
 from bigncc.picture import panel, report
+from bigncc.placement import headline, registered
 from bigncc.progress import Advance
 from bigncc.proof import Result, Verdict, finish, incomplete, plan_of, status, verify, withdraw
 from bigncc.registration import Registration
@@ -54,7 +55,7 @@ __all__ = [
 NANOSECONDS = 35
 """Time per output pixel and thread on the machine of the README's figures, for `plan`'s estimate."""
 
-_SHIFT = "measuring the shift of the moving image"
+_SHIFT = "measuring where the moving image lies"
 
 Progress = Callable[[int, int, int], AbstractContextManager[Advance | None]]
 
@@ -128,12 +129,12 @@ def _absent(inputs: Inputs) -> tuple[str, ...]:
 
 
 def register(config: Config, output: str | None = None, *, waiting: Waiting = _unsaid) -> Registration:
-    """Estimate the translation of a config's pair, and write it to `output` as JSON if that is given.
+    """Estimate the transform of a config's pair, and write it to `output` as JSON if that is given.
 
     Parameters
     ----------
     config : Config
-        Its ``registration.model`` is translation.
+        Its ``registration.model`` is one that is estimated.
     output : path, optional
         A file that does not exist.
     waiting : callable, optional
@@ -146,8 +147,9 @@ def register(config: Config, output: str | None = None, *, waiting: Waiting = _u
     RefusedError
         If `output` exists.
     """
-    if config.registration.model != "translation":
-        message = "registration says how the images are registered: registration.model=translation is accepted"
+    if not config.registration.estimated:
+        message = "registration says how the images are registered: registration.model=translation, rigid, similarity, "
+        message += "affine or displacement is accepted"
         raise InputError(message)
     if output is not None and store.exists(store.absolute(output)):
         message = f"{output} exists: a path that does not is accepted"

@@ -1,32 +1,36 @@
-"""By how much one image is shifted against another: a coarse search, then sites at full resolution that must agree.
+"""Where the moving image lies against the reference: a coarse search, then sites at full resolution that must agree.
 
 The whole images are never in memory: the coarse search sees a level of a pyramid, or block means that are streamed.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bigncc import sites
+from bigncc import deformation, fit, search, sites
 from bigncc.errors import RegistrationError
-from bigncc.pair import block_mean
-from bigncc.sites import Floats, Offset, Texture, band, overlap
-from bigncc.tiles import Roi, Shape, roi_shape, roi_shift
-from bigncc.transform import Translation, from_dict, shift_in_words, to_dict
+from bigncc.search import Small
+from bigncc.sites import Floats, Offset, Texture, band
+from bigncc.tiles import Shape, roi_shape, roi_shift
+from bigncc.transform import Affine, Transform, Translation, compose, from_dict, in_words, points, to_dict
 
 if TYPE_CHECKING:
     import dask.array as da
 
-Array = NDArray[Any]
+Model = Literal["translation", "rigid", "similarity", "affine", "displacement"]
 
-COARSE = {2: 1024, 3: 128}
-"""Longest side of the images of the coarse search, in coarse pixels, for two and three axes."""
+MODELS: tuple[Model, ...] = get_args(Model)
+
+ROUNDS = 4
+"""Times that the sites are asked at most, each time as seen through what they said before."""
+
+SETTLED = 0.02
+"""Pixels at the corners by which the answer may change and is the last one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,21 +64,34 @@ class Registration:
 
     Parameters
     ----------
-    transform : Translation
-        From reference pixel to moving pixel. A component that differs from a whole number by no more than its
-        uncertainty is that number, so that nothing is interpolated.
-    offset : tuple of float
-        The shift as it was measured, ``([z,] y, x)`` pixels.
+    transform : Transform
+        From reference pixel to moving pixel. What differs from a shift by whole pixels by no more than its uncertainty
+        is that shift, so that nothing is interpolated.
+    measured : Transform
+        The transform as it was measured.
     uncertainty : tuple of float
-        Per axis, pixels: three standard errors of the mean over the sites that agree, and 0.02.
+        Per axis, pixels, where the transform is least sure: three standard errors of the fit to the sites that agree,
+        and 0.02.
     sites : Sites
         All places that were looked at and have texture.
+    model : str
+        What was fitted.
+    shape : tuple of int
+        Extent of the reference.
     """
 
-    transform: Translation
-    offset: Offset
+    transform: Transform
+    measured: Transform
     uncertainty: Offset
     sites: Sites
+    model: Model
+    shape: Shape
+
+    @property
+    def offset(self) -> Offset:
+        """By how much the middle of the reference was measured to be shifted, ``([z,] y, x)`` pixels."""
+        middle = np.array([(n - 1) / 2 for n in self.shape])
+        return tuple((points(self.measured, middle) - middle).tolist())
 
     @property
     def quality(self) -> float:
@@ -83,21 +100,25 @@ class Registration:
 
     @property
     def is_identity(self) -> bool:
-        """Whether the measured shift does not differ from zero by more than its uncertainty."""
-        return not any(self.transform.offset)
+        """Whether what was measured does not differ from no transform by more than its uncertainty."""
+        return isinstance(self.transform, Translation) and not any(self.transform.offset)
 
     def __str__(self) -> str:
         if self.is_identity:
-            measured = (
-                f"{shift_in_words(self.offset)} is no more than its uncertainty of {max(self.uncertainty):.2g} px"
-            )
+            measured = f"{self._seen} is no more than its uncertainty of {max(self.uncertainty):.2g} px"
             return f"not shifted: the measured {measured} ({self.votes})"
-        return f"shifted by {shift_in_words(self.transform.offset)} pixels ({self.measured}; {self.votes})"
+        return f"{in_words(self.transform, self.shape)} ({self.says}; {self.votes})"
 
     @property
-    def measured(self) -> str:
-        """The shift as it was measured, in words."""
-        return f"measured {shift_in_words(self.offset)}, uncertain by {max(self.uncertainty):.2g} px"
+    def _seen(self) -> str:
+        return in_words(self.measured, self.shape).removeprefix("shifted by ").removesuffix(" pixels")
+
+    @property
+    def says(self) -> str:
+        """What was measured, in words."""
+        if isinstance(self.measured, Translation):
+            return f"measured {self._seen}, uncertain by {max(self.uncertainty):.2g} px"
+        return f"uncertain by {max(self.uncertainty):.2g} px"
 
     @property
     def votes(self) -> str:
@@ -106,13 +127,13 @@ class Registration:
 
     def facts(self) -> dict[str, str]:
         """Return the numbers as words."""
-        names = ("z", "y", "x")[-len(self.offset) :]
+        names = ("z", "y", "x")[-len(self.shape) :]
         off = np.abs(self.sites.residuals[self.sites.agree]).max(axis=1)
         worst = self.sites.positions[self.sites.agree][int(off.argmax())]
         place = ", ".join(f"{name} {value:.0f}" for name, value in zip(names, worst, strict=True))
         return {
-            "offset": f"{shift_in_words(self.transform.offset)} pixels",
-            "measured": self.measured.removeprefix("measured "),
+            "transform": in_words(self.transform, self.shape),
+            "measured": self.says.removeprefix("measured "),
             "quality": f"{self.quality:.2f}: {self.votes}",
             "residuals": f"median {np.median(off):.3f}, largest {off.max():.3f} pixels at {place}",
             "peaks": f"median {np.median(self.sites.peaks):.1f}, lowest {self.sites.peaks.min():.1f} sd of chance",
@@ -122,36 +143,41 @@ class Registration:
         """Return what JSON can hold."""
         seen = {name: values.tolist() for name, values in vars(self.sites).items()}
         return {
+            "model": self.model,
             "transform": to_dict(self.transform),
-            "offset": list(self.offset),
+            "measured": to_dict(self.measured),
             "uncertainty": list(self.uncertainty),
             "quality": self.quality,
+            "shape": list(self.shape),
             "sites": seen,
         }
 
 
 def registration_from_dict(values: dict[str, Any]) -> Registration:
     """Return the `Registration` that `Registration.to_dict` was called on."""
-    transform = from_dict(values["transform"])
-    assert isinstance(transform, Translation)  # no other is estimated
     seen = {name: np.array(found, bool if name == "agree" else np.float64) for name, found in values["sites"].items()}
-    return Registration(transform, tuple(values["offset"]), tuple(values["uncertainty"]), Sites(**seen))
+    transform, measured = (from_dict(values[name]) for name in ("transform", "measured"))
+    sure, shape = tuple(values["uncertainty"]), tuple(values["shape"])
+    return Registration(transform, measured, sure, Sites(**seen), values["model"], shape)
 
 
-def translation(
+def estimate(
     reference: da.Array,
     moving: da.Array,
+    model: Model = "translation",
     *,
     coarser: tuple[Sequence[da.Array], Sequence[da.Array]] = ((), ()),
     start: Offset | None = None,
     upsample_factor: int = 100,
 ) -> Registration:
-    """Estimate the translation between two images.
+    """Estimate where the moving image lies.
 
     Parameters
     ----------
     reference, moving : dask.array.Array, ``[[z,] y, x]``
         Two or three axes; NaN where there is no sample. Extents may differ.
+    model : {'translation', 'rigid', 'similarity', 'affine', 'displacement'}
+        What may be between them. Rotations in the plane by up to 15 degrees and scales from 0.9 to 1.1 are found.
     coarser : pair of sequences of dask.array.Array
         Coarser levels of each image, if there is a pyramid.
     start : tuple of float, optional
@@ -171,29 +197,77 @@ def translation(
     Notes
     -----
     Cross-correlation without phase normalisation, which is wrong by pixels on smooth images, of images filtered by a
-    difference of Gaussians; sub-pixel peaks by the matrix Fourier transform of [1]_. Contrast may be inverted.
+    difference of Gaussians; sub-pixel peaks by the matrix Fourier transform of [1]_. Contrast may be inverted. Where
+    samples are missing or the images are turned, sites are asked again as they are seen through the answer: with the
+    same samples of both images and nothing between them, no mask moves a peak.
 
     References
     ----------
     .. [1] M. Guizar-Sicairos, S. T. Thurman, J. R. Fienup, "Efficient subpixel image registration algorithms",
        Optics Letters 33, 156-158 (2008). doi:10.1364/OL.33.000156
     """
-    shift = tuple(map(round, start)) if start is not None else (0,) * reference.ndim
-    common = overlap(reference.shape, moving.shape, shift)
-    if start is None:
-        frames = tuple(tuple(slice(0, n) for n in image.shape) for image in (reference, moving))
-    else:
-        frames = (common, roi_shift(common, shift))
-    factors = _factors(tuple(map(max, zip(*map(roi_shape, frames), strict=True))))
-    first, corner = _small(reference, coarser[0], frames[0], factors)
-    second, other = _small(moving, coarser[1], frames[1], factors)
-    bands = band(first), band(second)
+    first, second = _small_pair(reference, moving, coarser, start)
+    bands = band(first.image), band(second.image)
     if flat := [name for name, part in zip(("reference", "moving"), bands, strict=True) if not part.any()]:
         message = f"no texture to be registered by in {' and '.join(flat)}"
         raise RegistrationError(message)
-    apart = _apart(*bands)
-    shift = tuple(round(d * f + b - a) for d, f, a, b in zip(apart, factors, corner, other, strict=True))
-    return _settled(reference, moving, shift, Texture(bands[0] ** 2, corner, factors), upsample_factor)
+    texture = Texture(bands[0] ** 2, first.corner, first.factors)
+    if model == "displacement":
+        return _deformed(reference, moving, first, second, search.turned(*bands), texture, upsample_factor)
+    if model == "translation":
+        found: Transform = Translation(search.shifted(*bands)[0])
+    else:
+        found = _coarse(first, second, search.turned(*bands), model, upsample_factor)
+    guess = compose(second.placed, compose(found, first.placed.inverse()))
+    return _settled(
+        reference, moving, model, _whole(guess) if model == "translation" else guess, texture, upsample_factor
+    )
+
+
+def _small_pair(
+    reference: da.Array,
+    moving: da.Array,
+    coarser: tuple[Sequence[da.Array], Sequence[da.Array]],
+    start: Offset | None,
+) -> tuple[Small, Small]:
+    """Return both images, or what of them overlaps by `start`, small."""
+    frames = search.whole(reference), search.whole(moving)
+    if start is not None:
+        shift = tuple(map(round, start))
+        common = sites.overlap(reference.shape, moving.shape, Translation(shift))
+        frames = common, roi_shift(common, shift)
+    factors = search.factors_of(tuple(map(max, zip(*map(roi_shape, frames), strict=True))))
+    return search.small(reference, coarser[0], frames[0], factors), search.small(moving, coarser[1], frames[1], factors)
+
+
+def _coarse(first: Small, second: Small, guess: Transform, model: fit.Model, upsample_factor: int) -> Transform:
+    """Return what sites of the small images say, which is right to a part of their pixels."""
+    texture = Texture(band(first.image) ** 2, (0,) * first.image.ndim, (1,) * first.image.ndim)
+    for _ in range(2):
+        where = sites.places(first.image.shape, second.image.shape, guess, texture)
+        positions, targets, peaks = sites.ask(first.image, second.image, guess, where, upsample_factor)
+        guess, _ = fit.fitted(model, positions, targets, peaks)
+    return guess
+
+
+def _deformed(
+    reference: da.Array,
+    moving: da.Array,
+    first: Small,
+    second: Small,
+    guess: Transform,
+    texture: Texture,
+    upsample_factor: int,
+) -> Registration:
+    """Return a displacement that varies, of the small images and then of the whole ones."""
+    found = deformation.coarse(first, second, guess, upsample_factor)
+    if max(first.factors) > 1:
+        lifted = deformation.lifted(found.field, first, second, reference.shape)
+        found = deformation.refined(reference, moving, lifted, texture, upsample_factor)
+    residuals = found.targets - points(found.field, found.positions)
+    seen = Sites(found.positions, found.targets - found.positions, residuals, found.peaks, found.agree)
+    sure = deformation.uncertainty(residuals[found.agree])
+    return Registration(found.field, found.field, sure, seen, "displacement", reference.shape)
 
 
 def residual(
@@ -201,92 +275,65 @@ def residual(
 ) -> Registration:
     """Measure how far two images are from lying on each other, at sites alone.
 
-    What is shifted by more than half a site is not found. Arguments and errors as for `translation`, but that coarser
+    What is shifted by more than half a site is not found. Arguments and errors as for `estimate`, but that coarser
     levels are wanted of the reference only: they show where there is something to see.
     """
-    overlap(reference.shape, moving.shape, (0,) * reference.ndim)
-    texture, factors = None, _factors(reference.shape)
-    if _level(reference, coarser, factors) is not reference:
-        small, corner = _small(reference, coarser, tuple(slice(0, n) for n in reference.shape), factors)
-        texture = Texture(band(small) ** 2, corner, factors)
-    return _settled(reference, moving, (0,) * reference.ndim, texture, upsample_factor)
+    nothing = Translation((0.0,) * reference.ndim)
+    sites.overlap(reference.shape, moving.shape, nothing)
+    texture = texture_of(reference, coarser)
+    return _settled(reference, moving, "translation", nothing, texture, upsample_factor)
+
+
+def texture_of(image: da.Array, coarser: Sequence[da.Array]) -> Texture | None:
+    """Return where there is something to see, if a coarser level says so and not the whole image has to be read."""
+    factors = search.factors_of(image.shape)
+    if search.level_of(image, coarser, factors) is image:
+        return None
+    seen = search.small(image, coarser, search.whole(image), factors)
+    return Texture(band(seen.image) ** 2, seen.corner, factors)
 
 
 def _settled(
-    reference: da.Array, moving: da.Array, shift: Shape, texture: Texture | None, upsample_factor: int
+    reference: da.Array,
+    moving: da.Array,
+    model: fit.Model,
+    guess: Transform,
+    texture: Texture | None,
+    upsample_factor: int,
 ) -> Registration:
-    """Ask the sites until the whole pixels of what they agree on stand."""
-    for _ in range(3):
-        asked = shift
-        positions, offsets, peaks = sites.ask(reference, moving, shift, texture, upsample_factor)
-        agree = sites.vote(offsets, peaks)
-        sites.check(peaks, agree)
-        offset, uncertainty = sites.mean(offsets[agree])
-        shift = tuple(map(round, offset))
-        if shift == asked:
+    """Ask the sites until what they agree on stands."""
+    ends = fit.corners(reference.shape)
+    for _ in range(ROUNDS):
+        asked = guess
+        where = sites.places(reference.shape, moving.shape, asked, texture)
+        positions, targets, peaks = sites.ask(reference, moving, asked, where, upsample_factor)
+        found, agree = fit.fitted(model, positions, targets, peaks)
+        sites.check(model, peaks, agree, fit.least(model, len(ends[0])))
+        guess = found
+        if float(np.abs(points(guess, ends) - points(asked, ends)).max()) <= SETTLED:
             break
-    whole = (
-        float(round(value)) if abs(value - round(value)) <= limit else value
-        for value, limit in zip(offset, uncertainty, strict=True)
-    )
-    transform = Translation(tuple(whole))
-    found = Sites(positions, offsets, offsets - transform.offset, peaks, agree)
-    return Registration(transform, offset, uncertainty, found)
+    residuals = targets - points(found, positions)
+    sure = fit.uncertainty(model, positions[agree], residuals[agree], reference.shape)
+    fit.check(found, sure)
+    seen = Sites(positions, targets - positions, residuals, peaks, agree)
+    return Registration(_plain(found, sure, reference.shape), found, sure, seen, model, reference.shape)
 
 
-# -- the coarse search
+def _whole(guess: Transform) -> Translation:
+    """Return a shift without its fractions."""
+    assert isinstance(guess, (Translation, Affine))
+    return Translation(tuple(map(float, map(round, guess.offset))))
 
 
-def searched(reference: Shape, moving: Shape) -> int:
-    """Return how many samples each spectrum of the coarse search of two whole images has."""
-    factors = _factors(tuple(map(max, zip(reference, moving, strict=True))))
-    return math.prod(_padded([-(-max(n, m) // f) for n, m, f in zip(reference, moving, factors, strict=True)]))
+def _plain(found: Transform, sure: Offset, shape: Shape) -> Transform:
+    """Return the shift by whole pixels that a transform does not differ from by more than its uncertainty, or itself.
 
-
-def _factors(extent: Shape) -> Shape:
-    """Return the powers of two by which an image is reduced for the coarse search; one for y and x."""
-    most = COARSE[len(extent)]
-    powers = [max(0, math.ceil(math.log2(n / most))) for n in extent]
-    plane = max(powers[-2:])
-    return tuple(2**power for power in (*powers[:-2], plane, plane))
-
-
-def _reduction(image: da.Array, level: da.Array) -> Shape:
-    """Return by how much a level is smaller than its image, in whole pixels per axis."""
-    return tuple(max(1, round(n / m)) for n, m in zip(image.shape, level.shape, strict=True))
-
-
-def _level(image: da.Array, levels: Sequence[da.Array], factors: Shape) -> da.Array:
-    """Return the coarsest of the image and its levels from which whole blocks make the coarse image."""
-    for level in reversed(levels):
-        parts = zip(image.shape, level.shape, _reduction(image, level), factors, strict=True)
-        if all(m in (n // f, -(-n // f)) and factor % f == 0 for n, m, f, factor in parts):
-            return level
-    return image
-
-
-def _small(image: da.Array, levels: Sequence[da.Array], frame: Roi, factors: Shape) -> tuple[Array, Shape]:
-    """Return means of blocks of `factors` pixels of `frame`, and the pixel at which the first of them begins."""
-    level = _level(image, levels, factors)
-    each = _reduction(image, level)
-    part = tuple(slice(s.start // f, min(m, -(-s.stop // f))) for s, f, m in zip(frame, each, level.shape, strict=True))
-    rest = tuple(factor // f for factor, f in zip(factors, each, strict=True))
-    return block_mean(level[part], rest), tuple(s.start * f for s, f in zip(part, each, strict=True))
-
-
-def _apart(first: Array, second: Array) -> Offset:
-    """Return by how much `second` is shifted against `first`, both of zero mean, whatever their extents."""
-    from scipy import fft
-    from skimage.registration import phase_cross_correlation
-
-    shape = _padded(list(map(max, zip(first.shape, second.shape, strict=True))))
-    spectra = (fft.fftn(image, shape) for image in (first, second))
-    found, _, _ = phase_cross_correlation(*spectra, space="fourier", normalization=None, upsample_factor=4)
-    return tuple(-float(value) for value in found)
-
-
-def _padded(extent: Sequence[int]) -> list[int]:
-    """Return an extent so large that no shift can be taken for another that wraps around."""
-    from scipy import fft
-
-    return [int(fft.next_fast_len(2 * n)) for n in extent]
+    Of a translation each component by itself.
+    """
+    if isinstance(found, Translation):
+        axes = zip(found.offset, sure, strict=True)
+        return Translation(tuple(float(round(d)) if abs(d - round(d)) <= limit else d for d, limit in axes))
+    ends = fit.corners(shape)
+    off = points(found, ends) - ends
+    whole = np.round(off.mean(axis=0))
+    return Translation(tuple((whole + 0.0).tolist())) if (np.abs(off - whole) <= sure).all() else found

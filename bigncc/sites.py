@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bigncc.errors import RegistrationError
+from bigncc.interpolation import VALID
 from bigncc.pair import both_at
-from bigncc.tiles import Roi, Shape, roi_of, roi_shape, roi_shift
-from bigncc.transform import shift_in_words
-
-if TYPE_CHECKING:
-    import dask.array as da
+from bigncc.tiles import Roi, Shape, roi_of, roi_shape
+from bigncc.transform import Transform, Translation, points, pull, shift_in_words, source_roi
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -58,6 +56,15 @@ UNSURE = 0.5
 FLOOR = 0.02
 """Uncertainty in pixels that is left however many sites there are: peak grid, tapering, sampling."""
 
+COMMON = 0.3
+"""Share of a site's samples that must be there in both images."""
+
+ORDER = 3
+"""Interpolation of the moving image at sites: a linear one shifts fine detail by up to 0.02 pixels."""
+
+VIEW = 65
+"""Points per axis at which it is asked whether the moving image covers the reference."""
+
 SMALLEST = 32
 """Common pixels along y and x below which nothing is estimated."""
 
@@ -71,20 +78,41 @@ class Texture:
     factors: Shape
 
 
-def overlap(reference: Shape, moving: Shape, shift: Shape) -> Roi:
-    """Return the part of the reference that the moving image covers when it is off by `shift`."""
-    starts = [max(0, -d) for d in shift]
-    stops = [min(n, m - d) for n, m, d in zip(reference, moving, shift, strict=True)]
-    extent = [max(0, b - a) for a, b in zip(starts, stops, strict=True)]
+def overlap(reference: Shape, moving: Shape, guess: Transform) -> Roi:
+    """Return the part of the reference, as a box, that the moving image covers where `guess` says that it lies."""
+    box = _shared(reference, moving, guess) if isinstance(guess, Translation) else _covered(reference, moving, guess)
+    extent = roi_shape(box)
     if min(extent) == 0 or min(extent[-2:]) < SMALLEST:
         common = " x ".join(map(str, extent))
         message = (
-            f"images of {list(reference)} and {list(moving)} pixels, the moving one off by "
-            f"{shift_in_words(shift)}, have {common} pixels in common and {SMALLEST} x {SMALLEST} are needed to "
-            f"estimate a translation"
+            f"images of {list(reference)} and {list(moving)} pixels, the moving one {_where(guess, reference)}, have "
+            f"{common} pixels in common and {SMALLEST} x {SMALLEST} are needed to register them"
         )
         raise RegistrationError(message)
-    return tuple(slice(a, b) for a, b in zip(starts, stops, strict=True))
+    return box
+
+
+def _where(guess: Transform, shape: Shape) -> str:
+    middle = np.array([(n - 1) / 2 for n in shape])
+    return f"off by {shift_in_words(tuple((points(guess, middle) - middle).tolist()))} in the middle"
+
+
+def _shared(reference: Shape, moving: Shape, shift: Translation) -> Roi:
+    axes = zip(reference, moving, shift.offset, strict=True)
+    spans = ((max(0, math.ceil(-d)), math.floor(min(n, m - d))) for n, m, d in axes)
+    return tuple(slice(a, max(a, b)) for a, b in spans)
+
+
+def _covered(reference: Shape, moving: Shape, guess: Transform) -> Roi:
+    """Return the box around those points of a lattice over the reference that lie inside of the moving image."""
+    axes = [np.unique(np.linspace(0, n - 1, min(n, VIEW), dtype=np.int64)) for n in reference]
+    there = points(guess, np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1))
+    seen: Array = np.all((there >= 0) & (there <= np.subtract(moving, 1)), axis=-1)
+    box = []
+    for axis, pixels in enumerate(axes):
+        inside = np.flatnonzero(np.moveaxis(seen, axis, 0).reshape(len(pixels), -1).any(axis=1))
+        box.append(slice(int(pixels[inside[0]]), int(pixels[inside[-1]]) + 1) if inside.size else slice(0, 0))
+    return tuple(box)
 
 
 def band(image: Array) -> Array:
@@ -108,58 +136,78 @@ def band(image: Array) -> Array:
 
 
 def ask(
-    reference: da.Array, moving: da.Array, shift: Shape, texture: Texture | None, upsample_factor: int
+    reference: Any, moving: Any, guess: Transform, places: Sequence[Roi], upsample_factor: int
 ) -> tuple[Floats, Floats, Floats]:
-    """Measure the shift at sites, the moving image being off by about `shift`.
+    """Measure at sites where the moving image lies, as seen through a transform that is nearly right.
 
     Parameters
     ----------
-    reference, moving : dask.array.Array, ``[[z,] y, x]``
+    reference, moving : ndarray or dask.array.Array, ``[[z,] y, x]``
         NaN where there is no sample.
-    shift : tuple of int
-        Pixels; what is off by more than half a site besides is not found.
-    texture : Texture or None
-        Where there is something to see, if that is known.
+    guess : Transform
+        From reference pixel to moving pixel; what is off by more than half a site besides is not found.
+    places : sequence of Roi
+        The sites, on the reference's grid.
     upsample_factor : int
         A peak is found to one part in this of a pixel.
 
     Returns
     -------
-    positions, offsets : ndarray, ``[site, axis]``
-        Centres on the reference's grid and measured shifts there, pixels.
+    positions, targets : ndarray, ``[site, axis]``
+        Centres on the reference's grid and where they were found in the moving image, pixels.
     peaks : ndarray, ``[site]``
         Heights of the peaks in standard deviations of what chance correlates.
 
     Raises
     ------
     RegistrationError
-        If there is no overlap, or no site has texture.
+        If no site has texture.
     """
-    places = list(_places(reference.shape, moving.shape, shift, texture))
-    locate = functools.partial(_locate, upsample_factor=upsample_factor)
-    found = both_at(reference, moving, [(roi, roi_shift(roi, shift)) for roi in places], locate)
+    shape, found = moving.shape, []
+    locate = functools.partial(_seen_at, guess=guess, shape=shape, upsample_factor=upsample_factor)
+    pairs = [(roi, source_roi(guess, roi, shape, ORDER)) for roi in places]
+    found = both_at(reference, moving, pairs, locate)
     kept = [(roi, *site) for roi, site in zip(places, found, strict=True) if site is not None]
     if not kept:
         message = f"none of {len(places)} sites has texture and samples in both images to be registered by"
         raise RegistrationError(message)
     positions = np.array([[(s.start + s.stop - 1) / 2 for s in roi] for roi, _, _ in kept])
-    offsets = np.array([np.add(shift, off) for _, off, _ in kept])
-    return positions, offsets, np.array([peak for _, _, peak in kept])
+    off = np.array([off for _, off, _ in kept])
+    return positions, points(guess, positions + off), np.array([peak for _, _, peak in kept])
 
 
-def _places(reference: Shape, moving: Shape, shift: Shape, texture: Texture | None) -> Iterator[Roi]:
-    """Yield sites on a lattice over the overlap, each moved within its cell to where there is most to see."""
-    common = overlap(reference, moving, shift)
+def _seen_at(
+    first: Array, block: Array, roi: Roi, source: Roi, guess: Transform, shape: Shape, upsample_factor: int
+) -> tuple[Offset, float] | None:
+    """Return the shift of the moving image at a site, as seen through `guess`, and the height of the peak."""
+    second, codes = pull(guess, block, None, roi, source, shape, ORDER)
+    return _locate(first, np.where(codes == VALID, second, np.float32(np.nan)), upsample_factor)
+
+
+def places(
+    reference: Shape,
+    moving: Shape,
+    guess: Transform,
+    texture: Texture | None,
+    *,
+    longest: int | None = None,
+    most: int | None = None,
+) -> list[Roi]:
+    """Return sites on a lattice over the overlap, each moved within its cell to where there is most to see.
+
+    `longest` is the longest side of a site, `SITE` by default, and `most` how many there are along an axis at most,
+    `LATTICE` by default.
+    """
+    common = overlap(reference, moving, guess)
     ndim = len(common)
-    size = tuple(_side(n, SITE[ndim], axis < ndim - 2) for axis, n in enumerate(roi_shape(common)))
+    size = tuple(_side(n, longest or SITE[ndim], axis < ndim - 2) for axis, n in enumerate(roi_shape(common)))
     ranges = []
     for s, n in zip(common, size, strict=True):
         span = s.stop - s.start - n
-        count = min(LATTICE[ndim], 1 + 2 * span // n)
+        count = min(most or LATTICE[ndim], 1 + 2 * span // n)
         ranges.append([(s.start + k * span // count, s.start + (k + 1) * span // count) for k in range(count)])
     energy = None if texture is None else Texture(_box_mean(texture, size), texture.corner, texture.factors)
-    for cell in product(*ranges):
-        yield roi_of(_best(cell, size, energy), size)
+    return [roi_of(_best(cell, size, energy), size) for cell in product(*ranges)]
 
 
 def _side(extent: int, longest: int, deep: bool) -> int:
@@ -200,9 +248,11 @@ def _locate(first: Array, second: Array, upsample_factor: int) -> tuple[Offset, 
     from scipy import fft
     from skimage.registration import phase_cross_correlation
 
-    if min(np.isfinite(block).mean() for block in (first, second)) < 0.5:
+    joint = np.isfinite(first) & np.isfinite(second)
+    if joint.mean() < COMMON:
         return None
-    bands = [band(block) for block in (first, second)]
+    # the same samples of both: then what the masks add to the correlation is largest where nothing is shifted
+    bands = [band(block if joint.all() else np.where(joint, block, np.float32(np.nan))) for block in (first, second)]
     if not all(part.any() for part in bands):
         return None
     taper = _taper(first.shape)
@@ -247,37 +297,14 @@ def share(peaks: Floats, agree: NDArray[np.bool_]) -> float:
     return float((peaks[agree] ** 2).sum() / (peaks**2).sum())
 
 
-def check(peaks: Floats, agree: NDArray[np.bool_]) -> None:
+def check(model: str, peaks: Floats, agree: NDArray[np.bool_], least: int) -> None:
     """Raise RegistrationError for what sites say by chance."""
     count, held = int(agree.sum()), share(peaks, agree)
     peak = float(peaks[agree].sum()) / math.sqrt(max(1, count))
-    if count < LEAST or held < SHARE or peak < PEAK:
+    if count < least or held < SHARE or peak < PEAK:
         message = (
-            f"the images agree on no translation (of {len(peaks)} sites {count} agree within {TOLERANCE:g} pixels, "
-            f"with {100 * held:.0f} % of the evidence and a common peak of {peak:.1f}; "
-            f"{LEAST} sites, {100 * SHARE:.0f} % and {PEAK:g} are needed)"
+            f"the images agree on no {model} transform (of {len(peaks)} sites {count} agree within {TOLERANCE:g} "
+            f"pixels, with {100 * held:.0f} % of the evidence and a common peak of {peak:.1f}; "
+            f"{least} sites, {100 * SHARE:.0f} % and {PEAK:g} are needed)"
         )
         raise RegistrationError(message)
-
-
-def mean(offsets: Floats) -> tuple[Offset, Offset]:
-    """Return the mean without stragglers, and its uncertainty: three standard errors and `FLOOR`, per axis.
-
-    Raises
-    ------
-    RegistrationError
-        If the uncertainty is larger than `UNSURE`.
-    """
-    off = np.abs(offsets - np.median(offsets, axis=0))
-    # 1.4826 makes a standard deviation of a median deviation; stragglers lie beyond three of them
-    kept = (off <= 3 * 1.4826 * np.median(off, axis=0) + FLOOR).all(axis=1)
-    kept = kept if kept.sum() >= LEAST else np.ones_like(kept)
-    errors = offsets[kept].std(axis=0, ddof=1) / math.sqrt(kept.sum())
-    offset, uncertainty = offsets[kept].mean(axis=0), np.hypot(FLOOR, 3 * errors)
-    if uncertainty.max() > UNSURE:
-        message = (
-            f"{len(offsets)} sites say {shift_in_words(tuple(offset))} pixels and are uncertain by "
-            f"{uncertainty.max():.2g}, where at most {UNSURE} is of use"
-        )
-        raise RegistrationError(message)
-    return tuple(offset.tolist()), tuple(uncertainty.tolist())

@@ -3,12 +3,14 @@
 A transform says where, `bigncc.interpolation` what is there; nothing depends on the block in which a pixel is pulled.
 """
 
+import functools
 import math
 import operator
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
+from itertools import product
 from numbers import Real
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 import numpy as np
 
@@ -172,14 +174,37 @@ class Displacement:
 Transform = Translation | Affine | Displacement
 
 
-def points(transform: Translation | Affine, pixels: Floats) -> Floats:
-    """Return where reference pixels, shape (..., ndim), lie in the moving image."""
+def points(transform: Transform, pixels: Floats) -> Floats:
+    """Return where reference pixels, shape (..., ndim), lie in the moving image; they may lie between pixels."""
     if isinstance(transform, Translation):
         return pixels + np.asarray(transform.offset)
+    if isinstance(transform, Displacement):
+        return pixels + _between(transform, pixels)
     moved: Floats = pixels @ np.asarray(transform.matrix).T + np.asarray(transform.offset)
     return moved
 
 
+def _between(transform: Displacement, pixels: Floats) -> Floats:
+    """Return the displacement at points, multilinear between nodes and nearest beyond them."""
+    nodes = np.asarray(transform.field[(slice(None),) * (transform.ndim + 1)], np.float64)
+    flat = np.asarray(pixels, np.float64).reshape(-1, transform.ndim)
+    total, weights = np.zeros(flat.shape), []
+    for axis, (count, step, origin) in enumerate(transform.grid):
+        place = np.clip((flat[:, axis] - origin) / step, 0, count - 1)
+        first = np.minimum(np.floor(place).astype(np.int64), max(count - 2, 0))
+        weights.append([(first, 1 - (place - first)), (np.minimum(first + 1, count - 1), place - first)])
+    for corner in product(*weights):
+        weight: Floats = functools.reduce(np.multiply, (w for _, w in corner))
+        values = np.moveaxis(nodes[(slice(None), *(index for index, _ in corner))], 0, -1)
+        # a node without weight may be anything
+        total += np.where(weight[:, None] == 0, 0.0, values * weight[:, None])
+    return total.reshape(np.shape(pixels))
+
+
+@overload
+def compose(outer: Translation | Affine, inner: Translation | Affine) -> Translation | Affine: ...
+@overload
+def compose(outer: Transform, inner: Transform) -> Transform: ...
 def compose(outer: Transform, inner: Transform) -> Transform:
     """Return the transform that applies `inner` first: moving pixel = outer(inner(reference pixel)).
 
@@ -213,6 +238,13 @@ def shift_in_words(offset: tuple[float, ...]) -> str:
     # + 0.0 makes a zero of a negative zero
     numbers = (f"{round(value, 3) + 0.0:+.3f}".rstrip("0").removesuffix(".") for value in offset)
     return ", ".join(f"{name} {number}" for name, number in zip(names, numbers, strict=True))
+
+
+def in_words(transform: Transform, shape: Shape) -> str:
+    """Say what a transform does with an image of `shape`."""
+    if isinstance(transform, Translation):
+        return f"shifted by {shift_in_words(transform.offset)} pixels"
+    return "warped"
 
 
 def source_roi(transform: Transform, roi: Roi, shape: Shape, order: int) -> Roi:
@@ -393,7 +425,11 @@ def _nodes_around(transform: Displacement, roi: Roi) -> tuple[Floats, list[Brack
     return nodes, [(a - start, b - start, weight) for start, (a, b, weight) in zip(starts, brackets, strict=True)]
 
 
-def _reach(transform: Displacement, roi: Roi, order: int) -> list[tuple[int, int]]:
+def _reach(transform: Any, roi: Roi, order: int) -> list[tuple[int, int]]:
+    if isinstance(transform, Affine):
+        corners = np.stack(np.meshgrid(*([s.start, s.stop - 1] for s in roi), indexing="ij"), -1).reshape(-1, len(roi))
+        moved = points(transform, corners)
+        return [(math.floor(a) - 2, math.ceil(b) + 3) for a, b in zip(moved.min(0), moved.max(0))]
     nodes, brackets = _nodes_around(transform, roi)
     finite, reach = np.isfinite(nodes), []
     for axis, (span, (first, second, _)) in enumerate(zip(roi, brackets, strict=True)):
@@ -412,8 +448,11 @@ def _reach(transform: Displacement, roi: Roi, order: int) -> list[tuple[int, int
     return reach
 
 
-def _shifts(transform: Displacement, roi: Roi) -> Floats:
+def _shifts(transform: Any, roi: Roi) -> Floats:
     """Return the displacement of each pixel, shape (ndim, *roi)."""
+    if isinstance(transform, Affine):
+        pixels = np.stack(np.meshgrid(*(np.arange(s.start, s.stop) for s in roi), indexing="ij"), -1)
+        return np.ascontiguousarray(np.moveaxis(points(transform, pixels) - pixels, -1, 0))
     if 0 in roi_shape(roi):
         return np.empty((len(roi), *roi_shape(roi)))
     return between_nodes(*_nodes_around(transform, roi))
