@@ -116,7 +116,7 @@ def _measured(
     positions, targets, peaks = sites.ask(reference, moving, guess, places, upsample_factor)
     more = targets - points(guess, positions)
     agree = consistent(positions, more)
-    sites.check("displacement", peaks, agree, LEAST)
+    sites.check("displacement", peaks, agree, LEAST, STRAY)
     nodes = _nodes(reference.shape, step)
     values = points(guess, nodes) - nodes + _plate(positions[agree], more[agree], nodes, step)
     return Found(Displacement(np.moveaxis(values, -1, 0), step=step), positions, targets, peaks, agree)

@@ -61,8 +61,7 @@ def fitted(model: Model, positions: Floats, targets: Floats, peaks: Floats) -> t
     if model == "translation":
         offsets = targets - positions
         agree = sites.vote(offsets, peaks)
-        kept = _near(offsets, np.median(offsets[agree], axis=0), agree)
-        kept = kept if kept.sum() >= LEAST else agree
+        kept = _near(offsets - np.median(offsets[agree], axis=0), agree)
         return Translation(tuple(offsets[kept].mean(axis=0).tolist())), agree
     ndim = positions.shape[1]
     if len(positions) < least(model, ndim):
@@ -72,26 +71,25 @@ def fitted(model: Model, positions: Floats, targets: Floats, peaks: Floats) -> t
     found = _least_squares(model, positions[agree], targets[agree])
     # what strayed from a sample of few may agree with all
     agree = np.asarray((np.abs(points(found, positions) - targets) <= TOLERANCE).all(axis=1))
-    kept = _near(targets, points(found, positions), agree)
-    if kept.sum() >= least(model, ndim):
-        found = _least_squares(model, positions[kept], targets[kept])
-    return found, agree
+    kept = _near(targets - points(found, positions), agree)
+    return _least_squares(model, positions[kept], targets[kept]), agree
 
 
-def _near(targets: Floats, expected: Floats, agree: Agree) -> Agree:
-    """Return which of the sites that agree are no stragglers among them."""
+def _near(residuals: Floats, agree: Agree) -> Agree:
+    """Return which of the sites that agree are no stragglers among them; all, if too few would be left."""
     if not agree.any():
         return agree
-    off = np.abs(targets - expected)
+    off = np.abs(residuals)
     # 1.4826 makes a standard deviation of a median deviation; stragglers lie beyond three of them
-    return agree & (off <= 3 * 1.4826 * np.median(off[agree], axis=0) + FLOOR).all(axis=1)
+    kept: Agree = agree & (off <= 3 * 1.4826 * np.median(off[agree], axis=0) + FLOOR).all(axis=1)
+    return kept if 2 * kept.sum() > agree.sum() else agree
 
 
-def check(found: Affine | Translation, sure: Offset) -> None:
+def check(found: Affine | Translation, sure: Offset, count: int) -> None:
     """Raise RegistrationError if a transform is so unsure that it is of no use."""
     if max(sure) > UNSURE:
-        what = shift_in_words(found.offset) if isinstance(found, Translation) else "a transform"
-        message = f"the sites say {what} and are uncertain by {max(sure):.2g} pixels, where at most {UNSURE} is of use"
+        what = f"{shift_in_words(found.offset)} pixels" if isinstance(found, Translation) else "a transform"
+        message = f"{count} sites say {what} and are uncertain by {max(sure):.2g}, where at most {UNSURE} is of use"
         raise RegistrationError(message)
 
 
@@ -112,8 +110,11 @@ def _consensus(model: Model, positions: Floats, targets: Floats) -> Agree:
 
 def _least_squares(model: Model, positions: Floats, targets: Floats) -> Affine:
     found = _kind(model).from_estimate(positions, targets)
-    if not found:
-        message = f"{len(positions)} sites lie in a line, by which no {model} transform can be told"
+    # a rotation is told by sites in a line, and in space by sites in a plane
+    wanted = positions.shape[1] - (0 if model == "affine" else 1)
+    spread = np.linalg.svd(positions - positions.mean(axis=0), compute_uv=False)
+    if not found or (spread > 1.0).sum() < wanted:
+        message = f"{len(positions)} sites lie in a line or a plane, by which no {model} transform can be told"
         raise RegistrationError(message)
     matrix = np.asarray(found.params)
     return Affine(tuple(map(tuple, matrix[:-1, :-1].tolist())), tuple(matrix[:-1, -1].tolist()))
@@ -146,6 +147,8 @@ def uncertainty(model: Model, positions: Floats, residuals: Floats, shape: Shape
     shape : tuple of int
         Of the image at whose corners it is asked.
     """
+    kept = _near(residuals, np.ones(len(residuals), bool))
+    positions, residuals = positions[kept], residuals[kept]
     middle, spread = positions.mean(axis=0), max(1.0, float(np.abs(positions - positions.mean(axis=0)).max()))
 
     def design(pixels: Floats) -> Floats:
@@ -164,9 +167,11 @@ def uncertainty(model: Model, positions: Floats, residuals: Floats, shape: Shape
         return np.stack(columns, axis=-1)
 
     rows = design(positions)
-    free = max(1, residuals.size - rows.shape[-1])
-    variance = float((residuals**2).sum()) / free
+    free = max(1.0, len(residuals) - rows.shape[-1] / len(shape))
+    variance = (residuals**2).sum(axis=0) / free
     inverse = np.linalg.pinv(np.einsum("nap,naq->pq", rows, rows))
+    # axes may differ in how sure they are
+    covariance = inverse @ np.einsum("nap,naq,a->pq", rows, rows, variance) @ inverse
     ends = design(corners(shape))
-    errors = np.sqrt(np.einsum("nap,pq,naq->na", ends, inverse, ends).max(axis=0) * variance)
+    errors = np.sqrt(np.einsum("nap,pq,naq->na", ends, covariance, ends).max(axis=0))
     return tuple(math.hypot(FLOOR, 3 * float(error)) for error in errors)

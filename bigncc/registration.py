@@ -302,19 +302,19 @@ def _settled(
     upsample_factor: int,
 ) -> Registration:
     """Ask the sites until what they agree on stands."""
-    ends = fit.corners(reference.shape)
+    ends, name = fit.corners(reference.shape), model if model == "translation" else f"{model} transform"
     for _ in range(ROUNDS):
         asked = guess
         where = sites.places(reference.shape, moving.shape, asked, texture)
         positions, targets, peaks = sites.ask(reference, moving, asked, where, upsample_factor)
         found, agree = fit.fitted(model, positions, targets, peaks)
-        sites.check(model, peaks, agree, fit.least(model, len(ends[0])))
+        sites.check(name, peaks, agree, fit.least(model, reference.ndim))
         guess = found
         if float(np.abs(points(guess, ends) - points(asked, ends)).max()) <= SETTLED:
             break
     residuals = targets - points(found, positions)
     sure = fit.uncertainty(model, positions[agree], residuals[agree], reference.shape)
-    fit.check(found, sure)
+    fit.check(found, sure, int(agree.sum()))
     seen = Sites(positions, targets - positions, residuals, peaks, agree)
     return Registration(_plain(found, sure, reference.shape), found, sure, seen, model, reference.shape)
 

@@ -297,13 +297,15 @@ def share(peaks: Floats, agree: NDArray[np.bool_]) -> float:
     return float((peaks[agree] ** 2).sum() / (peaks**2).sum())
 
 
-def check(model: str, peaks: Floats, agree: NDArray[np.bool_], least: int) -> None:
+def check(
+    model: str, peaks: Floats, agree: NDArray[np.bool_], least: int = LEAST, tolerance: float = TOLERANCE
+) -> None:
     """Raise RegistrationError for what sites say by chance."""
     count, held = int(agree.sum()), share(peaks, agree)
     peak = float(peaks[agree].sum()) / math.sqrt(max(1, count))
     if count < least or held < SHARE or peak < PEAK:
         message = (
-            f"the images agree on no {model} transform (of {len(peaks)} sites {count} agree within {TOLERANCE:g} "
+            f"the images agree on no {model} (of {len(peaks)} sites {count} agree within {tolerance:g} "
             f"pixels, with {100 * held:.0f} % of the evidence and a common peak of {peak:.1f}; "
             f"{least} sites, {100 * SHARE:.0f} % and {PEAK:g} are needed)"
         )

@@ -87,16 +87,17 @@ def check(reference: Any, moving: Any, transform: Transform, texture: Texture | 
     nothing = Translation((0.0,) * transform.ndim)
     where = sites.places(reference.shape, reference.shape, nothing, texture)
     given = _scores(reference, moving, transform, where)
-    for name, other in variants(transform).items():
-        scores = _scores(reference, moving, other, where)
-        if _clearly(scores, given):
-            message = (
-                f"the transform brings the images together clearly better {name}: mean correlation "
-                f"{_mean(scores)} instead of {_mean(given)} at {np.isfinite(scores).sum()} sites; "
-                "a transform from reference pixel to moving pixel whose component i belongs to array axis i, or "
-                "--trust-field (registration.trust_field=true), is accepted"
-            )
-            raise InputError(message)
+    found = {name: _scores(reference, moving, other, where) for name, other in variants(transform).items()}
+    better = {name: scores for name, scores in found.items() if _clearly(scores, given)}
+    if better:
+        name, scores = max(better.items(), key=lambda item: float(np.nanmean(item[1])))
+        message = (
+            f"the transform brings the images together clearly better {name}: mean correlation "
+            f"{_mean(scores)} instead of {_mean(given)} at {np.isfinite(scores).sum()} sites; "
+            "a transform from reference pixel to moving pixel whose component i belongs to array axis i, or "
+            "--trust-field (registration.trust_field=true), is accepted"
+        )
+        raise InputError(message)
 
 
 def _clearly(scores: NDArray[np.float64], given: NDArray[np.float64]) -> bool:
