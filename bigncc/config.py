@@ -211,7 +211,8 @@ class Config(Section):
         ways = [name for name in ("model", "transform", "displacement") if getattr(value, name) is not None]
         if len(ways) > 1:
             message = (
-                f"says {' and '.join(ways)}: registration.model=translation (the default; or rigid, similarity, affine, displacement), --as-is "
+                f"says {' and '.join(ways)}: registration.model=translation (the default), or another "
+                "model, --as-is "
                 "(registration.model=none), registration.transform=FILE or registration.displacement.url=FILE is "
                 "accepted, one of them"
             )

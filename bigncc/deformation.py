@@ -1,4 +1,4 @@
-"""A displacement that varies smoothly, from what sites say: large ones first, then smaller ones as seen through these."""
+"""A smooth displacement from what sites say: large ones first, then smaller ones as seen through these."""
 
 from __future__ import annotations
 

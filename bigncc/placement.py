@@ -61,7 +61,7 @@ def _seen(inputs: Inputs) -> tuple[da.Array, da.Array, tuple[list[da.Array], lis
 
 
 def _check_given(inputs: Inputs, threads: int) -> None:
-    """Refuse a given transform that is clearly better swapped, negated or inverted; images without texture cannot say."""
+    """Refuse a given transform that is clearly better the other way round; images without texture cannot say."""
     assert inputs.given is not None  # one of the ways is chosen
     reference, moving, coarser = _seen(inputs)
     with on_threads(threads), suppress(RegistrationError):

@@ -1,4 +1,4 @@
-"""The transform of which sites were made is found among strays, and how unsure it is said to be is how far it is off."""
+"""The transform of which sites were made is found among strays, and it is off by what it is said to be unsure by."""
 
 import math
 
