@@ -22,10 +22,11 @@ from bigncc.masks import leaves_out, nodata_of, open_mask, validity_of
 from bigncc.pair import Pair, from_storage, on_threads, seen
 from bigncc.reading import Decoded
 from bigncc.registration import Registration, residual, translation
+from bigncc.resampling import check_view
 from bigncc.storage import Image
 from bigncc.store import absolute, digest, get
-from bigncc.tiles import Shape
-from bigncc.transform import Displacement, Transform, shift_in_words
+from bigncc.tiles import Shape, roi_of
+from bigncc.transform import Displacement, Transform, in_words
 from bigncc.watch import Watched
 from bigncc.window import check_shapes
 
@@ -149,6 +150,11 @@ def open_inputs(config: Config) -> Inputs:
         message = f"the transform has {given.ndim} axes: {window.ndim} are accepted, as many as window.size has"
         raise InputError(message)
     _check_region(config, reference.array.shape, window.ndim)
+    if given is not None:
+        asked = config.output.region
+        region = roi_of((0,) * given.ndim, reference.array.shape[-given.ndim :])
+        region = region if asked is None else tuple(slice(*span) for span in asked)
+        check_view(given, region, moving.array.shape[-given.ndim :], config.registration.order)
     notes += _check_samples("reference", config.reference, reference, window.ndim)
     notes += _check_samples("moving", config.moving, moving, window.ndim)
     return Inputs(config, reference, moving, given, tuple(notes))
@@ -231,7 +237,7 @@ def headline(inputs: Inputs) -> str:
     if isinstance(given, Displacement):
         return f"moving image pulled through the displacement field in {Path(chosen.transform or '').name}"
     if given is not None:
-        return f"moving image shifted by {shift_in_words(given.offset)} pixels"
+        return f"moving image {in_words(given, inputs.reference.array.shape[-inputs.ndim :])}"
     if inputs.pulled:
         return f"moving image {found or 'to be shifted by a translation that is not estimated yet'}"
     if found is not None:

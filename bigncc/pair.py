@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from bigncc.errors import InputError
 from bigncc.reading import Part
+from bigncc.resampling import pull, source_roi, whole_pixels
 from bigncc.tiles import Roi, Shape, roi_of, roi_shape
-from bigncc.transform import Displacement, Transform, pull, source_roi, whole_pixels
+from bigncc.transform import Displacement, Transform
 
 Array = NDArray[Any]
 Chunks = tuple[tuple[int, ...], ...]
