@@ -1,15 +1,13 @@
-"""Samples between samples: shifting a block, and following a displacement of each pixel.
+"""Samples between samples, and pulling a block of which all pixels lie equally far in the moving image.
 
 Interpolators are local, source coordinates are formed in the frame of the whole image, and every sum has one order:
-what a pixel becomes cannot depend on the block in which it is pulled. All compiled functions that call each other are
-in this one file, since numba's cache does not see that another file has changed.
+what a pixel becomes cannot depend on the block in which it is pulled.
 """
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
-from itertools import product
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,31 +21,23 @@ TAPS = {0: (0, 0), 1: (0, 1), 3: (1, 2)}  # per order: taps before and after the
 Image = NDArray[Any]
 Codes = NDArray[np.uint8]
 Floats = NDArray[np.float64]
-Indices = NDArray[np.int64]
-Bracket = tuple[Indices, Indices, Floats]  # per pixel: its two nodes and the weight of the second
 Filled = tuple[Image, Codes] | None  # None: the block lacks samples
 Three = tuple[int, int, int]
-Frame = tuple[Three, Three, Three]  # where the output and the block begin, and the extent of the moving image
-
-FourLines = tuple[Floats, Floats, Floats, Floats]
-Taps = tuple[int, int, float]  # the first, how many, and the fraction
+Fractions = tuple[float, float, float]
 
 COMPILED = (np.uint8, np.uint16, np.float32, np.float64)
 """Types of samples that the loops read as they are; others become float64 first."""
 
-_LACKING = -1  # in the place of a number of taps, and of a code: the block has not all of them
-_MOST = float(np.finfo(np.float64).max)
-
 # in `code ^ VALID` (0 valid, 1 masked, 3 outside) the worst of several is their bitwise or
 
 
-def _blank(block: Image, roi: Roi, dtype: Any) -> tuple[Image, Codes]:
+def blank(block: Image, roi: Roi, dtype: Any) -> tuple[Image, Codes]:
     """Return values and validity of `roi` before anything is known to lie inside."""
     values = np.zeros(block.shape[: -len(roi)] + roi_shape(roi), dtype)
     return values, np.full(values.shape, OUTSIDE, np.uint8)
 
 
-def _screen(values: Image, validity: Image | None) -> tuple[Image, Codes]:
+def screen(values: Image, validity: Image | None) -> tuple[Image, Codes]:
     """Return `values` with 0 where they cannot be used, and how bad each is."""
     worst = np.zeros(values.shape, np.uint8)
     if validity is not None:
@@ -60,7 +50,20 @@ def _screen(values: Image, validity: Image | None) -> tuple[Image, Codes]:
     return values, worst
 
 
-# -- one shift for all pixels: axis after axis
+def three(numbers: Iterable[int], lead: int) -> Three:
+    """Return one number for each of z, y and x, `lead` where there is no z."""
+    z, y, x = (lead, *numbers)[-3:]
+    return z, y, x
+
+
+def native(array: Image) -> Image:
+    """Return samples as the loops read them: without gaps, of one of a few types."""
+    return np.ascontiguousarray(array, array.dtype if array.dtype in COMPILED else np.float64)
+
+
+def solid(array: Image) -> Image:
+    """Return an array as a volume."""
+    return array.reshape(three(array.shape, 1))
 
 
 def split(offset: float, order: int) -> tuple[int, float, int, int]:
@@ -85,7 +88,7 @@ def pull_shifted(
 ) -> Filled:
     """Pull a block of which every pixel lies `offset` further in the moving image; see `bigncc.resampling.pull`."""
     parts = [split(distance, order) for distance in offset]
-    values, codes = _blank(block, roi, np.float64 if any(fraction for _, fraction, _, _ in parts) else block.dtype)
+    values, codes = blank(block, roi, np.float64 if any(fraction for _, fraction, _, _ in parts) else block.dtype)
     inner, needed = [], []
     for s, n, (shift, _, before, after) in zip(roi, shape, parts, strict=True):
         start, stop = max(s.start, before - shift), min(s.stop, n - after - shift)
@@ -97,13 +100,39 @@ def pull_shifted(
         return None
     cut: tuple[Any, ...] = (..., *roi_within(tuple(needed), source))
     filled: tuple[Any, ...] = (..., *roi_within(tuple(inner), roi))
-    part, worst = _screen(block[cut].astype(values.dtype, copy=False), None if validity is None else validity[cut])
-    for axis, (_, fraction, before, after) in reversed(list(enumerate(parts, start=block.ndim - len(parts)))):
-        if fraction:
-            part, worst = _blend(part, worst, axis, fraction, 1 + before + after)
-    part, worst = _screen(part, worst ^ VALID)
+    part, worst = screen(block[cut], None if validity is None else validity[cut])
+    if order == 1 and values.dtype == np.float64 and not worst.any():
+        part, worst = _shifted(part, tuple(fraction for _, fraction, _, _ in parts))
+    else:
+        part, worst = _blended(part.astype(values.dtype, copy=False), worst, parts)
+        if part.dtype == np.float64:
+            part, worst = screen(part, worst ^ VALID)
+    if part.shape == values.shape:
+        return part, worst ^ np.uint8(VALID)
     values[filled], codes[filled] = part, worst ^ VALID
     return values, codes
+
+
+def _shifted(block: Image, fractions: tuple[float, ...]) -> tuple[Image, Codes]:
+    """Interpolate linearly where all samples are valid, along all axes at once."""
+    batch = block.ndim - len(fractions)
+    shape = tuple(n - (fraction > 0) for n, fraction in zip(block.shape[batch:], fractions, strict=True))
+    values, worst = np.empty((*block.shape[:batch], *shape)), np.zeros((*block.shape[:batch], *shape), np.uint8)
+    v, u, t = (0.0, *fractions)[-3:]
+    for k in np.ndindex(block.shape[:batch]):
+        _shift_rows(solid(native(block[k])), (v, u, t), solid(values[k]))
+    if block.dtype.kind == "f":
+        values, worst = screen(values, None)
+    return values, worst
+
+
+def _blended(values: Image, worst: Codes, parts: list[tuple[int, float, int, int]]) -> tuple[Image, Codes]:
+    """Combine neighbours along each axis that has a fraction, the last one first."""
+    first = values.ndim - len(parts)
+    for axis, (_, fraction, before, after) in reversed(list(enumerate(parts, start=first))):
+        if fraction:
+            values, worst = _blend(values, worst, axis, fraction, 1 + before + after)
+    return values, worst
 
 
 def _blend(values: Floats, worst: Codes, axis: int, fraction: float, taps: int) -> tuple[Floats, Codes]:
@@ -119,16 +148,48 @@ def _blend(values: Floats, worst: Codes, axis: int, fraction: float, taps: int) 
     return blended.reshape(shape), spread.reshape(shape)
 
 
-@compiled
-def _linear(a: float, b: float, t: float) -> float:
+@inlined_loop
+def linear(a: float, b: float, t: float) -> float:
+    """Return what lies between two samples."""
     # in differences, so that a constant stays the same to the bit
     return a + t * (b - a)
 
 
-@compiled
-def _cubic(a: float, b: float, c: float, d: float, t: float) -> float:
+@inlined_loop
+def cubic(a: float, b: float, c: float, d: float, t: float) -> float:
+    """Return what lies between the middle two of four samples."""
     d1, d2, d3 = b - a, c - b, d - c
     return b + t * (0.5 * (d1 + d2) + t * (0.5 * (-2.0 * d1 + 3.0 * d2 - d3) + t * (0.5 * (d1 - 2.0 * d2 + d3))))
+
+
+@inlined_loop
+def weighed(a: float, b: float, t: float) -> float:
+    """Do the same, where a sample without weight is none."""
+    return a if t == 0.0 else linear(a, b, t)
+
+
+@inlined_loop
+def _shift_line(a: Image, b: Image, c: Image, d: Image, fractions: Fractions, out: Floats) -> None:
+    """Interpolate between four lines and along them."""
+    v, u, t = fractions
+    m = 1 if t != 0.0 else 0
+    for x in range(out.size):
+        value = weighed(float(a[x]), float(a[x + m]), t)
+        value = weighed(value, weighed(float(b[x]), float(b[x + m]), t), u)
+        if v != 0.0:
+            other = weighed(float(c[x]), float(c[x + m]), t)
+            value = linear(value, weighed(other, weighed(float(d[x]), float(d[x + m]), t), u), v)
+        out[x] = value
+
+
+@compiled_loop
+def _shift_rows(values: Image, fractions: Fractions, out: Floats) -> None:
+    v, u, _ = fractions
+    for z in range(out.shape[0]):
+        k = z + 1 if v != 0.0 else z
+        for y in range(out.shape[1]):
+            j = y + 1 if u != 0.0 else y
+            _shift_line(values[z, y], values[z, j], values[k, y], values[k, j], fractions, out[z, y])
 
 
 @compiled
@@ -137,353 +198,9 @@ def _blend_lines(lines: Floats, stride: int, t: float, taps: int) -> Floats:
     for i in range(out.shape[0]):
         if taps == 2:
             for k in range(out.shape[1]):
-                out[i, k] = _linear(lines[i, k], lines[i, k + stride], t)
+                out[i, k] = linear(lines[i, k], lines[i, k + stride], t)
         else:
             for k in range(out.shape[1]):
                 a, b, c, d = lines[i, k], lines[i, k + stride], lines[i, k + 2 * stride], lines[i, k + 3 * stride]
-                out[i, k] = _cubic(a, b, c, d, t)
+                out[i, k] = cubic(a, b, c, d, t)
     return out
-
-
-# -- another place for each pixel
-
-
-def bracket(span: slice, count: int, step: int, origin: int) -> Bracket:
-    """Return for each pixel its two nodes and the weight of the second; the same node twice where that is 0."""
-    first, rest = np.divmod(np.arange(span.start, span.stop) - origin, step)
-    weight = np.where((first >= 0) & (first < count - 1), rest / step, 0.0)
-    first = np.clip(first, 0, count - 1)
-    return first, first + (weight > 0), weight
-
-
-class Way(NamedTuple):
-    """How the loops find the place of a pixel: by rows of a matrix, or by lines of nodes if there are any."""
-
-    ndim: int
-    matrix: Floats  # [z y x]: what each of z, y, x adds, and the offset
-    lines: Floats  # [axis, z, y, x]: shifts at the nodes, between which x is interpolated already
-    planes: Bracket
-    rows: Bracket
-
-
-def by_matrix(matrix: tuple[tuple[float, ...], ...], offset: tuple[float, ...]) -> Way:
-    """Return the way of an affine transform."""
-    lifted = np.zeros((3, 4))
-    ndim = len(offset)
-    lifted[3 - ndim :, 3 - ndim : 3] = matrix
-    lifted[3 - ndim :, 3] = offset
-    nothing = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
-    return Way(ndim, lifted, np.zeros((0, 0, 0, 0)), nothing, nothing)
-
-
-def by_nodes(nodes: Floats, brackets: Sequence[Bracket]) -> Way:
-    """Return the way of a displacement by `nodes`, shape (ndim, ...), linear along x, then y, then z."""
-    *axes, (first, second, weight) = brackets
-    if weight.any() or not np.array_equal(first, np.arange(nodes.shape[-1])):
-        lines = nodes.reshape(-1, nodes.shape[-1])
-        nodes = _between(lines, first, second, weight).reshape(*nodes.shape[:-1], len(first))
-    one = np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros(1)
-    planes, rows = (one, *axes)[-2:]
-    return Way(len(nodes), np.zeros((3, 4)), nodes.reshape(len(nodes), *_three(nodes.shape[1:], 1)), planes, rows)
-
-
-def corners(way: Way, roi: Roi) -> Floats:
-    """Return where the corners of a region lie, by the very operations that the loops do, shape (corner, axis).
-
-    These round in the order of numbers and each of them keeps that order, so all pixels lie between the corners.
-    """
-    ends = [(0, 0)] * (3 - len(roi)) + [(s.start, s.stop - 1) for s in roi]
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.array(
-            [
-                [_before_x(row, z, y) + row[2] * x for row in way.matrix[3 - len(roi) :]]
-                for z, y, x in product(*([float(end) for end in axis] for axis in ends))
-            ]
-        )
-
-
-def pull_each(
-    way: Way, block: Image, validity: Image | None, roi: Roi, source: Roi, shape: Shape, order: int
-) -> Filled:
-    """Pull a block of which each pixel has a place of its own; see `bigncc.resampling.pull`."""
-    if order == 0:
-        return _pull_nearest(way, block, validity, roi, source, shape)
-    values, codes = _blank(block, roi, np.float64)
-    if codes.size == 0:
-        return values, codes
-    frame = _starts(roi), _starts(source), _three(shape, 1)
-    nothing = np.zeros((1, 1, 1), np.uint8)
-    for k in np.ndindex(block.shape[: -len(roi)]):
-        own = validity if validity is None or validity.ndim == len(roi) else validity[k]
-        part, worst = block[k], nothing
-        if own is not None or part.dtype.kind == "f":
-            part, worst = _screen(part, own)
-        screened = bool(worst.any())
-        part = np.ascontiguousarray(part, part.dtype if part.dtype in COMPILED else np.float64)
-        places = np.zeros((3, roi_shape(roi)[-1]))
-        into = _solid(values[k]), _solid(codes[k])
-        if not _pull_rows(_solid(part), _solid(worst), screened, way, frame, order, places, *into):
-            return None
-    return values, codes
-
-
-def _pull_nearest(way: Way, block: Image, validity: Image | None, roi: Roi, source: Roi, shape: Shape) -> Filled:
-    """Do it with order 0, which keeps the type of the samples, whichever that is."""
-    batch, count = block.shape[: -len(roi)], math.prod(roi_shape(source))
-    index, inside = np.zeros(roi_shape(roi), np.int64), np.full(roi_shape(roi), OUTSIDE, np.uint8)
-    frame, places = (_starts(roi), _starts(source), _three(shape, 1)), np.zeros((3, roi_shape(roi)[-1]))
-    if not _find_rows(_three(roi_shape(source), 1), way, frame, places, _solid(index), _solid(inside)):
-        return None
-    if not (inside == VALID).any():
-        return _blank(block, roi, block.dtype)
-    if validity is not None:
-        own = validity.reshape(*validity.shape[: -len(roi)], count)[..., index]
-        inside = np.where(inside == VALID, own.astype(np.uint8, copy=False), np.uint8(OUTSIDE))
-    values, worst = _screen(block.reshape(*batch, count)[..., index], inside)
-    return values, worst ^ np.uint8(VALID)
-
-
-def _three(numbers: Iterable[int], lead: int) -> Three:
-    z, y, x = (lead, *numbers)[-3:]
-    return z, y, x
-
-
-def _starts(roi: Roi) -> Three:
-    return _three((s.start for s in roi), 0)
-
-
-def _solid(array: Image) -> Image:
-    return array.reshape(_three(array.shape, 1))
-
-
-@compiled
-def _between(lines: Floats, first: Indices, second: Indices, weight: Floats) -> Floats:
-    """Interpolate along the last axis."""
-    out = np.empty((lines.shape[0], len(first)))
-    for i in range(out.shape[0]):
-        for j in range(out.shape[1]):
-            out[i, j] = _linear(lines[i, first[j]], lines[i, second[j]], weight[j])
-    return out
-
-
-@compiled_loop
-def _before_x(row: Floats, z: float, y: float) -> float:
-    """Return a coordinate but for what x adds: one order of operations, whoever asks."""
-    return float(row[3] + row[0] * z + row[1] * y)
-
-
-@inlined_loop
-def _shift_line(out: Floats, start: float, step: float, nodes: FourLines, v: float, u: float) -> None:
-    """Write the places of a line along an axis: pixels `step` apart and the shift between four lines of nodes."""
-    a, b, c, d = nodes
-    if u == 0.0:
-        for x in range(out.size):
-            out[x] = (start + step * x) + _linear(a[x], b[x], v)
-    else:
-        for x in range(out.size):
-            out[x] = (start + step * x) + _linear(_linear(a[x], b[x], v), _linear(c[x], d[x], v), u)
-
-
-@inlined_loop
-def _locate(way: Way, corner: Three, z: int, y: int, places: Floats) -> None:
-    """Write where a line of pixels lies in the moving image; places along axes that there are not stay as they are."""
-    lines = way.lines
-    if lines.shape[0] == 0:
-        for axis in range(3 - way.ndim, 3):
-            start, slope = _before_x(way.matrix[axis], float(corner[0] + z), float(corner[1] + y)), way.matrix[axis, 2]
-            line = places[axis]
-            for x in range(line.size):
-                line[x] = start + slope * (corner[2] + x)
-        return
-    (p, q, u), (j, k, v) = (
-        (way.planes[0][z], way.planes[1][z], way.planes[2][z]),
-        (way.rows[0][y], way.rows[1][y], way.rows[2][y]),
-    )
-    at = (float(corner[0] + z), float(corner[1] + y), float(corner[2]))
-    for i in range(lines.shape[0]):
-        axis = 3 - way.ndim + i
-        four = lines[i, p, j], lines[i, p, k], lines[i, q, j], lines[i, q, k]
-        _shift_line(places[axis], at[axis], 1.0 if axis == 2 else 0.0, four, v, u)
-
-
-@inlined_loop
-def _place(coordinate: float, extent: int, order: int) -> tuple[int, int, float]:
-    """Return the first tap, the number of taps (0 if one would lie outside) and the fraction."""
-    # before any conversion to an integer, which 1e300 and NaN do not survive
-    if not (coordinate >= -1.0 and coordinate <= extent):
-        return 0, 0, 0.0
-    first, taps, t = math.floor(coordinate + 0.5), 1, 0.0
-    if order != 0:
-        first = math.floor(coordinate)
-        t = coordinate - first
-        if t == 1.0:  # a tiny negative coordinate, rounded
-            first, t = first + 1, 0.0
-        if t != 0.0:
-            first, taps = (first, 2) if order == 1 else (first - 1, 4)
-    if first < 0 or first + taps > extent:
-        return 0, 0, 0.0
-    return first, taps, t
-
-
-@compiled_loop
-def _on_line(line: Image, i: int, taps: int, t: float) -> float:
-    if taps == 1:
-        return float(line[i])
-    if taps == 2:
-        return _linear(float(line[i]), float(line[i + 1]), t)
-    return _cubic(float(line[i]), float(line[i + 1]), float(line[i + 2]), float(line[i + 3]), t)
-
-
-@compiled_loop
-def _on_plane(plane: Image, y: Taps, x: Taps) -> float:
-    (j, rows, u), (i, taps, t) = y, x
-    a = _on_line(plane[j], i, taps, t)
-    if rows == 1:
-        return a
-    b = _on_line(plane[j + 1], i, taps, t)
-    if rows == 2:
-        return _linear(a, b, u)
-    return _cubic(a, b, _on_line(plane[j + 2], i, taps, t), _on_line(plane[j + 3], i, taps, t), u)
-
-
-@compiled_loop
-def _within(values: Image, z: Taps, y: Taps, x: Taps) -> float:
-    k, planes, v = z
-    a = _on_plane(values[k], y, x)
-    if planes == 1:
-        return a
-    b = _on_plane(values[k + 1], y, x)
-    if planes == 2:
-        return _linear(a, b, v)
-    return _cubic(a, b, _on_plane(values[k + 2], y, x), _on_plane(values[k + 3], y, x), v)
-
-
-@compiled_loop
-def _worst(worst: Codes, z: Taps, y: Taps, x: Taps) -> int:
-    bad = 0
-    for k in range(z[0], z[0] + z[1]):
-        for j in range(y[0], y[0] + y[1]):
-            for i in range(x[0], x[0] + x[1]):
-                bad |= int(worst[k, j, i])
-    return bad
-
-
-@inlined_loop
-def _taps(place: float, low: int, size: int, extent: int, order: int) -> tuple[int, int, float]:
-    """Return taps in the frame of the block; none if one is outside the image, fewer if the block lacks one."""
-    first, taps, t = _place(place, extent, order)
-    if taps > 0 and (first < low or first + taps > low + size):
-        taps = _LACKING
-    return first - low, taps, t
-
-
-@compiled_loop
-def _pull_pixel(
-    values: Image, worst: Codes, screened: bool, places: Floats, i: int, low: Three, shape: Three, order: int
-) -> tuple[float, int]:
-    """Return value and code of one pixel, or `_LACKING` for a code."""
-    z = _taps(places[0, i], low[0], values.shape[0], shape[0], order)
-    y = _taps(places[1, i], low[1], values.shape[1], shape[1], order)
-    x = _taps(places[2, i], low[2], values.shape[2], shape[2], order)
-    if z[1] == 0 or y[1] == 0 or x[1] == 0:
-        return 0.0, OUTSIDE
-    if min(z[1], y[1], x[1]) < 0:
-        return 0.0, _LACKING
-    bad = _worst(worst, z, y, x) if screened else 0
-    if bad != 0:
-        return 0.0, bad ^ VALID
-    value = _within(values, z, y, x)
-    return (value, VALID) if np.isfinite(value) else (0.0, MASKED)
-
-
-@inlined_loop
-def _none_leaves(places: Floats, ndim: int, low: Three, size: Three, shape: Three) -> bool:
-    """Say whether all taps of a line of places are in the image and in the block, for linear interpolation."""
-    for axis in range(3 - ndim, 3):
-        least, most = float(max(0, low[axis])), float(min(shape[axis], low[axis] + size[axis]) - 1)
-        count, line = 0, places[axis]
-        for x in range(line.size):
-            count += 1 if line[x] >= least and line[x] <= most else 0
-        if count < line.size:
-            return False
-    return True
-
-
-@inlined_loop
-def _weighed(a: float, b: float, t: float) -> float:
-    return a if t == 0.0 else _linear(a, b, t)
-
-
-@inlined_loop
-def _linear_at(plane: Image, j: int, k: int, u: float, i: int, m: int, t: float) -> float:
-    # unsigned, or else each index is asked whether it counts from the end
-    jj, kk, ii, mm = np.uintp(j), np.uintp(k), np.uintp(i), np.uintp(m)
-    a = _weighed(float(plane[jj, ii]), float(plane[jj, mm]), t)
-    return _weighed(a, _weighed(float(plane[kk, ii]), float(plane[kk, mm]), t), u)
-
-
-@inlined_loop
-def _linear_line(values: Image, places: Floats, low: Three, deep: bool, out: Floats) -> bool:
-    """Interpolate a line of which no tap leaves the block; return whether all values are finite."""
-    odd = 0
-    for x in range(out.size):
-        # not negative, so that truncation is the floor; where the fraction is 0 the second tap is the first
-        j, i = int(places[1, x]), int(places[2, x])
-        u, t = places[1, x] - j, places[2, x] - i
-        j, i = j - low[1], i - low[2]
-        k, m = (j + 1 if u != 0.0 else j), (i + 1 if t != 0.0 else i)
-        if deep:
-            p = int(places[0, x])
-            v = places[0, x] - p
-            p -= low[0]
-            value = _linear_at(values[p], j, k, u, i, m, t)
-            if v != 0.0:
-                value = _linear(value, _linear_at(values[p + 1], j, k, u, i, m, t), v)
-        else:
-            value = _linear_at(values[0], j, k, u, i, m, t)
-        out[x] = value
-        odd += 0 if abs(value) <= _MOST else 1
-    return odd == 0
-
-
-@compiled_loop
-def _pull_rows(
-    values: Image, worst: Codes, screened: bool, way: Way, frame: Frame, order: int, places: Floats, out: Floats,
-    codes: Codes,
-) -> bool:  # fmt: skip
-    """Fill `out` and `codes` line by line; return whether the block has all samples."""
-    corner, low, shape = frame
-    fits = True
-    for z in range(out.shape[0]):
-        for y in range(out.shape[1]):
-            _locate(way, corner, z, y, places)
-            line, said = out[z, y], codes[z, y]
-            quick = order == 1 and not screened and _none_leaves(places, way.ndim, low, values.shape, shape)
-            if quick and _linear_line(values, places, low, way.ndim == 3, line):
-                for x in range(said.size):
-                    said[x] = VALID
-                continue
-            for x in range(line.size):
-                value, code = _pull_pixel(values, worst, screened, places, x, low, shape, order)
-                fits = fits and code != _LACKING
-                line[x], said[x] = value, max(code, 0)
-    return fits
-
-
-@compiled_loop
-def _find_rows(size: Three, way: Way, frame: Frame, places: Floats, index: Indices, codes: Codes) -> bool:
-    """Write which sample of a block of `size` is nearest, and VALID where there is one."""
-    corner, low, shape = frame
-    fits = True
-    for z in range(index.shape[0]):
-        for y in range(index.shape[1]):
-            _locate(way, corner, z, y, places)
-            for x in range(index.shape[2]):
-                k = _taps(places[0, x], low[0], size[0], shape[0], 0)
-                j = _taps(places[1, x], low[1], size[1], shape[1], 0)
-                i = _taps(places[2, x], low[2], size[2], shape[2], 0)
-                if k[1] == 0 or j[1] == 0 or i[1] == 0:
-                    continue
-                fits = fits and min(k[1], j[1], i[1]) > 0
-                index[z, y, x], codes[z, y, x] = (k[0] * size[1] + j[0]) * size[2] + i[0], VALID
-    return fits

@@ -1,7 +1,7 @@
 """Which pixels of the moving image a block of the reference's grid takes, and pulling them onto that grid.
 
-A transform says where a pixel lies, `bigncc.interpolation` what is there; nothing depends on the block in which a pixel
-is pulled.
+A transform says where a pixel lies, `bigncc.interpolation` and `bigncc.warping` what is there; nothing depends on the
+block in which a pixel is pulled.
 """
 
 import math
@@ -10,23 +10,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from bigncc.errors import InputError
-from bigncc.interpolation import (
-    TAPS,
-    Bracket,
-    Codes,
-    Floats,
-    Image,
-    Way,
-    bracket,
-    by_matrix,
-    by_nodes,
-    corners,
-    pull_each,
-    pull_shifted,
-    split,
-)
+from bigncc.interpolation import TAPS, Codes, Floats, Image, pull_shifted, split
 from bigncc.tiles import Roi, Shape, parts, roi_shape
 from bigncc.transform import Affine, Displacement, Transform, Translation
+from bigncc.warping import Bracket, Way, bracket, by_matrix, by_nodes, corners, pull_each
 
 _FAR = 2.0**62  # beyond every image, and unlike inf it has a floor
 
