@@ -303,7 +303,8 @@ def _least(inputs: Inputs, grid: Plan, at_once: int) -> engine.Means:
     edge = around - math.prod(map(min, zip(grid.tile, grid.extent, strict=True)))
     cache = min(around, edge + threads_of(inputs.config) * block) * _sample(inputs)
     durable = chosen.durable == "all"
-    return engine.Means(grid.unit, threads_of(inputs.config), durable, chosen.halo, 1, cache, at_once)
+    halo = chosen.halo or ("read" if inputs.pulled else "overlap")
+    return engine.Means(grid.unit, threads_of(inputs.config), durable, halo, 1, cache, at_once)
 
 
 def taken(inputs: Inputs, grid: Plan, means: engine.Means) -> int:
