@@ -26,8 +26,8 @@ class EngineConfig(Section):
     )
     halo: Literal["overlap", "read"] | None = Field(
         None,
-        description="whether the blocks of a tile give each other their margins (overlap) or each reads its own (read); "
-        "null: read where the moving image is pulled through a transform, which makes blocks large, else overlap",
+        description="whether the blocks of a tile give each other their margins (overlap) or each reads its own "
+        "(read); null: read where the moving image is pulled through a transform, else overlap",
     )
     durable: Literal["journal", "all"] = Field(
         "journal",

@@ -31,7 +31,7 @@ FLOORS = (
     ("registration",),
     ("lazy",),
     ("engine", "inputs", "xarray"),
-    ("budget", "arrays"),
+    ("budget", "arrays", "decoding"),
     ("decision",),
     ("proof",),
     ("picture", "worker"),

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from bigncc.errors import InputError
 from bigncc.interpolation import MASKED, OUTSIDE, VALID
-from bigncc.resampling import pull, source_roi, whole_pixels
+from bigncc.resampling import check_view, pull, source_roi, whole_pixels
 from bigncc.tiles import roi_of, roi_shape
-from bigncc.transform import Displacement, Translation
+from bigncc.transform import Affine, Displacement, Translation
 from tests.strategies import cover
-from tests.transforms import ORDERS, STRANGE, cases, everything, quick, same_bits
+from tests.transforms import ORDERS, STRANGE, affines, cases, everything, quick, same_bits
 
 
 @quick
@@ -145,12 +146,116 @@ def test_a_uniform_field_equals_the_translation_to_the_bit(order, ndim):
     assert (shifted[1] == VALID).sum() >= 25
 
 
+@quick
+@given(cases(), st.sampled_from(ORDERS))
+def test_an_affine_that_only_shifts_is_the_translation_to_the_bit(case, order):
+    _, moving, validity, extent = case
+    rng = np.random.default_rng(moving.size)
+    offset = tuple(np.where(rng.random(len(extent)) < 0.5, rng.integers(-3, 4, len(extent)), rng.normal(0, 3)).tolist())
+    same, shift = Affine(np.eye(len(extent)).tolist(), offset), Translation(offset)
+    roi, source, shape = everything(extent), everything(moving.shape[1:]), moving.shape[1:]
+    one, other = (pull(t, moving, validity, roi, source, shape, order) for t in (same, shift))
+    assert all(same_bits(a, b) for a, b in zip(one, other, strict=True))
+    assert source_roi(same, roi, shape, order) == source_roi(shift, roi, shape, order)
+    assert whole_pixels(same, order) == whole_pixels(shift, order)
+
+
+@quick
+@given(st.sampled_from([2, 3]).flatmap(affines), st.sampled_from(ORDERS), st.data())
+def test_source_roi_of_an_affine_is_exact(transform, order, data):
+    extent, shape = (tuple(data.draw(st.integers(1, 6)) for _ in range(transform.ndim)) for _ in range(2))
+    start = tuple(data.draw(st.integers(0, 10**6)) for _ in range(transform.ndim))
+    offset = np.subtract(transform.offset, np.array(transform.matrix) @ start)
+    transform = Affine(transform.matrix, tuple(np.where(np.abs(offset) < 1e8, offset, 1e300).tolist()))
+    matrix = np.array(transform.matrix)
+    needed = []
+    for pixel in np.ndindex(extent):
+        place = np.array(transform.offset)
+        for axis in range(transform.ndim):
+            place = place + matrix[:, axis] * (start[axis] + pixel[axis])
+        low = np.floor(place + 0.5) if order == 0 else np.floor(place) - (order == 3)
+        needed.append((low, low + 1 if order == 0 else np.ceil(place) + (1 if order == 1 else 2)))
+    first, last = np.min([a for a, _ in needed], axis=0), np.max([b for _, b in needed], axis=0)
+    expected = tuple(slice(*np.clip([a, max(a, b)], 0, n)) for a, b, n in zip(first, last, shape, strict=True))
+    assert source_roi(transform, roi_of(start, extent), shape, order) == expected
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_linear_and_nearest_are_those_of_scipy(ndim):
+    rng = np.random.default_rng(ndim)
+    shape, extent = (40, 50, 30)[:ndim], (30, 20, 25)[:ndim]
+    image = rng.normal(size=shape)
+    matrix = np.eye(ndim) + rng.normal(0, 0.2, (ndim, ndim))
+    offset = (np.array(shape) - 1) / 2 - matrix @ ((np.array(extent) - 1) / 2)
+    transform = Affine(matrix.tolist(), tuple(offset.tolist()))
+    for order in (0, 1):
+        values, codes = pull(transform, image, None, everything(extent), everything(shape), shape, order)
+        expected = ndimage.affine_transform(image, matrix, offset, extent, order=order, mode="constant", cval=np.nan)
+        inside = np.isfinite(expected) & (codes == VALID)
+        assert inside.mean() > 0.7
+        np.testing.assert_allclose(values[inside], expected[inside], atol=1e-9)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_quarter_of_a_turn_is_that_of_numpy(order):
+    image = np.random.default_rng(5).integers(0, 2**16, (9, 12)).astype(np.uint16)
+    turn = Affine(((0, 1), (-1, 0)), (0, 11))
+    source = source_roi(turn, everything((12, 9)), image.shape, order)
+    assert source == everything(image.shape)
+    transform = Affine(((0, 1), (-1, 0)), (0, 11))
+    values, codes = pull(transform, image, None, everything((12, 9)), source, image.shape, order)
+    assert (codes == VALID).all()
+    np.testing.assert_array_equal(values, np.rot90(image))
+
+
+@quick
+@given(cases(), st.sampled_from(ORDERS), st.data())
+def test_what_no_pixel_sees_is_refused_and_nothing_else(case, order, data):
+    transform, moving, _, extent = case
+    roi = tuple(slice(a, data.draw(st.integers(a + 1, n))) for n in extent for a in [data.draw(st.integers(0, n - 1))])
+    shape = moving.shape[1:]
+    _, codes = pull(transform, np.ones(shape), None, roi, everything(shape), shape, min(order, 1))
+    if (codes == VALID).any():
+        check_view(transform, roi, shape, order)
+    else:
+        with pytest.raises(InputError, match=r"the transform maps no reference pixel \(.*\) into the moving image of"):
+            check_view(transform, roi, shape, order)
+
+
+def test_a_refusal_of_what_no_pixel_sees_says_where_they_lie():
+    c, s = math.cos(0.5), math.sin(0.5)
+    turned = Affine(((c, -s), (s, c)), (300, 0))
+    # the box around what it sees meets the image, and none of it does
+    assert 0 not in roi_shape(source_roi(turned, everything((200, 300)), (200, 120), 1))
+    with pytest.raises(InputError, match=r"y 0 to 199, x 0 to 299.*of \[200, 120\].*y 156 to 475, x 0 to 359\)"):
+        check_view(turned, everything((200, 300)), (200, 120), 1)
+    far = Displacement(np.full((2, 3, 4), 1000.0), step=1000)
+    with pytest.raises(InputError, match=r"they lie at y 1000 to 2999, x 1000 to 3999\)"):
+        check_view(far, everything((2000, 3000)), (900, 9000), 1)
+    with pytest.raises(InputError, match="they lie at no finite place"):
+        check_view(Displacement(np.full((2, 3, 4), np.nan)), everything((20, 30)), (90, 90), 1)
+
+
+def test_of_a_field_that_is_seen_little_is_read():
+    class Watched:
+        shape, dtype, read = (2, 4000, 4000), np.dtype("f4"), 0
+
+        def __getitem__(self, key):
+            block = np.zeros([s.stop - s.start for s in key[1:]])
+            Watched.read += block.size
+            return np.stack([block, block])
+
+    check_view(Displacement(Watched()), everything((4000, 4000)), (4000, 4000), 1)
+    assert Watched.read < 10**6
+
+
 def test_whole_pixels():
     assert whole_pixels(Translation((1.0, -2.0)), 3) == (1, -2)
     assert whole_pixels(Translation((1.5, -2.5)), 0) == (2, -2)
     assert whole_pixels(Translation((1.5, -2.0)), 1) is None
     assert whole_pixels(Translation((-1e-20, 0)), 1) == (0, 0)
     assert whole_pixels(Displacement(np.zeros((2, 1, 1))), 0) is None
+    assert whole_pixels(Affine(((1, 0), (1e-9, 1)), (1, 2)), 0) is None
 
 
 def test_source_roi_is_tight():
@@ -176,7 +281,8 @@ def test_only_the_nodes_around_are_read():
 
 
 def test_a_block_that_is_too_small_is_an_error():
-    for transform in (Translation((0.5, 0.5)), Displacement(np.full((2, 1, 1), 0.5))):
+    turned = Affine(((0.8, 0.6), (-0.6, 0.8)), (0.5, 3.5))
+    for transform in (Translation((0.5, 0.5)), turned, Displacement(np.full((2, 1, 1), 0.5))):
         for order in ORDERS:
             with pytest.raises(ValueError, match="source_roi says how much"):
                 pull(transform, np.ones((3, 3)), None, roi_of((2, 2), (3, 3)), roi_of((2, 2), (3, 3)), (9, 9), order)
