@@ -47,7 +47,7 @@ def local_maps(
         Size of the window in pixels and its rules; an int means ``(y, x)``.
     maps : sequence of str
         Which of ``"ncc"`` and ``"status"``.
-    transform : Translation, Displacement or Registration, optional
+    transform : Translation, Affine, Displacement or Registration, optional
         From reference pixels to moving pixels; the moving image is pulled through it.
     order : {0, 1, 3}
         Interpolation: nearest, linear, or cubic convolution.

@@ -51,7 +51,7 @@ class Estimate:
     disk: int
     alternatives: tuple[int, ...]
     objects: int
-    decode_overhead: float
+    decode_overhead: dict[str, float]
     tasks: int
     seconds: float
     notes: tuple[str, ...]
@@ -68,10 +68,14 @@ class Estimate:
             "memory": f"{self.memory / 1e6:.0f} MB of {self.memory_limit / 1e6:.0f} MB, {self.threads} threads{each}",
             "disk": f"{self.disk / 1e9:.3g} GB at most, in {self.objects} objects",
             **({"levels": ", ".join(levels)} if len(self.alternatives) > 1 else {}),
-            "decoding": f"{self.decode_overhead:.2f} pixels of the reference for each pixel of the output",
+            "decoding": f"{_each(self.decode_overhead)} for each pixel of the output",
             "time": f"about {self.seconds:.0f} s",
         }
         return found | {f"note {i}": note for i, note in enumerate(self.notes, 1)}
+
+
+def _each(overhead: dict[str, float]) -> str:
+    return " and ".join(f"{pixels:.2f} pixels of the {image}" for image, pixels in overhead.items())
 
 
 def workers_of(config: Config) -> int:
@@ -303,7 +307,8 @@ def _least(inputs: Inputs, grid: Plan, at_once: int) -> engine.Means:
     edge = around - math.prod(map(min, zip(grid.tile, grid.extent, strict=True)))
     cache = min(around, edge + threads_of(inputs.config) * block) * _sample(inputs)
     durable = chosen.durable == "all"
-    return engine.Means(grid.unit, threads_of(inputs.config), durable, chosen.halo, 1, cache, at_once)
+    halo = chosen.halo or ("read" if inputs.pulled else "overlap")
+    return engine.Means(grid.unit, threads_of(inputs.config), durable, halo, 1, cache, at_once)
 
 
 def taken(inputs: Inputs, grid: Plan, means: engine.Means) -> int:
@@ -313,14 +318,6 @@ def taken(inputs: Inputs, grid: Plan, means: engine.Means) -> int:
     # one tile is computed, and what was computed of it and of the one before waits; one of these is put together
     held = (_held(inputs) if means.halo == "overlap" else 0) + means.flights * _waiting(inputs) + _whole(inputs)
     return engine.RESERVED + region * held + blocks + means.cache
-
-
-def decode_overhead(inputs: Inputs, grid: Plan, means: engine.Means) -> float:
-    """Return how many pixels of the reference are decoded for each pixel of the output."""
-    image = inputs.reference.array
-    cell = cell_of(image.chunks, image.shape, means.at_once)
-    fits = 2 * grid.waiting(cell) * image.dtype.itemsize <= means.cache
-    return (grid.decoded_once(cell) if fits else grid.decoded(cell)) / math.prod(grid.shape)
 
 
 def _scratch(inputs: Inputs, means: engine.Means) -> int:

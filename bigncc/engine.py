@@ -228,10 +228,11 @@ def attempted(
 
     `pending` has the tiles that may still come, for which what is decoded here is kept; this one goes out of it.
     """
-    near = {i: _regions(job, pair, job.plan[i], means) for i in job.plan.around(index) if i in pending}
     images = [(k, image) for k, image in enumerate((pair.reference, pair.moving)) if isinstance(image, Decoded)]
+    new = {i for i in job.plan.around(index) if i in pending and not all(image.expects(i) for _, image in images)}
+    near = {i: _regions(job, pair, job.plan[i], means) for i in new}
     for k, image in images:
-        image.expect({i: [roi for both in regions if (roi := both[k]) is not None] for i, regions in near.items()})
+        image.expect({i: [both[k] for both in regions] for i, regions in near.items()})
     try:
         if taken is not None and taken(index):
             return None
@@ -249,7 +250,7 @@ def forget(pair: Pair, tiles: Iterable[int]) -> None:
             image.done(index)
 
 
-def _regions(job: Job, pair: Pair, tile: Tile, means: Means) -> list[tuple[Roi, Roi | None]]:
+def _regions(job: Job, pair: Pair, tile: Tile, means: Means) -> list[tuple[Roi, Roi]]:
     """Return what a tile reads of both images, each region once."""
     if means.halo == "overlap":
         regions = lazy.regions(job.window, tile, job.plan.origin, means.block)

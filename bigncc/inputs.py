@@ -21,9 +21,10 @@ from bigncc.masks import leaves_out, nodata_of, open_mask, validity_of
 from bigncc.pair import Pair, from_storage
 from bigncc.reading import Decoded
 from bigncc.registration import Registration
+from bigncc.resampling import check_view
 from bigncc.storage import Image
 from bigncc.store import absolute, digest, get
-from bigncc.tiles import Shape
+from bigncc.tiles import Shape, roi_of
 from bigncc.transform import Displacement, Transform
 from bigncc.watch import Watched
 from bigncc.window import check_shapes
@@ -144,6 +145,11 @@ def open_inputs(config: Config) -> Inputs:
         message = f"the transform has {given.ndim} axes: {window.ndim} are accepted, as many as window.size has"
         raise InputError(message)
     _check_region(config, reference.array.shape, window.ndim)
+    if given is not None:
+        asked = config.output.region
+        region = roi_of((0,) * given.ndim, reference.array.shape[-given.ndim :])
+        region = region if asked is None else tuple(slice(*span) for span in asked)
+        check_view(given, region, moving.array.shape[-given.ndim :], config.registration.order)
     notes += _check_samples("reference", config.reference, reference, window.ndim)
     notes += _check_samples("moving", config.moving, moving, window.ndim)
     return Inputs(config, reference, moving, given, tuple(notes), guides)

@@ -80,7 +80,7 @@ def applied(transform: Transform | Registration | None) -> Transform | None:
     """Return the transform of a registration, or the one given; InputError if it is none."""
     given = transform.transform if isinstance(transform, Registration) else transform
     if given is not None and not isinstance(given, Transform):
-        message = f"transform is {transform!r}: a Translation, a Displacement or a Registration is accepted"
+        message = f"transform is {transform!r}: a Translation, an Affine, a Displacement or a Registration is accepted"
         raise InputError(message)
     return given
 

@@ -24,9 +24,10 @@ class EngineConfig(Section):
     threads: int | None = Field(
         None, gt=0, description="threads of one process; null: as many as there are processors for it"
     )
-    halo: Literal["overlap", "read"] = Field(
-        "overlap",
-        description="whether the blocks of a tile give each other their margins (overlap) or each reads its own",
+    halo: Literal["overlap", "read"] | None = Field(
+        None,
+        description="whether the blocks of a tile give each other their margins (overlap) or each reads its own "
+        "(read); null: read where the moving image is pulled through a transform, else overlap",
     )
     durable: Literal["journal", "all"] = Field(
         "journal",

@@ -20,15 +20,16 @@ from numpy.typing import NDArray
 
 from bigncc.errors import InputError
 from bigncc.reading import Part
+from bigncc.resampling import pull, source_roi, whole_pixels
 from bigncc.tiles import Roi, Shape, roi_of, roi_shape
-from bigncc.transform import Displacement, Transform, pull, source_roi, whole_pixels
+from bigncc.transform import Transform
 
 Array = NDArray[Any]
 Chunks = tuple[tuple[int, ...], ...]
 Result = TypeVar("Result")
 
 SPREAD = 4
-"""A block is split where the region that it pulls has more than this many times its own samples."""
+"""The region that a block pulls at once has at most this many times its own samples."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,10 @@ def on_grid(pair: Pair, region: Roi, grid: Chunks, transform: Transform | None, 
     return register(here, transform, order, tuple(s.start for s in region), grid)
 
 
-def source_regions(pair: Pair, region: Roi, transform: Transform | None, order: int) -> tuple[Roi, Roi | None]:
-    """Return what a region of the reference's grid takes of both images; None where only a field can tell."""
+def source_regions(pair: Pair, region: Roi, transform: Transform | None, order: int) -> tuple[Roi, Roi]:
+    """Return what a region of the reference's grid takes of both images."""
     if transform is None:
         return region, region
-    if isinstance(transform, Displacement):
-        return region, None
     ndim = transform.ndim
     return region, (*region[:-ndim], *source_roi(transform, region[-ndim:], pair.moving.shape[-ndim:], order))
 
@@ -121,25 +120,26 @@ def register(pair: Pair, transform: Transform, order: int, start: Shape, chunks:
     starts = [np.cumsum([s, *c[:-1]]) for s, c in zip(start, chunks, strict=True)]
     for cell in np.ndindex(counts):
         roi = tuple(slice(int(s[i]), int(s[i]) + c[i]) for s, c, i in zip(starts, chunks, cell, strict=True))
-        values[cell], flags[cell] = _pulled(moving, valid, transform, roi, order)
+        most = SPREAD * math.prod(n + 4 for n in roi_shape(roi[-transform.ndim :]))
+        values[cell], flags[cell] = _pulled(moving, valid, transform, roi, order, most)
     registered = (da.block(blocks.tolist()) for blocks in (values, flags))
     return replace(pair, **dict(zip(("moving", "moving_validity"), registered, strict=True)))
 
 
 def _pulled(
-    moving: Any, valid: da.Array | None, transform: Transform, roi: Roi, order: int
+    moving: Any, valid: da.Array | None, transform: Transform, roi: Roi, order: int, most: int
 ) -> tuple[da.Array, da.Array]:
-    """Pull one block, in halves where its source region is too large."""
+    """Pull one block, in halves where its source region has more than `most` samples."""
     ndim = transform.ndim
     spatial = roi[-ndim:]
     source = source_roi(transform, spatial, moving.shape[-ndim:], order)
     shape = roi_shape(spatial)
-    if math.prod(roi_shape(source)) > SPREAD * math.prod(n + 4 for n in shape):
+    if math.prod(roi_shape(source)) > most:
         axis = int(np.argmax(shape)) + len(roi) - ndim
         s = roi[axis]
         middle = (s.start + s.stop) // 2
         halves = [
-            _pulled(moving, valid, transform, (*roi[:axis], half, *roi[axis + 1 :]), order)
+            _pulled(moving, valid, transform, (*roi[:axis], half, *roi[axis + 1 :]), order, most)
             for half in (slice(s.start, middle), slice(middle, s.stop))
         ]
         return tuple(da.concatenate(parts, axis=axis) for parts in zip(*halves, strict=True))

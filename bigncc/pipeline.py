@@ -19,7 +19,6 @@ from bigncc.budget import (
     Estimate,
     alternatives,
     check_disk,
-    decode_overhead,
     disk,
     layout_of,
     least_memory,
@@ -35,6 +34,7 @@ from bigncc.budget import (
 )
 from bigncc.config import Config
 from bigncc.decision import attributes_of, check_request, decide, job_of, opened, recalled, stored_layout
+from bigncc.decoding import decode_overhead
 from bigncc.engine import Job
 from bigncc.errors import IncompleteError, InputError, RefusedError
 from bigncc.inputs import Inputs, open_inputs, pair_of, request_of, samples_of

@@ -91,6 +91,10 @@ class Decoded:
             for index in self._held:
                 self._unread[index] += self._wanted(index, new)
 
+    def expects(self, tile: int) -> bool:
+        """Say whether it is known what a tile will read."""
+        return tile in self._expected
+
     def done(self, tile: int) -> None:
         """Forget what no other expected tile will read."""
         with self._lock:

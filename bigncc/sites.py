@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from bigncc.errors import RegistrationError
 from bigncc.interpolation import VALID
 from bigncc.pair import both_at
+from bigncc.resampling import pull, source_roi
 from bigncc.tiles import Roi, Shape, roi_of, roi_shape
-from bigncc.transform import Transform, Translation, points, pull, shift_in_words, source_roi
+from bigncc.transform import Transform, Translation, points, shift_in_words
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]

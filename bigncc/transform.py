@@ -1,36 +1,22 @@
-"""Where a reference pixel lies in the moving image, and pulling the moving image onto the reference's grid.
-
-A transform says where, `bigncc.interpolation` what is there; nothing depends on the block in which a pixel is pulled.
-"""
+"""Where a reference pixel lies in the moving image: shifts, affine maps and fields, in JSON and in words."""
 
 import functools
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import KW_ONLY, dataclass
-from itertools import product
+from itertools import combinations, product
 from numbers import Real
 from typing import Any, Protocol, overload
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from bigncc.errors import InputError
-from bigncc.interpolation import (
-    TAPS,
-    Bracket,
-    Codes,
-    Floats,
-    Image,
-    between_nodes,
-    bracket,
-    pull_displaced,
-    pull_nearest,
-    pull_shifted,
-    split,
-)
-from bigncc.tiles import Roi, Shape, roi_shape
 
-_FAR = 2.0**62  # beyond every image, and unlike inf it has a floor
+Floats = NDArray[np.float64]
+
+_BATCH = 2**15  # points that a sampled map is called with at once
 
 _CONDITION = 1e6  # beyond it a millionth of the image decides where the rest lies
 
@@ -116,6 +102,11 @@ class Affine:
         """Number of spatial axes: 2 or 3."""
         return len(self.offset)
 
+    @property
+    def only_shifts(self) -> bool:
+        """Whether the matrix is that of the identity."""
+        return all(value == float(i == j) for i, row in enumerate(self.matrix) for j, value in enumerate(row))
+
     def inverse(self) -> "Affine":
         """Return the transform from moving pixel to reference pixel."""
         back = np.linalg.inv(self.matrix)
@@ -135,6 +126,8 @@ class Displacement:
         Pixels between nodes per axis.
     origin : int or tuple of int
         Reference pixel of the first node per axis: node k is pixel ``origin + k * step``.
+    error : float, optional
+        Of a sampled map: its largest distance in pixels from what is interpolated midway between the nodes.
 
     Raises
     ------
@@ -146,6 +139,7 @@ class Displacement:
     _: KW_ONLY
     step: int | tuple[int, ...] = 1
     origin: int | tuple[int, ...] = 0
+    error: float | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(getattr(self.field, "shape", ()))
@@ -155,8 +149,8 @@ class Displacement:
         if np.dtype(self.field.dtype).kind not in "iuf":
             message = f"displacement field is of type {self.field.dtype}: integers or floats are accepted"
             raise InputError(message)
-        object.__setattr__(self, "step", _per_axis("step", self.step, shape[0], 1))
-        object.__setattr__(self, "origin", _per_axis("origin", self.origin, shape[0], -(2**31)))
+        object.__setattr__(self, "step", _whole_numbers("step", self.step, shape[0], 1))
+        object.__setattr__(self, "origin", _whole_numbers("origin", self.origin, shape[0], -(2**31)))
 
     @property
     def ndim(self) -> int:
@@ -170,17 +164,49 @@ class Displacement:
         assert isinstance(self.origin, tuple)
         return tuple(zip(self.field.shape[1:], self.step, self.origin, strict=True))
 
+    @classmethod
+    def sample(
+        cls, function: Callable[[Floats], ArrayLike], shape: tuple[int, ...], step: int | tuple[int, ...] = 16
+    ) -> "Displacement":
+        """Return the field of any map from reference pixels to moving pixels, sampled on nodes that cover an image.
+
+        Parameters
+        ----------
+        function : callable
+            Called with reference pixels, float64 of shape ``(n, ndim)``, in the order ``([z,] y, x)``; returns where
+            they lie in the moving image, of the same shape and order. Not finite: outside of the moving image's view.
+            Called for some ten thousand points at a time, of which some may lie up to a step beyond the image.
+        shape : tuple of int
+            Extent of the reference, ``([z,] y, x)``.
+        step : int or tuple of int
+            Pixels between nodes per axis.
+
+        Returns
+        -------
+        Displacement
+            Its ``error`` says how far it is from the map midway between the nodes: halving the step quarters it where
+            the map is smooth.
+
+        Raises
+        ------
+        InputError
+            If `shape` or `step` are no such numbers, or the map returns something else, or nowhere a finite pixel.
+        """
+        return _sampled(function, shape, step)
+
 
 Transform = Translation | Affine | Displacement
 
 
 def points(transform: Transform, pixels: Floats) -> Floats:
-    """Return where reference pixels, shape (..., ndim), lie in the moving image; they may lie between pixels."""
-    if isinstance(transform, Translation):
-        return pixels + np.asarray(transform.offset)
+    """Return where reference pixels, shape (..., ndim), or what is between them, lie in the moving image.
+
+    Of a displacement field all is read.
+    """
     if isinstance(transform, Displacement):
         return pixels + _between(transform, pixels)
-    moved: Floats = pixels @ np.asarray(transform.matrix).T + np.asarray(transform.offset)
+    turned = pixels if isinstance(transform, Translation) else pixels @ np.asarray(transform.matrix).T
+    moved: Floats = turned + np.asarray(transform.offset)
     return moved
 
 
@@ -188,14 +214,15 @@ def _between(transform: Displacement, pixels: Floats) -> Floats:
     """Return the displacement at points, multilinear between nodes and nearest beyond them."""
     nodes = np.asarray(transform.field[(slice(None),) * (transform.ndim + 1)], np.float64)
     flat = np.asarray(pixels, np.float64).reshape(-1, transform.ndim)
-    total, weights = np.zeros(flat.shape), []
+    total, brackets = np.zeros(flat.shape), []
     for axis, (count, step, origin) in enumerate(transform.grid):
         place = np.clip((flat[:, axis] - origin) / step, 0, count - 1)
-        first = np.minimum(np.floor(place).astype(np.int64), max(count - 2, 0))
-        weights.append([(first, 1 - (place - first)), (np.minimum(first + 1, count - 1), place - first)])
-    for corner in product(*weights):
+        first = np.floor(place).astype(np.int64)
+        brackets.append([(first, 1 - (place - first)), (np.minimum(first + 1, count - 1), place - first)])
+    for corner in product(*brackets):
         weight: Floats = functools.reduce(np.multiply, (w for _, w in corner))
-        values = np.moveaxis(nodes[(slice(None), *(index for index, _ in corner))], 0, -1)
+        at: tuple[Any, ...] = tuple(index for index, _ in corner)
+        values = nodes[(slice(None), *at)].T
         # a node without weight may be anything
         total += np.where(weight[:, None] == 0, 0.0, values * weight[:, None])
     return total.reshape(np.shape(pixels))
@@ -232,109 +259,100 @@ def compose(outer: Transform, inner: Transform) -> Transform:
     return Affine(tuple(map(tuple, matrix.tolist())), tuple(offset.tolist()))
 
 
+def _sampled(
+    function: Callable[[Floats], ArrayLike], shape: tuple[int, ...], step: int | tuple[int, ...]
+) -> Displacement:
+    extent = _whole_numbers("shape", shape, len(shape) if isinstance(shape, Sized) else 0, 1)
+    if len(extent) not in (2, 3):
+        message = f"displacement shape is {shape!r}: the extent of an image, ([z,] y, x), is accepted"
+        raise InputError(message)
+    apart = _whole_numbers("step", step, len(extent), 1)
+    counts = tuple(-(-(n - 1) // s) + 1 for n, s in zip(extent, apart, strict=True))
+    field, each = np.empty((len(extent), *counts)), np.array(apart, np.float64)
+    for node in _in_batches(counts):
+        pixels = np.stack(node, axis=1) * each
+        field[(slice(None), *node)] = (_mapped(function, pixels) - pixels).T
+    if not np.isfinite(field).all(axis=0).any():
+        message = f"the map returns a finite pixel at none of {math.prod(counts)} nodes: one that does is accepted"
+        raise InputError(message)
+    error, cells = 0.0, tuple(max(1, n - 1) for n in counts)
+    # an axis of a single node has nothing in between
+    half = np.array([0.5 if n > 1 else 0.0 for n in counts])
+    for cell in _in_batches(cells):
+        pixels = (np.stack(cell, axis=1) + half) * each
+        corners = product(*((i, i + 1) if n > 1 else (i,) for i, n in zip(cell, counts, strict=True)))
+        between = np.mean([field[(slice(None), *corner)] for corner in corners], axis=0)
+        off = np.linalg.norm(pixels + between.T - _mapped(function, pixels), axis=1)
+        error = max(error, float(off[np.isfinite(off)].max(initial=0.0)))
+    return Displacement(field, step=apart, error=error)
+
+
+def _in_batches(counts: tuple[int, ...]) -> Iterator[tuple[Any, ...]]:
+    """Yield the indices of all points of a grid, some at a time, one array per axis."""
+    total = math.prod(counts)
+    for start in range(0, total, _BATCH):
+        yield np.unravel_index(np.arange(start, min(start + _BATCH, total)), counts)
+
+
+def _mapped(function: Callable[[Floats], ArrayLike], pixels: Floats) -> Floats:
+    found = np.asarray(function(pixels.copy()))
+    if found.shape != pixels.shape or found.dtype.kind not in "iuf":
+        message = f"the map returns {found.dtype} of shape {list(found.shape)} for pixels of shape "
+        message += f"{list(pixels.shape)}: real numbers of the same shape are accepted"
+        raise InputError(message)
+    return found.astype(np.float64, copy=False)
+
+
+def in_words(transform: Transform, shape: tuple[int, ...]) -> str:
+    """Return what a transform does to a reference of `shape`, to a thousandth of a pixel at its centre.
+
+    A positive turn is counter-clockwise as an image is shown, with y downwards.
+    """
+    if isinstance(transform, Displacement):
+        step = " x ".join(map(str, dict.fromkeys(s for _, s, _ in transform.grid)))
+        return f"pulled through a displacement field of {step} pixels between nodes"
+    if isinstance(transform, Translation) or transform.only_shifts:
+        return f"shifted by {shift_in_words(transform.offset)} pixels"
+    names, matrix = ("z", "y", "x")[-transform.ndim :], np.array(transform.matrix)
+    mirrored = bool(np.linalg.det(matrix) < 0)
+    if mirrored:
+        matrix[:, -1] *= -1
+    scales = np.linalg.norm(matrix, axis=0)
+    # how far what is square in the reference is from being so in the moving image
+    columns = combinations((matrix / scales).T, 2)
+    shear = max(abs(math.degrees(math.asin(np.clip(a @ b, -1.0, 1.0)))) for a, b in columns)
+    each = [f"{scale:.3f} ({name})" for name, scale in zip(names, scales, strict=True)]
+    said = ["mirrored along x"] if mirrored else []
+    said += [_turn_in_words(matrix), f"scaled by {', '.join(each[:-1])} and {each[-1]}"]
+    said += [f"sheared by {shear:.2f} degrees"] if round(shear, 2) else []
+    centre = (np.array(shape) - 1) / 2
+    shift = tuple((points(transform, centre) - centre).tolist())
+    return f"pulled through an affine transform: {', '.join(said)}, shifted by {shift_in_words(shift)} at the centre"
+
+
+def _turn_in_words(matrix: Floats) -> str:
+    """Return the nearest rotation: what is left of a matrix without scale and shear."""
+    left, _, right = np.linalg.svd(matrix)
+    turn = left @ right
+    if len(turn) == 2:
+        angle, about = math.atan2(turn[1, 0], turn[0, 0]), ""
+    else:
+        # the axis is what stays: the eigenvector of 1; its direction and the angle's sign belong together
+        axis = np.linalg.svd(turn - np.eye(3))[2][-1]
+        axis *= np.sign(axis[np.abs(axis).argmax()])
+        twice = np.array([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]])
+        angle = math.atan2(float(axis @ twice) / 2, (float(np.trace(turn)) - 1) / 2)
+        about = f" about {shift_in_words(tuple(axis.tolist()))}"
+    degrees = round(math.degrees(angle), 2) + 0.0
+    return f"turned by {degrees:+.2f} degrees{about if degrees else ''}"
+
+
 def shift_in_words(offset: tuple[float, ...]) -> str:
     """Return a shift as ``y +1.25, x -3``, to a thousandth."""
     names = ("z", "y", "x")[-len(offset) :]
     # + 0.0 makes a zero of a negative zero
     numbers = (f"{round(value, 3) + 0.0:+.3f}".rstrip("0").removesuffix(".") for value in offset)
     return ", ".join(f"{name} {number}" for name, number in zip(names, numbers, strict=True))
-
-
-def in_words(transform: Transform, shape: Shape) -> str:
-    """Say what a transform does with an image of `shape`."""
-    if isinstance(transform, Translation):
-        return f"shifted by {shift_in_words(transform.offset)} pixels"
-    return "warped"
-
-
-def source_roi(transform: Transform, roi: Roi, shape: Shape, order: int) -> Roi:
-    """Return the part of the moving image that `pull` can touch for `roi`.
-
-    Parameters
-    ----------
-    transform : Transform
-        Of a displacement field only the nodes around `roi` are read.
-    roi : Roi
-        Spatial region, ``([z,] y, x)``, on the reference's grid.
-    shape : tuple of int
-        Spatial shape of the moving image.
-    order : {0, 1, 3}
-        Interpolation order.
-
-    Returns
-    -------
-    Roi
-        Cut at ``[0, shape)``; an axis is empty, ``start == stop``, where nothing is needed.
-    """
-    _check(transform, roi, shape, order)
-    if 0 in roi_shape(roi):
-        return tuple(slice(0, 0) for _ in roi)
-    if isinstance(transform, Translation):
-        parts = [(span, *split(offset, order)) for span, offset in zip(roi, transform.offset, strict=True)]
-        reach = [(s.start + shift - before, s.stop + shift + after) for s, shift, _, before, after in parts]
-    else:
-        reach = _reach(transform, roi, order)
-    starts = [min(max(start, 0), n) for (start, _), n in zip(reach, shape, strict=True)]
-    return tuple(slice(a, min(max(stop, a), n)) for a, (_, stop), n in zip(starts, reach, shape, strict=True))
-
-
-def whole_pixels(transform: Transform, order: int) -> tuple[int, ...] | None:
-    """Return the shift in pixels if pulling is a plain slice, else None."""
-    _check_order(order)
-    if isinstance(transform, Displacement):
-        return None
-    parts = [split(offset, order) for offset in transform.offset]
-    return None if any(fraction for _, fraction, _, _ in parts) else tuple(shift for shift, _, _, _ in parts)
-
-
-def pull(
-    transform: Transform, block: Image, validity: Image | None, roi: Roi, source: Roi, shape: Shape, order: int
-) -> tuple[Image, Codes]:
-    """Bring a block of the moving image onto the reference's grid.
-
-    Parameters
-    ----------
-    transform : Transform
-        From reference pixel to moving pixel.
-    block : ndarray, shape (..., [z,] y, x)
-        ``moving[..., *source]``, of any real type; axes in front are batches.
-    validity : ndarray of uint8 or None
-        Code per sample of `block`, of its shape or its spatial shape. None: all valid. Non-finite samples never are.
-    roi : Roi
-        Spatial region of the reference's grid to fill.
-    source : Roi
-        Spatial region of the moving image that `block` covers; it contains what `source_roi` returns.
-    shape : tuple of int
-        Spatial shape of the whole moving image.
-    order : {0, 1, 3}
-        Nearest, linear, or cubic convolution (Keys, a = -1/2).
-
-    Returns
-    -------
-    values : ndarray, shape (..., *roi)
-        Of the block's type for order 0 and for shifts by whole pixels, else float64; 0 where not valid.
-    validity : ndarray of uint8, shape (..., *roi)
-        OUTSIDE where a tap lies outside of the moving image or the displacement is not finite, else MASKED where a tap
-        is not valid or the result overflows, else VALID. A tap of weight 0 is not a tap.
-    """
-    _check(transform, roi, shape, order)
-    spatial = roi_shape(source)
-    if block.shape[-len(spatial) :] != spatial:
-        message = f"moving block has shape {list(block.shape)}: {list(spatial)} after any batch axes is accepted"
-        raise InputError(message)
-    if validity is not None and validity.shape not in (block.shape, spatial):
-        message = f"validity has shape {list(validity.shape)}: {list(block.shape)} or {list(spatial)} is accepted"
-        raise InputError(message)
-    if isinstance(transform, Translation):
-        filled = pull_shifted(transform.offset, block, validity, roi, source, shape, order)
-    elif order == 0:
-        filled = pull_nearest(_shifts(transform, roi), block, validity, roi, source, shape)
-    else:
-        filled = pull_displaced(_shifts(transform, roi), block, validity, roi, source, shape, order)
-    if filled is None:
-        message = f"the block covers {source} of the moving image and {roi} needs more: source_roi says how much"
-        raise ValueError(message)
-    return filled
 
 
 def to_dict(transform: Transform) -> dict[str, Any]:
@@ -392,7 +410,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def _per_axis(name: str, value: Any, ndim: int, lowest: int) -> tuple[int, ...]:
+def _whole_numbers(name: str, value: Any, ndim: int, lowest: int) -> tuple[int, ...]:
     try:
         numbers = tuple(operator.index(n) for n in (value if isinstance(value, Iterable) else (value,) * ndim))
     except TypeError:
@@ -401,58 +419,3 @@ def _per_axis(name: str, value: Any, ndim: int, lowest: int) -> tuple[int, ...]:
         message = f"displacement {name} is {value!r}: a whole number of at least {lowest}, or {ndim} such, is accepted"
         raise InputError(message)
     return numbers
-
-
-def _check_order(order: int) -> None:
-    if order not in TAPS:
-        message = f"interpolation order is {order!r}: 0 (nearest), 1 (linear) or 3 (cubic) is accepted"
-        raise InputError(message)
-
-
-def _check(transform: Transform, roi: Roi, shape: Shape, order: int) -> None:
-    _check_order(order)
-    if not transform.ndim == len(roi) == len(shape):
-        message = f"transform, region and image have {transform.ndim}, {len(roi)}, {len(shape)} axes: equal is accepted"
-        raise InputError(message)
-
-
-def _nodes_around(transform: Displacement, roi: Roi) -> tuple[Floats, list[Bracket]]:
-    """Return the nodes on which `roi` depends, shape (ndim, ...), and the brackets of each axis among them."""
-    brackets = [bracket(span, *axis) for span, axis in zip(roi, transform.grid, strict=True)]
-    starts = [int(first[0]) for first, _, _ in brackets]
-    cut = tuple(slice(start, int(second[-1]) + 1) for start, (_, second, _) in zip(starts, brackets, strict=True))
-    nodes = np.ascontiguousarray(transform.field[(slice(None), *cut)], np.float64)
-    return nodes, [(a - start, b - start, weight) for start, (a, b, weight) in zip(starts, brackets, strict=True)]
-
-
-def _reach(transform: Any, roi: Roi, order: int) -> list[tuple[int, int]]:
-    if isinstance(transform, Affine):
-        corners = np.stack(np.meshgrid(*([s.start, s.stop - 1] for s in roi), indexing="ij"), -1).reshape(-1, len(roi))
-        moved = points(transform, corners)
-        return [(math.floor(a) - 2, math.ceil(b) + 3) for a, b in zip(moved.min(0), moved.max(0))]
-    nodes, brackets = _nodes_around(transform, roi)
-    finite, reach = np.isfinite(nodes), []
-    for axis, (span, (first, second, _)) in enumerate(zip(roi, brackets, strict=True)):
-        others = tuple(other for other in range(len(roi)) if other != axis)
-        low = np.where(finite[axis], nodes[axis], np.inf).min(axis=others)
-        high = np.where(finite[axis], nodes[axis], -np.inf).max(axis=others)
-        # no slack: interpolation in differences stays between its ends, and rounding keeps the order of numbers
-        pixel = np.arange(span.start, span.stop)
-        lowest = min(max((pixel + np.minimum(low[first], low[second])).min(), -_FAR), _FAR)
-        highest = min(max((pixel + np.maximum(high[first], high[second])).max(), -_FAR), _FAR)
-        before, after = TAPS[order]
-        if order == 0:
-            reach.append((math.floor(lowest + 0.5), math.floor(highest + 0.5) + 1))
-        else:
-            reach.append((math.floor(lowest) - before, math.ceil(highest) + after))
-    return reach
-
-
-def _shifts(transform: Any, roi: Roi) -> Floats:
-    """Return the displacement of each pixel, shape (ndim, *roi)."""
-    if isinstance(transform, Affine):
-        pixels = np.stack(np.meshgrid(*(np.arange(s.start, s.stop) for s in roi), indexing="ij"), -1)
-        return np.ascontiguousarray(np.moveaxis(points(transform, pixels) - pixels, -1, 0))
-    if 0 in roi_shape(roi):
-        return np.empty((len(roi), *roi_shape(roi)))
-    return between_nodes(*_nodes_around(transform, roi))

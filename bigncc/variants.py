@@ -15,9 +15,10 @@ from bigncc import sites
 from bigncc.errors import InputError
 from bigncc.interpolation import VALID
 from bigncc.pair import both_at
+from bigncc.resampling import pull, source_roi
 from bigncc.sites import COMMON, Texture, band
 from bigncc.tiles import Roi, Shape
-from bigncc.transform import Affine, Displacement, Transform, Translation, pull, source_roi
+from bigncc.transform import Affine, Displacement, Transform, Translation
 
 BETTER = 0.1
 """By how much the mean correlation of a variant must be larger to be clearly better."""

@@ -114,7 +114,7 @@ def test_what_is_no_image_is_refused(function, image, sentence):
 @pytest.mark.parametrize("transform", ["t.json", (1, 2)])
 def test_what_is_no_transform_is_refused(transform):
     f = np.zeros((40, 40))
-    with pytest.raises(InputError, match="transform is .*: a Translation, a Displacement or a Registration"):
+    with pytest.raises(InputError, match="transform is .*: a Translation, an Affine, a Displacement or a Registration"):
         bigncc.ncc(f, f, transform=transform)
 
 

@@ -168,6 +168,7 @@ def test_rows_know_nothing_of_blocks_and_threads(tmp_path, monkeypatch):
         ["registration.model=none", "window.border=reflect", "reference.nodata=7"],
         ["registration.transform={shift}", "window.size=7"],
         ["registration.transform={whole}", "window.border=valid"],
+        ["registration.transform={turned}", "window.size=7"],
         ["registration.displacement.url={field}", "registration.order=3", "window.size=9"],
         ["registration.model=none", "window.size=[3, 5, 7]", "output.chunks=[2, 32, 32]"],
     ],
@@ -178,6 +179,8 @@ def test_blocks_that_read_their_margins_and_blocks_that_give_them_agree(tmp_path
     places = {"shift": tmp_path / "s.json", "whole": tmp_path / "w.json", "field": tmp_path / "f.npy"}
     places["shift"].write_text('{"kind": "translation", "offset": [1.25, -3.5]}')
     places["whole"].write_text('{"kind": "translation", "offset": [-4, 6]}')
+    places["turned"] = tmp_path / "t.json"
+    places["turned"].write_text('{"kind": "affine", "matrix": [[0.9, -0.4], [0.4, 1.1]], "offset": [20, -40]}')
     np.save(places["field"], np.random.default_rng(0).uniform(-3, 3, (2, *shape[-2:])))
     words = ["registration.model=null", *(word.format(**places) for word in words)]
     for halo in ("overlap", "read"):

@@ -13,8 +13,8 @@ from bigncc.errors import InputError
 from bigncc.kernel import local
 from bigncc.lazy import merged, tile
 from bigncc.pair import SPREAD, Pair, each
+from bigncc.resampling import pull
 from bigncc.tiles import Plan
-from bigncc.transform import pull
 from tests import strategies
 
 DTYPES = ("uint8", "int16", ">u2", "bool", "float32", "float64", "int32")

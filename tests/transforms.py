@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bigncc.interpolation import MASKED, OUTSIDE, VALID
 from bigncc.tiles import roi_of
-from bigncc.transform import Displacement, Translation
+from bigncc.transform import Affine, Displacement, Translation
 
 ORDERS = (0, 1, 3)
 STRANGE = (math.nan, math.inf, -math.inf, 1e300, -1e300, 1.7e308, -1.7e308)
@@ -55,11 +55,26 @@ def displacements(draw, ndim):
 
 
 @st.composite
+def affines(draw, ndim):
+    """A turn, a mirror, a scale or anything else, on a lattice or not; some of them very far away."""
+    number = st.one_of(st.sampled_from([0, 1, -1, 0.5, 2]), st.integers(-12, 12).map(lambda n: n / 8), st.floats(-2, 2))
+    matrix = tuple(tuple(draw(number) for _ in range(ndim)) for _ in range(ndim))
+    if not np.linalg.cond(matrix) < 1e4:
+        matrix = tuple(tuple(row) for row in np.eye(ndim)[draw(st.permutations(range(ndim)))].tolist())
+    offset = st.one_of(st.integers(-4, 14), st.floats(-4, 14), st.sampled_from([-1e-20, 1e300]))
+    return Affine(matrix, tuple(draw(offset) for _ in range(ndim)))
+
+
+def anything(ndim):
+    return st.one_of(translations(ndim), affines(ndim), displacements(ndim))
+
+
+@st.composite
 def cases(draw, longest=11):
     """Return a transform, a moving image with a batch axis, its validity, and the reference's shape."""
     ndim = draw(st.sampled_from([2, 3]))
     longest = longest if ndim == 2 else longest // 2 + 1
-    transform = draw(st.one_of(translations(ndim), displacements(ndim)))
+    transform = draw(anything(ndim))
     shape, extent = shapes(draw, ndim, longest), shapes(draw, ndim, longest)
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     dtype = draw(st.sampled_from([np.uint8, np.float32, np.float64, np.int16]))
@@ -75,6 +90,9 @@ def displacement_at(transform, pixel):
     """Return the displacement of one pixel, by weights of all corner nodes; NaN if one with weight is not finite."""
     if isinstance(transform, Translation):
         return transform.offset
+    if isinstance(transform, Affine):
+        matrix, offset = np.array(transform.matrix), np.array(transform.offset)
+        return (offset + sum(matrix[:, j] * p for j, p in enumerate(pixel))) - pixel
     corners = []
     for p, (count, step, origin) in zip(pixel, transform.grid, strict=True):
         position = min(max((p - origin) / step, 0), count - 1)
