@@ -235,7 +235,7 @@ def _what_fits(largest: Callable[[Shape, int], Shape], objects: Shape, threads: 
 
 
 def measuring(inputs: Inputs, threads: int) -> tuple[int, int]:
-    """Return on how many of `threads` a shift is measured, and the bytes that it takes; 0 of both if none is.
+    """Return on how many of `threads` sites are looked at, and the bytes that it takes; 0 of both if none is.
 
     Raises
     ------
@@ -243,10 +243,10 @@ def measuring(inputs: Inputs, threads: int) -> tuple[int, int]:
         If it does not fit on one.
     """
     chosen, ndim, memory = inputs.config.registration, inputs.ndim, memory_of(inputs.config)
-    if chosen.model is None:
+    if chosen.model is None and chosen.trust_field:
         return 0, 0
     shapes = inputs.reference.array.shape[-ndim:], inputs.moving.array.shape[-ndim:]
-    spectra = 0 if chosen.model == "none" else search.searched(*shapes) * SPECTRA
+    spectra = 0 if not chosen.estimated else search.searched(*shapes) * SPECTRA
     side = (sites.SITE[ndim],) * ndim
     decoded = math.prod(tiles.aligned(side, (0,) * ndim, _grain(inputs)[-ndim:], shapes[0]))
     each = SPECTRA * math.prod(2 * n for n in side) + 2 * decoded * (_bytes_per_pixel(inputs) + _sample(inputs))

@@ -51,6 +51,7 @@ def _options(verb: Any, *, required: bool) -> Any:
         click.option("--window", metavar="N[,N[,N]]", help="Odd window size: one for (y, x), or y,x or z,y,x."),
         click.option("--radius", metavar="R[,R[,R]]", help="Half window size: 2 R + 1 pixels."),
         click.option("--as-is", is_flag=True, help="Correlate the images as they are stored, unshifted."),
+        click.option("--trust-field", is_flag=True, help="Apply a given transform though it fits better turned round."),
         click.option("--region", metavar="Y0:Y1,X0:X1", help="Only this part of the reference, for a trial."),
         click.option(
             "--missing-chunks",
@@ -352,6 +353,7 @@ def _wanted(
     window: str | None,
     radius: str | None,
     as_is: bool,
+    trust_field: bool,
     region: str | None,
     missing_chunks: str | None,
 ) -> list[Any]:
@@ -370,6 +372,8 @@ def _wanted(
     if radius is not None:
         sizes = _numbers("--radius", radius)
         given.append({"window": {"size": 2 * sizes + 1 if isinstance(sizes, int) else [2 * r + 1 for r in sizes]}})
+    if trust_field:
+        given.append({"registration": {"trust_field": True}})
     if as_is:
         given.append({"registration": {"model": "none"}})
     if region is not None:
@@ -388,12 +392,18 @@ def _typed(words: Iterable[str]) -> list[str]:
 
 
 def _as_options(
-    window: str | None, radius: str | None, as_is: bool, region: str | None, missing_chunks: str | None
+    window: str | None,
+    radius: str | None,
+    as_is: bool,
+    trust_field: bool,
+    region: str | None,
+    missing_chunks: str | None,
 ) -> list[str]:
     """Return options as they were typed."""
     named = {"--window": window, "--radius": radius, "--region": region, "--missing-chunks": missing_chunks}
     given = [word for name, value in named.items() if value is not None for word in (name, value)]
-    return [*given, "--as-is"] if as_is else given
+    flags = {"--as-is": as_is, "--trust-field": trust_field}
+    return [*given, *(flag for flag, typed in flags.items() if typed)]
 
 
 def _site() -> "Site":

@@ -66,14 +66,15 @@ def coarse(first: Small, second: Small, guess: Transform, upsample_factor: int) 
     """
     ndim, shape = first.image.ndim, first.image.shape
     texture = Texture(band(first.image) ** 2, (0,) * ndim, (1,) * ndim)
-    found = None
+    found, last = None, SIDES[ndim][-1]
     for side in SIDES[ndim]:
-        if found is None or 2 * side <= min(shape[-2:]):
+        # neighbours are compared: there must be some
+        if 3 * side <= min(shape[-2:]) or (found is None and side == last):
             most = math.ceil(2 * max(shape) / side)
             here = sites.places(shape, second.image.shape, guess, texture, longest=side, most=most)
             found = _measured(first.image, second.image, guess, here, upsample_factor, _step(shape, side))
             guess = found.field
-    assert found is not None  # there is a first pass
+    assert found is not None  # the last side is taken in any case
     return found
 
 
