@@ -154,7 +154,7 @@ class RegistrationConfig(Section):
         None, description="metadata: search from the images' scale and translation on; null: everywhere"
     )
     upsample_factor: int = Field(
-        100, ge=1, le=1000, description="a translation is measured to one part in this of a pixel"
+        100, ge=1, le=1000, description="sites are measured to one part in this of a pixel; volumes to a 20th at most"
     )
     transform: str | None = Field(
         None, description="JSON file, at a path or an address, of a transform, reference pixel -> moving pixel"
