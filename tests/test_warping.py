@@ -14,11 +14,11 @@ from bigncc.interpolation import COMPILED, VALID
 from bigncc.lazy import tile
 from bigncc.pair import Pair, each
 from bigncc.reading import Decoded
-from bigncc.resampling import pull
+from bigncc.resampling import pull, source_roi
 from bigncc.tiles import Plan, roi_of
 from tests import strategies
 from tests.test_lazy import same
-from tests.transforms import everything, same_bits
+from tests.transforms import ORDERS, everything, same_bits
 
 SHAPE = (61, 83)
 
@@ -65,6 +65,19 @@ def test_a_warped_run_does_not_show_its_tiling(seed):
             blocks = tile(pair, window, pivot, part, plan.origin, objects, transform, order)
             each(blocks, keep, tuple(s.start for s in part.write))
     same(whole, got)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_not_a_bit_of_what_is_pulled_depends_on_the_block(order):
+    # correlations are rounded to float32 and would not show it
+    for seed in range(50):
+        rng = np.random.default_rng([seed, order])
+        transform, moving = transform_of(rng), rng.normal(size=(70, 75))
+        whole = pull(transform, moving, None, everything(SHAPE), everything(moving.shape), moving.shape, order)
+        for roi in strategies.cover(SHAPE, tuple(rng.integers(7, 40, 2).tolist())):
+            source = source_roi(transform, roi, moving.shape, order)
+            part = pull(transform, moving[source], None, roi, source, moving.shape, order)
+            assert all(same_bits(one, np.ascontiguousarray(all_[roi])) for one, all_ in zip(part, whole, strict=True))
 
 
 class Stored:
