@@ -44,7 +44,8 @@ def _fits(image: View, waiting: int, means: Means) -> bool:
 def _straight(image: View, grid: Plan, means: Means) -> int:
     """Return the pixels that are decoded of an image on the reference's grid."""
     cell = _cell(image, means)
-    return grid.decoded_once(cell) if _fits(image, grid.waiting(cell), means) else grid.decoded(cell)
+    waiting = min(grid.waiting(cell), math.prod(image.shape))
+    return grid.decoded_once(cell) if _fits(image, waiting, means) else grid.decoded(cell)
 
 
 def _pulled(image: View, inputs: Inputs, transform: Transform, grid: Plan, means: Means) -> float:

@@ -146,10 +146,12 @@ def _is_seen(transform: Transform, roi: Roi, shape: Shape, order: int) -> bool:
     waiting = [roi]
     while waiting:
         part = waiting.pop()
-        sides = list(zip(_reach(transform, part, order), shape, strict=True))
-        if all(0 <= start < stop <= n for (start, stop), n in sides) and _is_finite(transform, part):
+        extent, here = roi_shape(part), transform
+        if max(extent) == 1 and isinstance(transform, Displacement):
+            here = _at(transform, part)
+        sides = list(zip(_reach(here, part, order), shape, strict=True))
+        if all(0 <= start < stop <= n for (start, stop), n in sides) and _is_finite(here, part):
             return True
-        extent = roi_shape(part)
         if max(extent) > 1 and all(start < n and stop > 0 for (start, stop), n in sides):
             axis = extent.index(max(extent))
             s = part[axis]
@@ -157,6 +159,16 @@ def _is_seen(transform: Transform, roi: Roi, shape: Shape, order: int) -> bool:
             halves = slice(s.start, middle), slice(middle, s.stop)
             waiting += [(*part[:axis], half, *part[axis + 1 :]) for half in halves]
     return False
+
+
+def _at(transform: Displacement, pixel: Roi) -> Displacement:
+    """Return the displacement of a pixel as that of all."""
+    nodes, brackets = _nodes_around(transform, pixel)
+    with np.errstate(invalid="ignore", over="ignore"):
+        for axis, (first, second, weight) in reversed(list(enumerate(brackets, start=1))):
+            a, b = nodes.take(first, axis), nodes.take(second, axis)
+            nodes = a + weight[0] * (b - a)
+    return Displacement(nodes)
 
 
 def _is_finite(transform: Transform, roi: Roi) -> bool:

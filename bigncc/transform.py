@@ -127,7 +127,7 @@ class Displacement:
     origin : int or tuple of int
         Reference pixel of the first node per axis: node k is pixel ``origin + k * step``.
     error : float, optional
-        Of a sampled map: its largest distance in pixels from what is interpolated midway between the nodes.
+        Of a sampled map: how far it is at most from what is interpolated midway between the nodes, in pixels.
 
     Raises
     ------
@@ -175,7 +175,7 @@ class Displacement:
         function : callable
             Called with reference pixels, float64 of shape ``(n, ndim)``, in the order ``([z,] y, x)``; returns where
             they lie in the moving image, of the same shape and order. Not finite: outside of the moving image's view.
-            Called for some ten thousand points at a time, of which some may lie up to a step beyond the image.
+            Called for some ten thousand points at a time, none of which lies beyond the image.
         shape : tuple of int
             Extent of the reference, ``([z,] y, x)``.
         step : int or tuple of int
@@ -267,31 +267,36 @@ def _sampled(
         message = f"displacement shape is {shape!r}: the extent of an image, ([z,] y, x), is accepted"
         raise InputError(message)
     apart = _whole_numbers("step", step, len(extent), 1)
-    counts = tuple(-(-(n - 1) // s) + 1 for n, s in zip(extent, apart, strict=True))
-    field, each = np.empty((len(extent), *counts)), np.array(apart, np.float64)
-    for node in _in_batches(counts):
-        pixels = np.stack(node, axis=1) * each
+    # the map is asked for no pixel beyond the image, where it may have no meaning
+    places = [np.minimum(np.arange(0, n - 1 + s, s), n - 1.0) for n, s in zip(extent, apart, strict=True)]
+    field = np.empty((len(extent), *map(len, places)))
+    for node, pixels in _in_batches(places):
         field[(slice(None), *node)] = (_mapped(function, pixels) - pixels).T
     if not np.isfinite(field).all(axis=0).any():
-        message = f"the map returns a finite pixel at none of {math.prod(counts)} nodes: one that does is accepted"
+        message = f"the map returns a finite pixel at none of {field[0].size} nodes: one that does is accepted"
         raise InputError(message)
-    error, cells = 0.0, tuple(max(1, n - 1) for n in counts)
-    # an axis of a single node has nothing in between
-    half = np.array([0.5 if n > 1 else 0.0 for n in counts])
-    for cell in _in_batches(cells):
-        pixels = (np.stack(cell, axis=1) + half) * each
-        corners = product(*((i, i + 1) if n > 1 else (i,) for i, n in zip(cell, counts, strict=True)))
-        between = np.mean([field[(slice(None), *corner)] for corner in corners], axis=0)
-        off = np.linalg.norm(pixels + between.T - _mapped(function, pixels), axis=1)
+    error, between = 0.0, [(at[:-1] + at[1:]) / 2 if len(at) > 1 else at for at in places]
+    for cell, pixels in _in_batches(between):
+        corners = product(*((i, np.minimum(i + 1, len(at) - 1)) for i, at in zip(cell, places, strict=True)))
+        there = _mapped(function, pixels)
+        with np.errstate(invalid="ignore"):  # where the map is not finite
+            mean = np.mean([field[(slice(None), *corner)] for corner in corners], axis=0)
+            off = np.linalg.norm(pixels + mean.T - there, axis=1)
         error = max(error, float(off[np.isfinite(off)].max(initial=0.0)))
+    for axis, (at, s) in enumerate(zip(places, apart, strict=True), start=1):
+        if len(at) > 1:  # the last node is where it makes the last pixel right
+            last, before = field.take(-1, axis), field.take(-2, axis)
+            with np.errstate(invalid="ignore"):
+                field[(slice(None),) * axis + (-1,)] = before + (last - before) * (s / (at[-1] - at[-2]))
     return Displacement(field, step=apart, error=error)
 
 
-def _in_batches(counts: tuple[int, ...]) -> Iterator[tuple[Any, ...]]:
-    """Yield the indices of all points of a grid, some at a time, one array per axis."""
-    total = math.prod(counts)
-    for start in range(0, total, _BATCH):
-        yield np.unravel_index(np.arange(start, min(start + _BATCH, total)), counts)
+def _in_batches(axes: list[Floats]) -> Iterator[tuple[tuple[Any, ...], Floats]]:
+    """Yield the points of a grid, some at a time: their indices, one array per axis, and the points themselves."""
+    counts = tuple(map(len, axes))
+    for start in range(0, total := math.prod(counts), _BATCH):
+        index = np.unravel_index(np.arange(start, min(start + _BATCH, total)), counts)
+        yield index, np.stack([at[i] for at, i in zip(axes, index, strict=True)], axis=1)
 
 
 def _mapped(function: Callable[[Floats], ArrayLike], pixels: Floats) -> Floats:

@@ -20,6 +20,9 @@ import zarr
 
 import bigncc
 from bigncc import journal
+from bigncc.resampling import pull
+from bigncc.tiles import roi_of
+from bigncc.transform import to_dict
 from tests import forked, pairs, scenes, strategies, zarrs
 
 SCRIPT = Path(sys.executable).with_name("bigncc")
@@ -175,6 +178,36 @@ def test_register_estimates_and_writes_a_transform(shifted):
         "moving image shifted by"
     )
     assert tree(shifted).keys() - before.keys() == {"job.yaml"}
+
+
+def test_an_affine_transform_is_applied_and_said(tmp_path):
+    scene, centre = scenes.scene(4, (260, 300), 2.0), np.array([129.5, 149.5])
+    c, s = 1.02 * np.cos(np.radians(5)), 1.02 * np.sin(np.radians(5))
+    matrix = np.array([[c, -s], [s, c]])
+    turned = bigncc.Affine(matrix.tolist(), tuple((np.add([4, -7], centre) - matrix @ centre).tolist()))
+    everywhere = roi_of((0, 0), scene.shape)
+    # what is seen where the transform leads to
+    moving, _ = pull(turned.inverse(), scene, None, everywhere, everywhere, scene.shape, 3)
+    images = [np.round(20000 + 3000 * image).astype("uint16") for image in (scene, moving)]
+    for name, image in zip("ab", images, strict=True):
+        pairs.store(tmp_path / f"{name}.zarr", image)
+    (tmp_path / "affine.json").write_text(json.dumps(to_dict(turned)))
+    words = ("a.zarr", "b.zarr", "out", "registration.transform=affine.json", "output.chunks=[64, 64]")
+    decoding = r"decoding +1\.00 pixels of the reference and \d\.\d\d pixels of the moving image for each pixel"
+    assert re.search(decoding, good(tmp_path, "plan", *words))
+    text = good(tmp_path, "run", *words)
+    assert text.startswith(
+        "moving image pulled through an affine transform: turned by +5.00 degrees, scaled by 1.020 (y) and 1.020 (x), "
+        "shifted by y +4, x -7 at the centre\n"
+    )
+    assert float(re.search(r"mean NCC +([\d.]+)", text)[1]) > 0.98
+    pairs.same(pairs.maps(tmp_path / "out"), bigncc.local_maps(*images, 7, transform=turned))
+    # one that leads nowhere is refused before anything is made
+    (tmp_path / "affine.json").write_text(json.dumps(to_dict(turned) | {"offset": [900, 0]}))
+    before = tree(tmp_path)
+    said = sentence(bigncc_cli(tmp_path, "run", *words[:2], "other", *words[3:]), BAD_INPUT)
+    assert "maps no reference pixel (y 0 to 259, x 0 to 299) into the moving image of [260, 300] pixels" in said
+    assert tree(tmp_path) == before
 
 
 def test_what_and_where_are_files_and_later_words_win(pair):

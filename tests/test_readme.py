@@ -10,10 +10,15 @@ import dask.array as da
 import numpy as np
 import pytest
 import rioxarray
+import SimpleITK as sitk
+import skimage.transform
 import tifffile
 import xarray as xr
 
+import bigncc
 from bigncc.output import write_image
+from bigncc.resampling import pull
+from bigncc.tiles import roi_of
 from tests import scenes
 from tests.test_metadata import pyramid
 from tests.test_xarray import raster
@@ -61,6 +66,8 @@ def test_the_python_of_readme(folder, monkeypatch):
     }
     found = []
     for code in blocks("python"):
+        if "Displacement.sample" in code:  # the recipes, below
+            continue
         exec(compile(code, "README.md", "exec"), names)
         found.append(names.get("confidence"))
     for image in names["pair"].values():
@@ -83,6 +90,62 @@ def test_the_python_of_readme(folder, monkeypatch):
     np.testing.assert_allclose(again, 1, atol=1e-6)
     assert tifffile.imread("moving.ome.tif").shape == f.shape
     assert (folder / "slides.ome.zarr" / "0").is_dir()
+
+
+def pulled(code, scene, **names):
+    """The moving array through the field of a recipe, NaN outside of its view, and the field."""
+    (recipe,) = (block for block in blocks("python") if "Displacement.sample" in block and code in block)
+    names["bigncc"] = bigncc
+    exec(compile(recipe, "README.md", "exec"), names)
+    shape, field = names["reference"].shape, names["field"]
+    roi, source = roi_of((0,) * len(shape), shape), roi_of((0,) * len(shape), scene.shape)
+    values, codes = pull(field, scene, None, roi, source, scene.shape, 1)
+    return np.where(codes == 1, values, np.nan), field
+
+
+def agree(ours, theirs, error):
+    """Both see the same, as far as the scene, of slope below 1 per pixel, may differ within the error."""
+    common = np.isfinite(ours) & np.isfinite(theirs)
+    assert common.mean() > 0.5
+    assert (np.isfinite(ours) != np.isfinite(theirs)).mean() < 0.05
+    assert 0 <= error < 0.05
+    assert np.abs(ours - theirs)[common].max() < error + 1e-4
+
+
+def image_of(array, spacing, origin, turn):
+    """An image of SimpleITK that lies askew."""
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(spacing)
+    image.SetOrigin(origin)
+    direction = np.eye(array.ndim)
+    direction[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+    image.SetDirection(direction.ravel().tolist())
+    return image
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_the_recipe_of_simpleitk(ndim, capsys):
+    reference, scene = np.zeros((30, 140, 160)[-ndim:]), scenes.scene(3, (36, 150, 170)[-ndim:], 3.0)
+    fixed = image_of(reference, (0.5, 0.8, 2.0)[:ndim], (3.0, -2.0, 5.0)[:ndim], 0.2)
+    moving = image_of(scene, (0.45, 0.85, 1.9)[:ndim], (1.0, -4.0, 4.0)[:ndim], 0.15)
+    bent = sitk.BSplineTransformInitializer(fixed, [3] * ndim)
+    bend = np.random.default_rng(1).normal(0, {2: 0.5, 3: 0.05}[ndim], bent.GetNumberOfParameters())
+    bent.SetParameters(bend.tolist())
+    affine = sitk.AffineTransform(ndim)
+    affine.Scale(1.02)
+    transform = sitk.CompositeTransform([affine, bent])
+    theirs = sitk.Resample(sitk.Cast(moving, sitk.sitkFloat64), fixed, transform, sitk.sitkLinear, np.nan)
+    ours, field = pulled("TransformPoint", scene, reference=reference, fixed=fixed, moving=moving, transform=transform)
+    agree(ours, sitk.GetArrayFromImage(theirs), field.error)
+    assert float(capsys.readouterr().out) == field.error
+
+
+def test_the_recipe_of_scikit_image():
+    reference, moving = np.zeros((140, 160)), scenes.scene(3, (150, 170), 3.0)
+    warp = skimage.transform.ProjectiveTransform([[1.02, -0.08, 9], [0.06, 0.97, 4], [2e-5, -3e-5, 1]])
+    theirs = skimage.transform.warp(moving, warp, output_shape=reference.shape, order=1, cval=np.nan)
+    ours, field = pulled("warp(pixels", moving, reference=reference, warp=warp)
+    agree(ours, theirs, field.error)
 
 
 def test_the_commands_of_readme(folder):
