@@ -20,7 +20,7 @@ from bigncc.output import Output
 from bigncc.pair import Pair, all_of, each, source_regions
 from bigncc.pyramid import Halving, Maps, Piece
 from bigncc.reading import Decoded
-from bigncc.summary import Summary, merge
+from bigncc.summary import Items, Summary, merge, merge_items
 from bigncc.tiles import Plan, Roi, Shape, Tile, parts, roi_shape
 from bigncc.transform import Transform
 from bigncc.watch import Trail, Watched
@@ -71,6 +71,11 @@ class Job:
         """Return the pivots of the channel that a tile lies in."""
         axis = self.channel_axis
         return self.pivots[0 if axis is None else tile.read[axis].start]
+
+    @property
+    def apart(self) -> bool:
+        """Whether there are several batch items, each with statistics of its own."""
+        return math.prod(self.plan.shape[: -self.window.ndim]) > 1
 
     @property
     def halving(self) -> Halving:
@@ -262,16 +267,16 @@ def compute(job: Job, pair: Pair, out: Output, tile: Tile, means: Means, crew: C
     """Compute a tile, store it with its part of the coarser levels, read it back."""
     halving = job.halving if tile.levels[-1][0] else None
     whole = job.plan.unit == job.plan.objects
-    commit = partial(_commit, out=out, halving=halving, whole=whole, durable=means.durable)
+    commit = partial(_commit, out=out, halving=halving, whole=whole, durable=means.durable, apart=job.apart)
     done = _blocks(job, pair, tile, means, commit, crew)
-    summary = merge(part.summary for part in done)
+    summary, items = merge(part.summary for part in done), merge_items(part.items for part in done)
     found = {name: [each for part in done for each in part.found[name]] for name in done[0].found}
     chunks = {name: dict(chain.from_iterable(part.chunks[name].items() for part in done)) for name in done[0].chunks}
     pieces = [part.piece for part in done if part.piece is not None]
     done.clear()
     levels = halving.levels(tile, pieces) if halving is not None else iter(())
     more = evidence.stored(out, tile, chunks, levels, means.threads, durable=means.durable)
-    return evidence.row(tile, summary, found | more)
+    return evidence.row(tile, summary, found | more, items)
 
 
 def rehearse(job: Job, pair: Pair) -> None:
@@ -388,20 +393,26 @@ def _start(tile: Tile) -> Shape:
 class _Part(NamedTuple):
     """What a block leaves behind.
 
-    Its statistics, what is stored of it, its chunks that wait for the rest of a stored object, and what becomes of it
-    in the next level.
+    Its statistics, what is stored of it, its chunks that wait for the rest of a stored object, what becomes of it
+    in the next level, and the statistics of each batch item of the output, if there are several.
     """
 
     summary: Summary
     found: evidence.Found
     chunks: evidence.Chunks
     piece: Piece | None
+    items: Items
 
 
-def _commit(block: Block, roi: Roi, out: Output, halving: Halving | None, *, whole: bool, durable: bool) -> _Part:
+def _commit(
+    block: Block, roi: Roi, out: Output, halving: Halving | None, *, whole: bool, durable: bool, apart: bool
+) -> _Part:
     chunks = evidence.encoded(out, 0, roi, _maps(block))
     found = evidence.written(out, roi, chunks, durable=durable) if whole else {}
-    return _Part(block.summary, found, {} if whole else chunks, _piece(block, roi, halving))
+    start = [s.start for s in roi]
+    items = block.items.items() if apart else ()
+    placed = {tuple(a + i for a, i in zip(start, place, strict=False)): summary for place, summary in items}
+    return _Part(block.summary, found, {} if whole else chunks, _piece(block, roi, halving), placed)
 
 
 def _compare(block: Block, roi: Roi, out: Output, halving: Halving | None) -> tuple[dict[str, int], Piece | None]:

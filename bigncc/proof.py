@@ -17,7 +17,7 @@ from bigncc.inputs import open_inputs, pair_of
 from bigncc.output import open_output, update_attributes
 from bigncc.pair import on_threads
 from bigncc.pyramid import Halving
-from bigncc.summary import STATUS, Summary, merge
+from bigncc.summary import STATUS, Summary, merge, merge_items, packed_items
 from bigncc.tiles import Plan, share
 from bigncc.watch import ABSENT, object_of
 
@@ -180,9 +180,11 @@ def _proof(url: str, standing: dict[str, Any], rows: dict[int, journal.Row]) -> 
     absent: dict[str, set[str]] = {}
     for name, key, found in journal.fingerprints(url, standing["plan_id"]):
         absent.setdefault(name, set()).update([object_of(key)] if found == ABSENT else [])
+    items = merge_items(row.items for row in every)
     return {
         "plan_id": standing["plan_id"],
         "summary": merge(row.summary for row in every).to_dict(),
+        **({"sections": packed_items(items)} if items else {}),
         "digest": store.digest(journal.canonical([row.tile, row.digests]) for row in every),
         "tiles": len(every),
         "absent": {name: len(keys) for name, keys in sorted(absent.items())},
