@@ -17,9 +17,9 @@ from bigncc.errors import BignccError
 from bigncc.kernel import Block, Pivots
 from bigncc.metadata import in_one_line
 from bigncc.output import Output
-from bigncc.pair import Pair, all_of, each, source_regions
+from bigncc.pair import Pair, PerItem, all_of, each, source_regions
 from bigncc.pyramid import Halving, Maps, Piece
-from bigncc.reading import Decoded
+from bigncc.reading import kept, wanted
 from bigncc.summary import Items, Summary, merge, merge_items
 from bigncc.tiles import Plan, Roi, Shape, Tile, parts, roi_shape
 from bigncc.transform import Transform
@@ -62,15 +62,14 @@ class Job:
     plan_id: str
     plan: Plan
     window: Window
-    transform: Transform | None
+    transform: Transform | PerItem | None
     order: int
     pivots: tuple[Pivots, ...]
     channel_axis: int | None
 
-    def pivot(self, tile: Tile) -> Pivots:
-        """Return the pivots of the channel that a tile lies in."""
-        axis = self.channel_axis
-        return self.pivots[0 if axis is None else tile.read[axis].start]
+    def pivots_of(self, tile: Tile) -> tuple[Pivots, ...]:
+        """Return the pivots of the channels that a tile has."""
+        return self.pivots if self.channel_axis is None else self.pivots[tile.read[self.channel_axis]]
 
     @property
     def apart(self) -> bool:
@@ -234,23 +233,23 @@ def attempted(
     `pending` has the tiles that may still come, for which what is decoded here is kept; this one goes out of it.
     """
     near = {i: _regions(job, pair, job.plan[i], means) for i in job.plan.around(index) if i in pending}
-    images = [(k, image) for k, image in enumerate((pair.reference, pair.moving)) if isinstance(image, Decoded)]
-    for k, image in images:
-        image.expect({i: [roi for both in regions if (roi := both[k]) is not None] for i, regions in near.items()})
+    for image, regions in wanted((pair.reference, pair.moving), near):
+        image.expect(regions)
     try:
         if taken is not None and taken(index):
             return None
         return _twice(partial(compute, job, pair, out, job.plan[index], means, crew), job.url, index)
     finally:
         pending.discard(index)
-        for _, image in images:
+        for image in kept((pair.reference, pair.moving)):
             image.done(index)
 
 
 def forget(pair: Pair, tiles: Iterable[int]) -> None:
     """Let go of what is kept decoded for tiles that others have finished."""
-    for image in (pair.reference, pair.moving):
-        for index in tiles if isinstance(image, Decoded) else ():
+    made = list(tiles)
+    for image in kept((pair.reference, pair.moving)):
+        for index in made:
             image.done(index)
 
 
@@ -383,7 +382,8 @@ def _alone(job: Job, pair: Pair, part: Tile, function: Callable[[Any, Roi], Any]
 
 
 def _lazy(job: Job, pair: Pair, tile: Tile, block: Shape) -> Any:
-    return lazy.tile(pair, job.window, job.pivot(tile), tile, job.plan.origin, block, job.transform, job.order)
+    how = job.transform, job.order, job.channel_axis
+    return lazy.tile(pair, job.window, job.pivots_of(tile), tile, job.plan.origin, block, *how)
 
 
 def _start(tile: Tile) -> Shape:

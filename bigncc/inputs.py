@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bigncc import kernel, storage, transform
+from bigncc import kernel, stack, storage, transform
 from bigncc.config import Config, ImageConfig
 from bigncc.errors import InputError, RegistrationError
 from bigncc.field import open_field
@@ -19,15 +19,22 @@ from bigncc.grids import check_pair, check_scales
 from bigncc.journal import plain
 from bigncc.kernel import Pivots
 from bigncc.masks import leaves_out, nodata_of, open_mask, validity_of
-from bigncc.pair import Pair, from_storage, on_threads, seen
+from bigncc.pair import Pair, PerItem, from_storage, on_threads, seen
 from bigncc.reading import Decoded
 from bigncc.registration import Registration, residual, translation
+from bigncc.stack import Match, Stack
 from bigncc.storage import Image
 from bigncc.store import absolute, digest, get
 from bigncc.tiles import Shape
 from bigncc.transform import Displacement, Transform, shift_in_words
 from bigncc.watch import Watched
 from bigncc.window import check_shapes
+
+Samples = dict[str, list[NDArray[Any]]]
+"""Samples of both images on a lattice, channel by channel where these are a batch."""
+
+KEPT = 2**28
+"""Bytes of decoded sections that are kept while a stack is registered."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,10 @@ class Inputs:
         The estimate, once there is one; with ``model=none`` it is reported and not applied.
     unknown : str
         Why there is no estimate, with ``model=none``.
+    stack : Stack or None
+        What both images are roles of, if they are.
+    matches : tuple of Match or None
+        What was estimated for each two sections of a stack, in the order of `Stack.pairs`, once it is.
     """
 
     config: Config
@@ -57,6 +68,8 @@ class Inputs:
     notes: tuple[str, ...]
     registration: Registration | None = None
     unknown: str = ""
+    stack: Stack | None = None
+    matches: tuple[Match, ...] | None = None
 
     @property
     def ndim(self) -> int:
@@ -69,22 +82,38 @@ class Inputs:
         return self.config.registration.model != "none"
 
     @property
-    def transform(self) -> Transform | None:
+    def transform(self) -> Transform | PerItem | None:
         """From reference pixel to moving pixel; None where the images are correlated as they are stored."""
+        if self.stack is not None and self.matches is not None:
+            return stack.applied(self.stack, self.matches)
         if self.given is None and self.pulled and self.registration is not None:
             return self.registration.transform
         return self.given
 
     @property
+    def images(self) -> dict[str, Image]:
+        """What is read, by what it is called: both roles of a stack are one image."""
+        if self.stack is not None:
+            return {"stack": self.stack.whole}
+        return {"reference": self.reference, "moving": self.moving}
+
+    @property
     def sources(self) -> dict[str, Watched]:
         """The stores that the images are read from."""
-        images = {"reference": self.reference, "moving": self.moving}
-        return {name: image.array.source for name, image in images.items() if image.array.source is not None}
+        return {name: image.array.source for name, image in self.images.items() if image.array.source is not None}
+
+    @property
+    def measured(self) -> bool:
+        """Whether a shift is measured; that of sections which are correlated as they are stored is not."""
+        model = self.config.registration.model
+        return model is not None and (self.stack is None or model != "none")
 
     @property
     def leaves_out(self) -> bool:
         """Whether samples of an image may not count for another reason than being NaN or infinite."""
-        return leaves_out(self.config.reference, self.reference) or leaves_out(self.config.moving, self.moving)
+        beyond = self.stack is not None and self.stack.apart
+        left = leaves_out(self.config.reference, self.reference) or leaves_out(self.config.moving, self.moving)
+        return beyond or left
 
     @property
     def origin(self) -> Shape:
@@ -114,25 +143,14 @@ def open_inputs(config: Config) -> Inputs:
         If an image, a mask or a transform cannot be read or does not fit the rest.
     """
     window = config.window.window()
-    reference, moving = (
-        storage.open_image(
-            section.url,
-            level=section.level,
-            channel=section.channel,
-            time=section.time,
-            z=section.z,
-            # what is no data is read as fill and left out by its validity
-            missing_chunks="error" if section.missing_chunks == "error" else "fill",
-            storage_options=section.storage.model_dump(),
-        )
-        for section in (config.reference, config.moving)
-    )
+    one = None if config.stack.lags is None else stack.stack_of(_opened(config.reference), config.stack.lags)
+    reference, moving = (_opened(config.reference), _opened(config.moving)) if one is None else one.images()
     given = given_transform(config)
     same_grid = config.registration.model == "none"
     notes = check_pair(reference, moving, same_grid=same_grid)
     if config.registration.model == "translation":
         notes += check_scales(reference, moving)
-    if config.registration.model is not None and (item := _item(reference, window.ndim)):
+    if item := _measured_on(config, reference, one):
         notes.append(f"the shift is measured on {', '.join(f'{axis} {i}' for axis, i in item.items())}, for all")
     for image in (reference, moving):
         spatial = image.axes[-window.ndim :]
@@ -149,9 +167,31 @@ def open_inputs(config: Config) -> Inputs:
         message = f"the transform has {given.ndim} axes: {window.ndim} are accepted, as many as window.size has"
         raise InputError(message)
     _check_region(config, reference.array.shape, window.ndim)
-    notes += _check_samples("reference", config.reference, reference, window.ndim)
-    notes += _check_samples("moving", config.moving, moving, window.ndim)
-    return Inputs(config, reference, moving, given, tuple(notes))
+    found = Inputs(config, reference, moving, given, (), stack=one)
+    for name, image in found.images.items():
+        notes += _check_samples(name, config.moving if name == "moving" else config.reference, image, window.ndim)
+    return replace(found, notes=tuple(notes))
+
+
+def _measured_on(config: Config, reference: Image, one: Stack | None) -> dict[str, int]:
+    """Return which time and channel, and of two images which plane, a shift is measured on."""
+    model = config.registration.model
+    if one is None:
+        return _item(reference, config.window.window().ndim) if model is not None else {}
+    return {axis: 0 for axis in one.whole.axes if axis in "tc"} if model == "translation" else {}
+
+
+def _opened(section: ImageConfig) -> Image:
+    return storage.open_image(
+        section.url,
+        level=section.level,
+        channel=section.channel,
+        time=section.time,
+        z=section.z,
+        # what is no data is read as fill and left out by its validity
+        missing_chunks="error" if section.missing_chunks == "error" else "fill",
+        storage_options=section.storage.model_dump(),
+    )
 
 
 def _check_samples(name: str, section: ImageConfig, image: Image, ndim: int) -> list[str]:
@@ -175,8 +215,13 @@ def registered(inputs: Inputs, threads: int) -> Inputs:
         If the images agree on no translation, but for ``model=none``, where the reason is kept.
     """
     chosen = inputs.config.registration
-    if chosen.model is None:
+    if not inputs.measured:
         return inputs
+    if inputs.stack is not None:
+        start = _start(inputs) if chosen.initial == "metadata" else None
+        how = start, chosen.upsample_factor
+        matches = stack.matches(inputs.stack, inputs.config.reference, *how, threads=threads, memory=KEPT)
+        return replace(inputs, matches=matches)
     pair = pair_of(inputs)
     reference = _plane(seen(pair.reference, pair.reference_validity), inputs.reference, inputs.ndim)
     moving = _plane(seen(pair.moving, pair.moving_validity), inputs.moving, inputs.ndim)
@@ -226,6 +271,8 @@ def _start(inputs: Inputs) -> tuple[float, ...]:
 def headline(inputs: Inputs) -> str:
     """Say in one line what is done with the moving image."""
     chosen, found, given = inputs.config.registration, inputs.registration, inputs.given
+    if inputs.stack is not None:
+        return stack.headline(inputs.stack, inputs.matches, _given_in_words(inputs))
     if chosen.displacement is not None:
         return f"moving image pulled through the displacement field {Path(chosen.displacement.url).name}"
     if isinstance(given, Displacement):
@@ -239,8 +286,31 @@ def headline(inputs: Inputs) -> str:
     return f"moving image correlated as it is stored; residual shift unknown: {inputs.unknown or 'not measured yet'}"
 
 
-def samples_of(image: Image) -> NDArray[Any]:
-    """Read the image on a lattice of five points per axis, all channels: for its pivot and to know it again."""
+def _given_in_words(inputs: Inputs) -> str:
+    """Say how a given transform brings the sections of a stack together; nothing where there is none."""
+    if inputs.given is None:
+        return "each shifted by an estimate that is not made yet" if inputs.pulled and inputs.matches is None else ""
+    if isinstance(inputs.given, Displacement):
+        return "each pulled through the same displacement field"
+    return f"each pulled through the same transform, which shifts by {shift_in_words(inputs.given.offset)} pixels"
+
+
+def samples_of(inputs: Inputs) -> Samples:
+    """Read both images on lattices: for their pivots and to know them again."""
+    if inputs.stack is not None and inputs.stack.apart:
+        # a lag by itself has the sections of its own
+        lags = [Stack(inputs.stack.whole, (lag,)).images() for lag in inputs.stack.lags]
+        return {name: [_lattice(each[role]) for each in lags] for role, name in enumerate(("reference", "moving"))}
+    axis = inputs.channel_axis
+    found = {"reference": _lattice(inputs.reference), "moving": _lattice(inputs.moving)}
+    return {
+        name: [image] if axis is None else [image.take(i, axis) for i in range(image.shape[axis])]
+        for name, image in found.items()
+    }
+
+
+def _lattice(image: Image) -> NDArray[Any]:
+    """Read the image on a lattice of five points per axis, all channels."""
     shape = image.array.shape
     axes = [
         tuple(range(n)) if name == "c" else points
@@ -253,19 +323,13 @@ def samples_of(image: Image) -> NDArray[Any]:
     return found
 
 
-def pivots(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> list[Pivots]:
+def pivots(samples: Samples) -> list[Pivots]:
     """Return the pivots of each channel, or of the pair where channels are no batch."""
-    axis = inputs.channel_axis
-    first, second = samples["reference"], samples["moving"]
-    if axis is None:
-        return [(kernel.lattice_pivot(first), kernel.lattice_pivot(second))]
-    return [
-        (kernel.lattice_pivot(first.take(i, axis)), kernel.lattice_pivot(second.take(i, axis)))
-        for i in range(first.shape[axis])
-    ]
+    both = zip(samples["reference"], samples["moving"], strict=True)
+    return [(kernel.lattice_pivot(first), kernel.lattice_pivot(second)) for first, second in both]
 
 
-def request_of(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> dict[str, Any]:
+def request_of(inputs: Inputs, samples: Samples) -> dict[str, Any]:
     """Return the science of a request: equal requests have equal results, whatever the machine and the paths."""
     config, ndim = inputs.config, inputs.ndim
     chosen = config.registration
@@ -292,14 +356,15 @@ def request_of(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> dict[str, An
             "ome_version": config.output.ome_version,
         },
     }
-    for name, image, section in (
-        ("reference", inputs.reference, config.reference),
-        ("moving", inputs.moving, config.moving),
-    ):
+    if inputs.stack is not None:
+        request["stack"] = {"lags": inputs.stack.lags}
+        samples = {"stack": samples["reference"] + samples["moving"]}
+    for name, image in inputs.images.items():
+        section = config.moving if name == "moving" else config.reference
         mask, levels = section.mask, nodata_of(section, image)
-        request[name] = {
+        request["reference" if name == "stack" else name] = {
             "metadata": image.digest,
-            "samples": hashlib.sha256(samples[name].tobytes()).hexdigest(),
+            "samples": hashlib.sha256(b"".join(each.tobytes() for each in samples[name])).hexdigest(),
             "nodata": levels if len(levels) > 1 else next(iter(levels), None),
             "missing_chunks": section.missing_chunks,
             "mask": None if mask is None else [_digest(open_mask(section, image, ndim)[0]), mask.valid, mask.invalid],
@@ -314,6 +379,8 @@ def pair_of(inputs: Inputs, capacity: int | None = None, at_once: int = 1) -> Pa
     grid of whatever block.
     """
     config = inputs.config
+    if inputs.stack is not None:
+        return stack.pair_of(inputs.stack, config.reference, capacity, at_once)
     images: list[Any] = [inputs.reference.array, inputs.moving.array]
     if capacity is not None:
         images = [Decoded(array, capacity // 2, at_once) for array in images]

@@ -36,7 +36,7 @@ class Row:
     """One finished tile: its summary and, per output array, bytes and digest of its objects in order.
 
     `saw` has the fingerprint of each stored object of the inputs that the process had read since its row before, for
-    the first time. `items` has the summary of each of its batch items, by its place in the output, if there are several.
+    the first time. `items` has the summary of each of its batch items, by place in the output, if there are several.
     """
 
     tile: int
@@ -173,7 +173,12 @@ class Writer:
 
     def append(self, row: Row) -> None:
         """Record a tile; it is on disk when this returns."""
-        body = {"summary": row.summary.to_dict(), "sizes": row.sizes, "digests": row.digests, "saw": row.saw}
+        body: dict[str, Any] = {
+            "summary": row.summary.to_dict(),
+            "sizes": row.sizes,
+            "digests": row.digests,
+            "saw": row.saw,
+        }
         body |= {"items": packed_items(row.items)} if row.items else {}
         counts = ",".join(map(str, row.summary.counts))
         text = f"{self.plan_id[:16]} {row.tile} done {counts} {json.dumps(body, separators=(',', ':'))}"

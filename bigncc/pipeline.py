@@ -117,8 +117,7 @@ def plan(config: Config) -> Estimate:
 
 
 def _absent(inputs: Inputs) -> tuple[str, ...]:
-    images = (("reference", inputs.reference.array), ("moving", inputs.moving.array))
-    counts = {name: image.absent for name, image in images}
+    counts = {name: image.array.absent for name, image in inputs.images.items()}
     unknown = tuple(
         f"{name} cannot be listed: how many of its chunks are stored is not known"
         for name, n in counts.items()
@@ -148,6 +147,12 @@ def register(config: Config, output: str | None = None, *, waiting: Waiting = _u
     """
     if config.registration.model != "translation":
         message = "registration says how the images are registered: registration.model=translation is accepted"
+        raise InputError(message)
+    if config.stack.lags is not None:
+        message = (
+            "stack.lags is given: two images are accepted here, and bigncc run with registration.model=translation "
+        )
+        message += "registers the sections of a stack"
         raise InputError(message)
     if output is not None and store.exists(store.absolute(output)):
         message = f"{output} exists: a path that does not is accepted"
@@ -192,7 +197,7 @@ def prepare(
     """
     inputs = open_inputs(config)
     url = store.absolute(config.output.url)
-    samples = {name: samples_of(image) for name, image in (("reference", inputs.reference), ("moving", inputs.moving))}
+    samples = samples_of(inputs)
     request = request_of(inputs, samples)
     standing = _remaining(url, overwrite) or _begun(url, overwrite)
     if standing is None:

@@ -108,7 +108,6 @@ class Summary:
         values = asdict(self) | {"counts": list(self.counts), "histogram": list(self.histogram)}
         return {k: None if isinstance(v, float) and math.isinf(v) else v for k, v in values.items()}
 
-
     def packed(self) -> list[list[Any]]:
         """Return what JSON can hold in few letters: zeros at the ends are left out."""
         counts, first = list(self.counts), next((i for i, n in enumerate(self.histogram) if n), BINS)

@@ -347,7 +347,16 @@ def aligned(tile: Shape, margin: Shape, grain: Shape, shape: Shape) -> Shape:
 
 
 def largest_tile(
-    shape: Shape, objects: Shape, margin: Shape, grain: Shape, *, samples: int, pixels: int, tiles: int, fixed: int
+    shape: Shape,
+    objects: Shape,
+    margin: Shape,
+    grain: Shape,
+    *,
+    samples: int,
+    pixels: int,
+    tiles: int,
+    fixed: int,
+    step: Shape | None = None,
 ) -> Shape:
     """Choose the extent of a tile: whole objects, as large as allowed, nearly square in pixels.
 
@@ -362,7 +371,9 @@ def largest_tile(
     tiles : int
         Number of tiles there shall be at least, if there are that many objects.
     fixed : int
-        Leading axes along which a tile is one object long.
+        Leading axes along which a tile is one object long, or one step.
+    step : tuple of int, optional
+        What a tile shall be a multiple of, if that fits the memory: whole objects.
 
     Returns
     -------
@@ -380,7 +391,9 @@ def largest_tile(
     def count(tile: Shape) -> int:
         return math.prod(-(-n // t) for n, t in zip(shape, tile, strict=True))
 
-    tile = objects
+    if step is None or needs(step) > samples:
+        step = objects
+    tile = step
     if needs(tile) > samples:
         message = (
             f"one output object of {list(objects)} with a margin of {list(margin)}, read from chunks of {list(grain)}, "
@@ -390,7 +403,7 @@ def largest_tile(
         raise DoesNotFitError(message)
     while True:
         grown = [
-            tuple(t + o if axis == i else t for i, (t, o) in enumerate(zip(tile, objects, strict=True)))
+            tuple(t + o if axis == i else t for i, (t, o) in enumerate(zip(tile, step, strict=True)))
             for axis in range(fixed, len(shape))
             if tile[axis] < shape[axis]
         ]

@@ -29,7 +29,7 @@ FLOORS = (
     ("pair", "report", "evidence", "script", "cluster", "tasks"),
     ("sites", "masks"),
     ("registration",),
-    ("lazy",),
+    ("lazy", "stack"),
     ("engine", "inputs", "xarray"),
     ("budget", "arrays"),
     ("decision",),
@@ -41,7 +41,7 @@ FLOORS = (
 )
 HOSTS = {
     "numba": {"compiled"},
-    "dask": {"pair", "masks", "lazy", "registration", "sites", "cluster"},
+    "dask": {"pair", "masks", "lazy", "registration", "sites", "cluster", "stack"},
     "zarr": {
         "archive",
         "metadata",
