@@ -119,7 +119,7 @@ def _run(
     result = pipeline.complete(ready, part=part, steal=steal, progress=progress.tiles)
     for note in result.notes:
         click.echo(f"note: {note}")
-    click.echo(_facts(report.facts(result.summary)))
+    click.echo(_facts(report.facts(result.summary) | ({} if result.table is None else result.table.facts())))
     share = f"part {part[0]}/{part[1]} is done, bigncc finish after all parts"
     click.echo(f"{'complete' if result.complete else share}: {result.url}")
 
@@ -162,7 +162,7 @@ def finish(out: str, part: str | None) -> None:
     result = pipeline.finish(out, part=(0, 1) if part is None else _part(part))
     for note in result.notes:
         click.echo(f"note: {note}")
-    click.echo(_facts(report.facts(result.summary)))
+    click.echo(_facts(report.facts(result.summary) | ({} if result.table is None else result.table.facts())))
     done = "complete" if result.complete else f"part {part} is done, bigncc finish after all parts"
     click.echo(f"{done}: {result.url}")
 
@@ -240,15 +240,24 @@ def status(out: str, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("outs", nargs=-1, required=True, metavar="OUT...")
-def report(outs: tuple[str, ...]) -> None:
-    """Draw OUT as a PNG beside it.
+@click.option(
+    "--threshold",
+    type=click.FloatRange(-1, 1),
+    help="Below which pixels are counted; as in the run's config by default.",
+)
+def report(outs: tuple[str, ...], threshold: float | None) -> None:
+    """Draw OUT as a PNG beside it, and tabulate its sections and channels as a CSV.
 
-    Reference, moving image as pulled, confidence and histogram with the main statistics.
+    Reference, moving image as pulled, confidence and histogram with the main statistics; of a stack, the two sections
+    that agree least, and mean and share below a threshold of each section, with those that are bad.
     """
     from bigncc import pipeline
 
     for out in outs:
-        click.echo(pipeline.report(out))
+        table = pipeline.tabulate(out, threshold)
+        click.echo(pipeline.report(out, threshold))
+        if table is not None:
+            click.echo(table)
 
 
 @cli.command()

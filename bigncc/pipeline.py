@@ -39,7 +39,7 @@ from bigncc.engine import Job
 from bigncc.errors import IncompleteError, InputError, RefusedError
 from bigncc.inputs import Inputs, headline, open_inputs, pair_of, registered, request_of, samples_of
 from bigncc.output import Output, check_removable, check_vacant, create_output, remove_output
-from bigncc.picture import panel, report
+from bigncc.picture import panel, report, tabulate
 from bigncc.progress import Advance
 from bigncc.proof import Result, Verdict, finish, incomplete, plan_of, status, verify, withdraw
 from bigncc.registration import Registration
@@ -48,7 +48,7 @@ from bigncc.tiles import roi_shape, share
 
 __all__ = [
     "Estimate", "Prepared", "Result", "Verdict", "complete", "finish", "panel", "plan", "prepare", "prepared",
-    "register", "rehearse", "report", "run", "status", "verify",
+    "register", "rehearse", "report", "run", "status", "tabulate", "verify",
 ]  # fmt: skip
 
 NANOSECONDS = 35
@@ -315,7 +315,8 @@ def complete(ready: Prepared, *, part: Part = (0, 1), steal: bool = False, progr
         raise IncompleteError(incomplete(job.url))
     if part[1] == 1:
         durable = inputs.config.engine.durable == "all"
-        return finish(job.url, inputs.notes, threads=threads, durable=durable)
+        threshold = inputs.config.report.threshold
+        return finish(job.url, inputs.notes, threads=threads, durable=durable, threshold=threshold)
     notes = (*inputs.notes, f"{stolen} tiles of other parts were computed") if stolen else inputs.notes
     summary = merge(rows[index].summary for index in own)
     return Result(job.url, complete=False, summary=summary, headline=ready.headline, notes=notes)

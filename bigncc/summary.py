@@ -130,8 +130,10 @@ def unpacked(values: list[list[Any]]) -> Summary:
     counts, sums, extremes, (first, *bins) = values
     return Summary(
         tuple(counts) + (0,) * (len(STATUS) - len(counts)),
-        *sums,
-        *(extremes or (math.inf, -math.inf)),
+        sums[0],
+        sums[1],
+        extremes[0] if extremes else math.inf,
+        extremes[1] if extremes else -math.inf,
         (0,) * first + tuple(bins) + (0,) * (BINS - first - len(bins)),
     )
 
