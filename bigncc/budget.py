@@ -249,8 +249,9 @@ def measuring(inputs: Inputs, threads: int) -> tuple[int, int]:
     side = (sites.SITE[ndim],) * ndim
     decoded = math.prod(tiles.aligned(side, (0,) * ndim, _grain(inputs)[-ndim:], shapes[0]))
     each = SPECTRA * math.prod(2 * n for n in side) + 2 * decoded * (_bytes_per_pixel(inputs) + _sample(inputs))
-    fitting = max(1, min(threads, (memory - BEGINNING) // each))
-    needed = BEGINNING + max(search, fitting * each)
+    least = BEGINNING + (stack.KEPT if inputs.stack is not None else 0)
+    fitting = max(1, min(threads, (memory - least) // each))
+    needed = least + max(search, fitting * each)
     if needed > memory:
         message = (
             f"engine.memory is {memory / 1e6:.0f} MB and measuring the shift takes {needed / 1e6:.0f} MB: "

@@ -10,7 +10,8 @@ from bigncc import journal, kernel
 from bigncc.budget import check_disk, layout_of, measuring, threads_of, tiles_of
 from bigncc.engine import Job
 from bigncc.errors import InputError, RefusedError
-from bigncc.inputs import Inputs, Samples, headline, pivots, registered
+from bigncc.inputs import Inputs, headline, registered
+from bigncc.lattice import Samples, pivots
 from bigncc.layout import Layout
 from bigncc.output import Output, open_output
 from bigncc.registration import registration_from_dict

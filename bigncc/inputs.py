@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bigncc import kernel, stack, storage, transform
 from bigncc.config import Config, ImageConfig
@@ -17,7 +16,7 @@ from bigncc.errors import InputError, RegistrationError
 from bigncc.field import open_field
 from bigncc.grids import check_pair, check_scales
 from bigncc.journal import plain
-from bigncc.kernel import Pivots
+from bigncc.lattice import Samples, samples_of
 from bigncc.masks import leaves_out, nodata_of, open_mask, validity_of
 from bigncc.pair import Pair, PerItem, from_storage, on_threads, seen
 from bigncc.reading import Decoded
@@ -30,11 +29,7 @@ from bigncc.transform import Displacement, Transform, shift_in_words
 from bigncc.watch import Watched
 from bigncc.window import check_shapes
 
-Samples = dict[str, list[NDArray[Any]]]
-"""Samples of both images on a lattice, channel by channel where these are a batch."""
-
-KEPT = 2**28
-"""Bytes of decoded sections that are kept while a stack is registered."""
+ROLES = ("reference", "moving")
 
 
 @dataclass(frozen=True)
@@ -220,7 +215,7 @@ def registered(inputs: Inputs, threads: int) -> Inputs:
     if inputs.stack is not None:
         start = _start(inputs) if chosen.initial == "metadata" else None
         how = start, chosen.upsample_factor
-        matches = stack.matches(inputs.stack, inputs.config.reference, *how, threads=threads, memory=KEPT)
+        matches = stack.matches(inputs.stack, inputs.config.reference, *how, threads=threads)
         return replace(inputs, matches=matches)
     pair = pair_of(inputs)
     reference = _plane(seen(pair.reference, pair.reference_validity), inputs.reference, inputs.ndim)
@@ -272,7 +267,7 @@ def headline(inputs: Inputs) -> str:
     """Say in one line what is done with the moving image."""
     chosen, found, given = inputs.config.registration, inputs.registration, inputs.given
     if inputs.stack is not None:
-        return stack.headline(inputs.stack, inputs.matches, _given_in_words(inputs))
+        return stack.headline(inputs.stack, inputs.matches, given, estimated=inputs.measured)
     if chosen.displacement is not None:
         return f"moving image pulled through the displacement field {Path(chosen.displacement.url).name}"
     if isinstance(given, Displacement):
@@ -286,47 +281,13 @@ def headline(inputs: Inputs) -> str:
     return f"moving image correlated as it is stored; residual shift unknown: {inputs.unknown or 'not measured yet'}"
 
 
-def _given_in_words(inputs: Inputs) -> str:
-    """Say how a given transform brings the sections of a stack together; nothing where there is none."""
-    if inputs.given is None:
-        return "each shifted by an estimate that is not made yet" if inputs.pulled and inputs.matches is None else ""
-    if isinstance(inputs.given, Displacement):
-        return "each pulled through the same displacement field"
-    return f"each pulled through the same transform, which shifts by {shift_in_words(inputs.given.offset)} pixels"
-
-
-def samples_of(inputs: Inputs) -> Samples:
-    """Read both images on lattices: for their pivots and to know them again."""
+def lattices(inputs: Inputs) -> Samples:
+    """Read a few samples of both images."""
     if inputs.stack is not None and inputs.stack.apart:
-        # a lag by itself has the sections of its own
-        lags = [Stack(inputs.stack.whole, (lag,)).images() for lag in inputs.stack.lags]
-        return {name: [_lattice(each[role]) for each in lags] for role, name in enumerate(("reference", "moving"))}
-    axis = inputs.channel_axis
-    found = {"reference": _lattice(inputs.reference), "moving": _lattice(inputs.moving)}
-    return {
-        name: [image] if axis is None else [image.take(i, axis) for i in range(image.shape[axis])]
-        for name, image in found.items()
-    }
-
-
-def _lattice(image: Image) -> NDArray[Any]:
-    """Read the image on a lattice of five points per axis, all channels."""
-    shape = image.array.shape
-    axes = [
-        tuple(range(n)) if name == "c" else points
-        for name, n, points in zip(image.axes, shape, kernel.lattice(shape), strict=True)
-    ]
-    found = np.empty(tuple(map(len, axes)), image.array.dtype)
-    for cell in np.ndindex(found.shape):
-        point = tuple(slice(axis[i], axis[i] + 1) for axis, i in zip(axes, cell, strict=True))
-        found[cell] = image.array[point].item()
-    return found
-
-
-def pivots(samples: Samples) -> list[Pivots]:
-    """Return the pivots of each channel, or of the pair where channels are no batch."""
-    both = zip(samples["reference"], samples["moving"], strict=True)
-    return [(kernel.lattice_pivot(first), kernel.lattice_pivot(second)) for first, second in both]
+        # each lag has the sections that it would have alone
+        lags = [stack.Stack(inputs.stack.whole, (lag,)).images() for lag in inputs.stack.lags]
+        return {name: [lattice for each in lags for lattice in samples_of(each[k])] for k, name in enumerate(ROLES)}
+    return {name: samples_of(image) for name, image in zip(ROLES, (inputs.reference, inputs.moving), strict=True)}
 
 
 def request_of(inputs: Inputs, samples: Samples) -> dict[str, Any]:

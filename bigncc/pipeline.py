@@ -37,7 +37,7 @@ from bigncc.config import Config
 from bigncc.decision import attributes_of, check_request, decide, job_of, opened, recalled, stored_layout
 from bigncc.engine import Job
 from bigncc.errors import IncompleteError, InputError, RefusedError
-from bigncc.inputs import Inputs, headline, open_inputs, pair_of, registered, request_of, samples_of
+from bigncc.inputs import Inputs, headline, lattices, open_inputs, pair_of, registered, request_of
 from bigncc.output import Output, check_removable, check_vacant, create_output, remove_output
 from bigncc.picture import panel, report, tabulate
 from bigncc.progress import Advance
@@ -197,7 +197,7 @@ def prepare(
     """
     inputs = open_inputs(config)
     url = store.absolute(config.output.url)
-    samples = samples_of(inputs)
+    samples = lattices(inputs)
     request = request_of(inputs, samples)
     standing = _remaining(url, overwrite) or _begun(url, overwrite)
     if standing is None:

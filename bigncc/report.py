@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bigncc import store
 from bigncc.errors import RefusedError
-from bigncc.sections import Table
+from bigncc.sections import Row, Table
 from bigncc.summary import BINS, STATUS, Summary
 
 if TYPE_CHECKING:
@@ -129,10 +129,15 @@ def _sections(axes: "Axes", table: Table) -> None:
     """Draw mean and share below the threshold of each section, and mark the bad ones."""
     several = len({(row.lag, row.time, row.channel) for row in table.rows}) > 1
     share = axes.twinx()
-    for key, rows in groupby(table.rows, lambda row: (row.time, row.channel, row.lag)):
+
+    def series(row: Row) -> tuple[int, int, int]:
+        return row.time or 0, row.channel or 0, row.lag
+
+    for _, rows in groupby(sorted(table.rows, key=series), series):
         every = list(rows)
         sections = [row.section for row in every]
-        names = (("time", key[0]), ("channel", key[1]), ("z +", key[2] or None))
+        one = every[0]
+        names = (("time", one.time), ("channel", one.channel), ("z +", one.lag or None))
         label = ", ".join(f"{name} {value}" for name, value in names if value is not None) if several else "mean NCC"
         (line,) = axes.plot(sections, [row.summary.mean for row in every], ".-", lw=1, label=label)  # type: ignore[arg-type]
         below = [100 * row.summary.below(table.threshold) for row in every]

@@ -9,19 +9,23 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+from numpy.typing import NDArray
 
 from bigncc.config import ImageConfig
 from bigncc.errors import InputError, RegistrationError
-from bigncc.masks import validity_of
+from bigncc.masks import leaves_out, validity_of
 from bigncc.pair import Pair, PerItem, from_storage, on_threads, seen
-from bigncc.reading import Decoded, Part, Sections
+from bigncc.reading import Decoded, Sections
 from bigncc.registration import translation
 from bigncc.storage import Image
-from bigncc.tiles import Plan, Shape, roi_of
-from bigncc.transform import Transform, from_dict, shift_in_words, to_dict
+from bigncc.tiles import Plan, Roi, Shape
+from bigncc.transform import Displacement, Transform, from_dict, shift_in_words, to_dict
 
 OUTSIDE = 2
 """Validity of a section that is beyond the stack: outside of the moving image's view."""
+
+KEPT = 2**28
+"""Bytes of decoded sections that are kept while a stack is registered."""
 
 NDIM = 2
 """Axes of a section."""
@@ -250,7 +254,6 @@ def matches(
     upsample_factor: int,
     *,
     threads: int,
-    memory: int,
 ) -> tuple[Match, ...]:
     """Estimate how each two sections that are correlated lie to each other, on the first time and channel.
 
@@ -264,32 +267,64 @@ def matches(
         As for `bigncc.registration.translation`.
     threads : int
         To compute on.
-    memory : int
-        Bytes to keep decoded sections in.
     """
-    pair = pair_of(stack, section, memory, 1)
+    pair, whole = pair_of(stack, section, KEPT, 1), stack.whole
+    # a level with fewer sections has others
+    alike = [level for level in whole.coarser if level.shape[stack.axis] == stack.sections]
+    # and knows nothing of samples that are left out
+    coarser = [] if leaves_out(section, whole) else [stack.roles(level) for level in alike]
+    options = {"start": start, "upsample_factor": upsample_factor}
     with on_threads(threads):
-        return tuple(_match(pair, stack, place, start, upsample_factor) for place in stack.pairs())
+        return tuple(_match(pair, coarser, _item(stack, place), options) for place in stack.pairs())
 
 
-def _match(pair: Pair, stack: Stack, place: Shape, start: tuple[float, ...] | None, upsample_factor: int) -> Match:
+def _item(stack: Stack, place: Shape) -> Shape:
+    """Return which time and channel, the first ones, and which section are meant."""
     chosen = (*(0,) * stack.axis, *place)
-    item = chosen + (0,) * (pair.reference.ndim - NDIM - len(chosen))
+    return chosen + (0,) * (len(stack.whole.axes) + stack.apart - NDIM - len(chosen))
+
+
+def _match(pair: Pair, coarser: Sequence[tuple[Sections, Sections]], item: Shape, options: dict[str, Any]) -> Match:
     reference = _section(pair.reference, pair.reference_validity, item)
     moving = _section(pair.moving, pair.moving_validity, item)
+    levels = tuple([_section(roles[i], None, item) for roles in coarser] for i in range(2))
     try:
-        found = translation(reference, moving, start=start, upsample_factor=upsample_factor)
+        found = translation(reference, moving, coarser=(levels[0], levels[1]), **options)
     except RegistrationError as error:
         return Match(None, note=error.reason)
     return Match(found.transform, found.offset, max(found.uncertainty), found.quality)
 
 
+@dataclass(frozen=True)
+class _Section:
+    """One section of a role, as an array of its shape."""
+
+    role: Sections
+    item: Shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.role.dtype
+
+    @property
+    def ndim(self) -> int:
+        return NDIM
+
+    @property
+    def shape(self) -> Shape:
+        return self.role.shape[-NDIM:]
+
+    @property
+    def chunks(self) -> Shape:
+        return self.role.chunks[-NDIM:]
+
+    def __getitem__(self, key: Roi) -> NDArray[Any]:
+        return self.role[(*self.item, *key)]
+
+
 def _section(role: Any, valid: da.Array | None, item: Shape) -> da.Array:
     """Return one section, lazily, in the chunks that are stored."""
-    shape = role.shape[-NDIM:]
-    whole = Part(role, roi_of((*item, 0, 0), (1,) * len(item) + shape))
-    blocks = from_storage(whole, (1,) * len(item) + role.chunks[-NDIM:])
-    return seen(blocks, None if valid is None else valid[tuple(slice(i, i + 1) for i in item)])[(0,) * len(item)]
+    return seen(from_storage(_Section(role, item)), None if valid is None else valid[item])
 
 
 def applied(stack: Stack, found: Sequence[Match]) -> PerItem:
@@ -299,22 +334,21 @@ def applied(stack: Stack, found: Sequence[Match]) -> PerItem:
     return PerItem(NDIM, axes, {place: match.transform for place, match in known if match.transform is not None})
 
 
-def headline(stack: Stack, found: Sequence[Match] | None, given: str) -> str:
-    """Say in one line what is correlated with what; `given` is how a transform that was given shifts all sections."""
+def headline(stack: Stack, found: Sequence[Match] | None, given: Transform | None, *, estimated: bool) -> str:
+    """Say in one line what is correlated with what; `estimated` is whether sections are registered."""
     lags = " and ".join(f"z + {lag}" for lag in stack.lags)
     what = f"each section z correlated with {lags} of the same stack"
-    if given:
-        return f"{what}, {given}"
-    if found is None:
+    if isinstance(given, Displacement):
+        return f"{what}, pulled through the same displacement field"
+    if given is not None:
+        return f"{what}, pulled through the same transform, which shifts by {shift_in_words(given.offset)} pixels"
+    if not estimated:
         return f"{what} as they are stored"
-    alike = sum(1 for match in found if match.transform is not None)
-    far = max(
-        (match for match in found if match.transform is not None), key=lambda m: max(map(abs, m.offset)), default=None
-    )
+    if found is None:
+        return f"{what}, each shifted by a translation that is not estimated yet"
+    alike = [match for match in found if match.transform is not None]
+    far = max(alike, key=lambda match: max(map(abs, match.offset)), default=None)
     most = f", by {shift_in_words(far.offset)} pixels at most" if far is not None else ""
-    rest = (
-        f"; {len(found) - alike} could not be registered and are correlated as they are stored"
-        if alike < len(found)
-        else ""
-    )
-    return f"{what}, {alike} of {len(found)} of them shifted onto it as estimated{most}{rest}"
+    lost = len(found) - len(alike)
+    rest = f"; {lost} could not be registered and are correlated as they are stored" if lost else ""
+    return f"{what}, {len(alike)} of {len(found)} of them shifted as estimated{most}{rest}"

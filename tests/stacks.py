@@ -11,7 +11,9 @@ SHIFTS = {7: (3, -2), 15: (0, 2), 24: (-6, 2)}
 DAMAGED = 33
 
 
-def sections(count, shape, *, kind="uint8", shifts=SHIFTS, damaged=DAMAGED, how="blank", alike=0.97, noise=0.25, seed=0):
+def sections(
+    count, shape, *, kind="uint8", shifts=SHIFTS, damaged=DAMAGED, how="blank", alike=0.97, noise=0.25, seed=0
+):
     """Return a stack: each section is `alike` the one before, has noise of its own, and may be planted.
 
     `how` a section is damaged: ``blank`` (a third of it has one grey level) or ``blur``.

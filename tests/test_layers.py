@@ -25,7 +25,7 @@ FLOORS = (
     ),
     ("metadata", "sums", "watch", "pyramid", "inline", "stealing", "notation", "crew"),
     ("kernel", "interpolation", "storage", "journal", "objects", "layout", "stopping", "machine"),
-    ("transform", "output", "config", "field", "reading", "grids", "sections"),
+    ("transform", "output", "config", "field", "reading", "grids", "sections", "lattice"),
     ("pair", "report", "evidence", "script", "cluster", "tasks"),
     ("sites", "masks"),
     ("registration",),
