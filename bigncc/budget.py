@@ -324,8 +324,8 @@ def decode_overhead(inputs: Inputs, grid: Plan, means: engine.Means) -> float:
     """Return how many pixels of the reference are decoded for each pixel of the output."""
     image = inputs.reference.array
     cell = cell_of(image.chunks, image.shape, means.at_once)
-    stores = len(inputs.images)
-    fits = stores * grid.waiting(cell) * image.dtype.itemsize <= means.cache
+    waiting = min(grid.waiting(cell), math.prod(image.shape))
+    fits = len(inputs.images) * waiting * image.dtype.itemsize <= means.cache
     if inputs.stack is not None:
         return stack.decode_overhead(inputs.stack, grid, cell, once=fits)
     return (grid.decoded_once(cell) if fits else grid.decoded(cell)) / math.prod(grid.shape)
