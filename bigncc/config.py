@@ -378,9 +378,10 @@ def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
 
 def _sentence(error: ValidationError) -> str:
     """Return the first complaint as a sentence: key, value, what would be accepted."""
-    every = error.errors()
-    # a key that is misspelt may be why another one is missing
-    first = next((each for each in every if each["type"] == "extra_forbidden"), every[0])
+    first, *rest = error.errors()
+    if first["loc"] == ("moving",):
+        # a key that is misspelt, such as stack.lags, may be why it is missing
+        first = next((each for each in rest if each["type"] == "extra_forbidden"), first)
     path, beside = _known(first["loc"])
     reason = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":

@@ -148,9 +148,8 @@ class Table:
         for lag in lags if len(lags) > 1 else ():
             found[f"mean NCC of z + {lag}"] = _number(merge(r.summary for r in self.rows if r.lag == lag).mean, 4)
         if self.stacked or self.suspects:
-            count = len(self.sections)
-            share = f"{_names(self.suspects)} ({len(self.suspects)} of {count})" if self.suspects else f"none of {count}"
-            found["suspect sections"] = share
+            bad, count = self.suspects, len(self.sections)
+            found["suspect sections"] = f"{_names(bad)} ({len(bad)} of {count})" if bad else f"none of {count}"
         if self.steps:
             found["steps"] = _names(f"between {a} and {b}" if a != b else f"at {a}" for a, b in self.steps)
         if lost := sum(1 for row in self.rows if row.match.get("note")):

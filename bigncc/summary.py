@@ -122,7 +122,8 @@ class Summary:
 
 def is_edge(threshold: float) -> bool:
     """Say whether two bins of the histogram meet at `threshold`, so that `Summary.below` is exact there."""
-    return ((threshold + 1) * BINS / 2).is_integer()
+    # the last bin has its upper edge
+    return threshold < 1 and ((threshold + 1) * BINS / 2).is_integer()
 
 
 def unpacked(values: list[list[Any]]) -> Summary:

@@ -199,7 +199,7 @@ def test_bad_sections_are_found_and_no_others(tmp_path, counted, kind, how, chun
 
 
 def test_sections_are_registered_one_by_one_and_one_that_cannot_be_stops_nothing(tmp_path):
-    image = stacks.sections(4, (200, 220), shifts={1: (3, -2)}, damaged=None)
+    image = stacks.sections(4, (140, 160), shifts={1: (3, -2)}, damaged=None)
     image[3] = 77
     source = pairs.store(tmp_path / "stack", image, (2, 100, 128))
     words = ("stack.lags=[1, 2]", "registration.model=translation", "output.chunks=[128, 128]")
