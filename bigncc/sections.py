@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -35,10 +35,13 @@ LEAST = 7
 """Sections that are enough to tell what is ordinary."""
 
 CLEAR, WEAK = 5.0, 3.0
-"""Robust standard deviations below its neighbours from which on a pair stands out, and may do so because of another."""
+"""Robust standard deviations from its neighbours from which on a pair stands out, and may do so because of another."""
 
 SLIGHT = 0.02
-"""What a mean, or a share with a value, has to fall by at least to stand out, however alike the neighbours are."""
+"""What a mean, or a share with a value, has to differ by at least to stand out, however alike the neighbours are."""
+
+MOST = 12
+"""Sections beside each other of which the fewest that explain their pairs are looked for; of more all are named."""
 
 NAMED = 20
 """Sections that are named in a line."""
@@ -66,7 +69,9 @@ class Row:
         How it was registered to the other one, as the plan says it; empty if it was not.
     suspects : tuple of int
         Those of its sections that are bad.
-    step : bool
+    doubtful : tuple of int
+        Those that no pair clears, and that are not needed to explain any.
+    stands_out : {"", "low", "high"}
         Whether it stands out and neither of its sections explains it.
     """
 
@@ -78,7 +83,8 @@ class Row:
     summary: Summary
     match: Mapping[str, Any] = field(default_factory=dict)
     suspects: tuple[int, ...] = ()
-    step: bool = False
+    doubtful: tuple[int, ...] = ()
+    stands_out: Literal["", "low", "high"] = ""
 
     @property
     def pair(self) -> Pair:
@@ -124,7 +130,12 @@ class Table:
     @property
     def steps(self) -> tuple[Pair, ...]:
         """Sections between which something changes that is no fault of one of them."""
-        return tuple(sorted({row.pair for row in self.rows if row.step}))
+        return tuple(sorted({row.pair for row in self.rows if row.stands_out == "low"}))
+
+    @property
+    def twins(self) -> tuple[Pair, ...]:
+        """Sections that are more alike than others, as when one was imaged twice."""
+        return tuple(sorted({row.pair for row in self.rows if row.stands_out == "high"}))
 
     @property
     def worst(self) -> Row:
@@ -151,7 +162,9 @@ class Table:
             bad, count = self.suspects, len(self.sections)
             found["suspect sections"] = f"{_names(bad)} ({len(bad)} of {count})" if bad else f"none of {count}"
         if self.steps:
-            found["steps"] = _names(f"between {a} and {b}" if a != b else f"at {a}" for a, b in self.steps)
+            found["steps"] = _names(f"between {a} and {b}" for a, b in self.steps)
+        if self.twins:
+            found["more alike than others"] = _names(f"{a} and {b}" for a, b in self.twins)
         if lost := sum(1 for row in self.rows if row.match.get("note")):
             found["not registered"] = f"{lost} of {len(self.rows)} pairs of sections, correlated as they are stored"
         return found
@@ -192,8 +205,11 @@ class Table:
 
 
 def _notes(row: Row) -> Iterator[str]:
-    if row.step:
-        yield f"a step between {row.pair[0]} and {row.pair[1]}" if row.lag else "stands out"
+    if row.stands_out:
+        what = "a step between {} and {}" if row.stands_out == "low" else "{} and {} are more alike than others"
+        yield what.format(*row.pair)
+    if row.doubtful:
+        yield f"no pair clears {_names(row.doubtful)}"
     if row.match.get("note"):
         yield f"not registered: {row.match['note']}"
 
@@ -288,11 +304,14 @@ def _judged(rows: tuple[Row, ...]) -> tuple[Row, ...]:
         for lag in {row.lag for row in each}:
             alike = [row for row in each if row.lag == lag]
             scores |= dict(zip((row.pair for row in alike), outlying([row.summary for row in alike]), strict=True))
-        bad = culprits(scores)
+        bad, doubtful = culprits(scores)
         for row in each:
-            named = tuple(z for z in sorted(set(row.pair)) if z in bad and scores[row.pair] > WEAK)
-            step = scores[row.pair] > CLEAR and not named
-            judged[row.place] = replace(row, suspects=named, step=step)
+            named, unclear = (tuple(z for z in sorted(set(row.pair)) if z in those) for those in (bad, doubtful))
+            odd: Literal["", "low", "high"] = ""
+            if scores[row.pair] > CLEAR and not named:
+                means = [other.summary.mean for other in each if other.lag == row.lag]
+                odd = "high" if row.summary.mean > np.nanmedian(means) else "low"
+            judged[row.place] = replace(row, suspects=named, doubtful=unclear, stands_out=odd)
     return tuple(judged.values())
 
 
@@ -301,16 +320,18 @@ def _series(row: Row) -> tuple[int, int]:
 
 
 def outlying(summaries: list[Summary]) -> list[float]:
-    """Return by how many robust standard deviations each of some neighbours falls below the others.
+    """Return by how many robust standard deviations each of some neighbours is away from the others.
 
-    Both the mean and the share of the pixels with a value count; one without any is infinitely far.
+    Its mean counts either way, and its share of pixels with a value where that is smaller; one without any is
+    infinitely far.
     """
-    means = [summary.mean for summary in summaries]
-    shares = [summary.valid / max(1, summary.pixels) for summary in summaries]
-    return [max(both) for both in zip(_below(means), _below(shares), strict=True)]
+    means = [abs(score) for score in _below([summary.mean for summary in summaries])]
+    shares = _below([summary.valid / max(1, summary.pixels) for summary in summaries])
+    return [max(both) for both in zip(means, shares, strict=True)]
 
 
 def _below(values: list[float]) -> Iterator[float]:
+    """Yield by how many robust standard deviations each value is below its neighbours."""
     every = np.array(values)
     for i, value in enumerate(values):
         start = max(0, min(i - REACH, len(values) - 2 * REACH - 1))
@@ -325,27 +346,43 @@ def _below(values: list[float]) -> Iterator[float]:
         yield math.inf if math.isnan(value) else (middle - value) / max(spread, SLIGHT / CLEAR)
 
 
-def culprits(scores: Mapping[Pair, float]) -> set[int]:
-    """Return the sections that explain which pairs stand out.
+def culprits(scores: Mapping[Pair, float]) -> tuple[set[int], set[int]]:
+    """Return the sections that explain which pairs stand out, and those that nothing clears or needs.
 
-    A bad section spoils each of its pairs, so one good pair clears it. Of those that are left, one that is not needed
-    to explain any pair lies between two bad ones.
+    A bad section spoils each of its pairs, so one good pair clears it. Of those that are left the fewest that explain
+    all pairs are bad; others may be good ones between them, which these pairs cannot tell.
     """
     pairs_of: dict[int, list[Pair]] = {}
     for pair in scores:
         for z in set(pair):
             pairs_of.setdefault(z, []).append(pair)
-    found = {
-        z
-        for z, pairs in pairs_of.items()
-        if min(scores[pair] for pair in pairs) > WEAK and max(scores[pair] for pair in pairs) > CLEAR
-    }
+    spoilt = {z for z, pairs in pairs_of.items() if all(scores[pair] > WEAK for pair in pairs)}
+    clear = [pair for pair, score in scores.items() if score > CLEAR and spoilt & set(pair)]
+    found = {z for group in _connected(clear, spoilt) for z in _fewest(group, clear, scores)}
+    return found, {z for pair in clear for z in pair if z in spoilt} - found
 
-    def evidence(z: int) -> float:
-        return sum(min(scores[pair], 1e6) for pair in pairs_of[z])
 
-    for z in sorted(found, key=evidence):
-        clear = (pair for pair in pairs_of[z] if scores[pair] > CLEAR)
-        if all(any(other != z and other in found for other in pair) for pair in clear):
-            found.discard(z)
-    return found
+def _connected(pairs: Iterable[Pair], among: set[int]) -> Iterator[set[int]]:
+    """Yield the sections of each group that pairs connect."""
+    groups: list[set[int]] = []
+    for pair in pairs:
+        touched = [group for group in groups if group & set(pair)]
+        groups = [group for group in groups if group not in touched]
+        groups.append((set(pair) & among).union(*touched))
+    yield from groups
+
+
+def _fewest(group: set[int], pairs: Iterable[Pair], scores: Mapping[Pair, float]) -> set[int]:
+    """Return the fewest sections that have a part in each of the pairs, of several ways that with the lowest pairs."""
+    if len(group) > MOST:
+        return group
+    within = [pair for pair in pairs if group & set(pair)]
+
+    def evidence(chosen: Iterable[int]) -> float:
+        return sum(min(scores[pair], 1e6) for z in chosen for pair in within if z in pair)
+
+    for size in range(1, len(group)):
+        ways = [way for way in itertools.combinations(sorted(group), size) if all(set(way) & set(p) for p in within)]
+        if ways:
+            return set(max(ways, key=evidence))
+    return group
