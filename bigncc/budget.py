@@ -162,6 +162,8 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
     margin = (0,) * (len(layout.shape) - window.ndim) + window.radius
     axis, grain = inputs.channel_axis, _grain(inputs)
     jobs = max(inputs.config.cluster.array.jobs or 0, workers_of(inputs.config))
+    # more or less, as long as there are no tiles
+    kept = memory_of(inputs.config) // 2 // inputs.reference.array.dtype.itemsize
 
     # of what an object holds, if it holds several of them
     chunks = () if layout.shards is None or finest else layout.chunks
@@ -181,7 +183,7 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
             tiles=max(TILES, EACH * jobs),
             # a tile has one time and one channel, as the pivot belongs to the channel
             fixed=0 if axis is None else axis + 1,
-            step=None if inputs.stack is None else stack.step(inputs.stack, objects, layout.shape, grain, jobs),
+            steps=() if inputs.stack is None else stack.steps(inputs.stack, objects, layout.shape, grain, jobs, kept),
         )
 
     objects = _grown(layout.at(finest).objects, finest, halved)
@@ -324,10 +326,9 @@ def decode_overhead(inputs: Inputs, grid: Plan, means: engine.Means) -> float:
     """Return how many pixels of the reference are decoded for each pixel of the output."""
     image = inputs.reference.array
     cell = cell_of(image.chunks, image.shape, means.at_once)
-    waiting = min(grid.waiting(cell), math.prod(image.shape))
-    fits = len(inputs.images) * waiting * image.dtype.itemsize <= means.cache
     if inputs.stack is not None:
-        return stack.decode_overhead(inputs.stack, grid, cell, once=fits)
+        return stack.decode_overhead(inputs.stack, grid, cell, means.cache // image.dtype.itemsize)
+    fits = 2 * grid.waiting(cell) * image.dtype.itemsize <= means.cache
     return (grid.decoded_once(cell) if fits else grid.decoded(cell)) / math.prod(grid.shape)
 
 

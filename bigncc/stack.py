@@ -162,21 +162,25 @@ def _role(stack: Stack, valid: da.Array, *, still: bool) -> da.Array:
 # -- tiles
 
 
-def step(stack: Stack, objects: Shape, shape: Shape, grain: Shape, jobs: int) -> Shape | None:
-    """Return what a tile shall be a multiple of, so that no chunk of the stack is decoded for two of them.
+def steps(stack: Stack, objects: Shape, shape: Shape, grain: Shape, jobs: int, kept: int) -> Iterator[Shape]:
+    """Yield what a tile shall be a multiple of, best first, so that few chunks of the stack are decoded for two.
 
-    It has whole input chunks along z, no fewer sections than the largest lag, and all lags. None where there would be
-    fewer tiles than jobs.
+    It has whole input chunks along z, no fewer sections than the largest lag, and all lags; where there would not be
+    fewer tiles than jobs. What the last section of a tile needs of the chunks after it is decoded again for the next
+    one, unless as many sections can be `kept`, in samples; then there are several chunks along z.
     """
     axis = stack.axis + stack.apart
-    chunk = grain[axis]
-    along_z = min(shape[axis], -(-max(stack.lags) // chunk) * chunk)
-    found = list(objects)
-    found[axis] = along_z
-    if stack.apart:
-        found[stack.axis] = len(stack.lags)
-    count = math.prod(-(-n // t) for n, t in zip(shape, found, strict=True))
-    return tuple(found) if count >= jobs else None
+    chunk, plane = grain[axis], math.prod(shape[-NDIM:])
+    least = -(-max(stack.lags) // chunk) * chunk
+    deep = chunk > 1 and plane * chunk > kept
+    ways = [(times, len(stack.lags)) for times in ((4, 2, 1) if deep else (1,))]
+    for times, lags in [*ways, (1, 1)]:
+        found = list(objects)
+        found[axis] = min(shape[axis], times * least)
+        if stack.apart:
+            found[stack.axis] = lags
+        if math.prod(-(-n // t) for n, t in zip(shape, found, strict=True)) >= jobs:
+            yield tuple(found)
 
 
 def alike(stack: Stack, tile: Shape, *, registered: bool) -> Shape:
@@ -186,20 +190,27 @@ def alike(stack: Stack, tile: Shape, *, registered: bool) -> Shape:
     return tuple(1 if axis in single else n for axis, n in enumerate(tile))
 
 
-def decode_overhead(stack: Stack, grid: Plan, grain: Shape, *, once: bool) -> float:
-    """Return how many pixels of a stack are decoded for each pixel of the result, if chunks are kept for all or not."""
+def decode_overhead(stack: Stack, grid: Plan, grain: Shape, kept: int) -> float:
+    """Return how many pixels of a stack are decoded for each pixel of the result, if so many samples can be kept."""
     axis, whole = stack.axis + stack.apart, stack.sections
-    decoded = (grid.decoded_once(grain) if once else grid.decoded(grain)) / math.prod(grid.shape)
     length, tile, chunk = grid.shape[axis], grid.tile[axis], grain[axis]
-    count = grid.grid[axis]
+
+    def thin(sizes: Shape) -> Shape:
+        return tuple(min(tile, n) if i == axis else n for i, n in enumerate(sizes))
+
+    slab = replace(grid, shape=thin(grid.shape), extent=thin(grid.extent))
+    always = min(grid.waiting(grain), math.prod(stack.whole.array.shape)) <= kept
+    within = always or slab.waiting(grain) <= kept
 
     def spans(end: int, lag: int) -> int:
         """Return how many sections are decoded along z, up to `end`, with so many more after each tile."""
-        edges = ((i * tile, min(end, min(length, (i + 1) * tile) + lag)) for i in range(count))
+        edges = ((i * tile, min(end, min(length, (i + 1) * tile) + lag)) for i in range(grid.grid[axis]))
         return sum(min(end, -(-b // chunk) * chunk) - a // chunk * chunk for a, b in edges)
 
-    more = whole / length if once else spans(whole, max(stack.lags)) / spans(length, 0)
-    return decoded * more / len(stack.lags)
+    decoded = grid.decoded_once(grain) if within else grid.decoded(grain)
+    counted = length if within else spans(length, 0)
+    more = whole if always else spans(whole, max(stack.lags))
+    return decoded * more / counted / len(stack.lags) / math.prod(grid.shape)
 
 
 # -- registration

@@ -202,6 +202,7 @@ class Plan:
         """
         first = next((axis for axis, n in enumerate(self.grid) if n > 1), 0)
         beside = math.prod(n + g for n, g in zip(self.extent[first + 1 :], grain[first + 1 :], strict=True))
+        beside *= math.prod(self.extent[:first])
         around = math.prod(aligned(self.tile, self.margin, grain, self.extent))
         edge = around - math.prod(map(min, zip(self.tile, self.extent, strict=True)))
         return (grain[first] + 2 * self.margin[first]) * beside + edge
@@ -356,7 +357,7 @@ def largest_tile(
     pixels: int,
     tiles: int,
     fixed: int,
-    step: Shape | None = None,
+    steps: Iterable[Shape] = (),
 ) -> Shape:
     """Choose the extent of a tile: whole objects, as large as allowed, nearly square in pixels.
 
@@ -372,8 +373,8 @@ def largest_tile(
         Number of tiles there shall be at least, if there are that many objects.
     fixed : int
         Leading axes along which a tile is one object long, or one step.
-    step : tuple of int, optional
-        What a tile shall be a multiple of, if that fits the memory: whole objects.
+    steps : iterable of tuple of int
+        What a tile shall be a multiple of, the first that fits the memory: whole objects. By default one of them.
 
     Returns
     -------
@@ -391,8 +392,7 @@ def largest_tile(
     def count(tile: Shape) -> int:
         return math.prod(-(-n // t) for n, t in zip(shape, tile, strict=True))
 
-    if step is None or needs(step) > samples:
-        step = objects
+    step = next((each for each in steps if needs(each) <= samples), objects)
     tile = step
     if needs(tile) > samples:
         message = (
