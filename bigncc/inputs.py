@@ -173,7 +173,7 @@ def _measured_on(config: Config, reference: Image, one: Stack | None) -> dict[st
     model = config.registration.model
     if one is None:
         return _item(reference, config.window.window().ndim) if model is not None else {}
-    return {axis: 0 for axis in one.whole.axes if axis in "tc"} if model == "translation" else {}
+    return {axis: 0 for axis in one.whole.axes if axis in "tc"} if model not in (None, "none") else {}
 
 
 def _opened(section: ImageConfig) -> Image:
