@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bigncc import engine, search, sites, tiles
+from bigncc import engine, search, sites, stack, tiles
 from bigncc.config import Config, OutputConfig
 from bigncc.errors import DoesNotFitError, InputError
 from bigncc.inputs import Inputs
@@ -142,7 +142,8 @@ def layout_of(inputs: Inputs) -> Layout:
     grid = reference.axes, reference.scale, translation, reference.units
     levels = _levels(inputs.shape[batch:], wanted, asked)
     kept = None if shards is None else one + shards
-    return Layout(inputs.shape, one + wanted, *grid, "ncc", kept, ndim, levels, asked.ome_version)
+    labels = () if inputs.stack is None else inputs.stack.labels
+    return Layout(inputs.shape, one + wanted, *grid, "ncc", kept, ndim, levels, asked.ome_version, labels)
 
 
 def _levels(shape: Shape, chunks: Shape, asked: OutputConfig) -> Shape:
@@ -163,7 +164,10 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
     finest, halved = layout.levels[0], layout.halved
     window = inputs.config.window.window()
     margin = (0,) * (len(layout.shape) - window.ndim) + window.radius
-    axis = inputs.channel_axis
+    axis, grain = inputs.channel_axis, _grain(inputs)
+    jobs = max(inputs.config.cluster.array.jobs or 0, workers_of(inputs.config))
+    # more or less, as long as there are no tiles
+    kept = memory_of(inputs.config) // 2 // inputs.reference.array.dtype.itemsize
 
     # of what an object holds, if it holds several of them
     chunks = () if layout.shards is None or finest else layout.chunks
@@ -177,19 +181,20 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
             layout.shape,
             objects,
             margin,
-            _grain(inputs),
+            grain,
             samples=engine.largest_samples(memory, per_pixel, threads, _pixels(objects)),
             pixels=engine.LARGEST,
-            tiles=max(TILES, EACH * max(inputs.config.cluster.array.jobs or 0, workers_of(inputs.config))),
+            tiles=max(TILES, EACH * jobs),
             # a tile has one time and one channel, as the pivot belongs to the channel
             fixed=0 if axis is None else axis + 1,
+            steps=() if inputs.stack is None else stack.steps(inputs.stack, objects, layout.shape, grain, jobs, kept),
         )
 
     objects = _grown(layout.at(finest).objects, finest, halved)
     try:
         tile = largest(objects, threads)
     except DoesNotFitError as error:
-        samples = math.prod(tiles.aligned(objects, margin, _grain(inputs), layout.shape))
+        samples = math.prod(tiles.aligned(objects, margin, grain, layout.shape))
         blocks = threads * _pixels(objects) * engine.SCRATCH
         needed = engine.RESERVED + blocks + samples * (_bytes_per_pixel(inputs) + _sample(inputs))
         each = layout.at(finest).objects
@@ -243,15 +248,16 @@ def measuring(inputs: Inputs, threads: int) -> tuple[int, int]:
         If it does not fit on one.
     """
     chosen, ndim, memory = inputs.config.registration, inputs.ndim, memory_of(inputs.config)
-    if chosen.model is None and chosen.trust_field:
+    if not inputs.measured:
         return 0, 0
     shapes = inputs.reference.array.shape[-ndim:], inputs.moving.array.shape[-ndim:]
     spectra = 0 if not chosen.estimated else search.searched(*shapes) * SPECTRA
     side = (sites.SITE[ndim],) * ndim
     decoded = math.prod(tiles.aligned(side, (0,) * ndim, _grain(inputs)[-ndim:], shapes[0]))
     each = SPECTRA * math.prod(2 * n for n in side) + 2 * decoded * (_bytes_per_pixel(inputs) + _sample(inputs))
-    fitting = max(1, min(threads, (memory - BEGINNING) // each))
-    needed = BEGINNING + max(spectra, fitting * each)
+    least = BEGINNING + (stack.KEPT if inputs.stack is not None else 0)
+    fitting = max(1, min(threads, (memory - least) // each))
+    needed = least + max(spectra, fitting * each)
     if needed > memory:
         message = (
             f"engine.memory is {memory / 1e6:.0f} MB and measuring the shift takes {needed / 1e6:.0f} MB: "
@@ -280,7 +286,8 @@ def means_of(inputs: Inputs, grid: Plan) -> engine.Means:
     two = replace(least, flights=2)
     means = two if taken(inputs, grid, two) <= memory else least
     pixels = (memory - taken(inputs, grid, replace(means, block=(0,)))) // (threads * _scratch(inputs, means))
-    block = engine.inner_block(grid.tile, grid.unit, -(-4 * threads // means.flights), min(pixels, engine.INNER))
+    tile = grid.tile if inputs.stack is None else stack.alike(inputs.stack, grid.tile, registered=inputs.measured)
+    block = engine.inner_block(tile, grid.unit, -(-4 * threads // means.flights), min(pixels, engine.INNER))
     means = replace(means, block=block)
     images = (inputs.reference.array, inputs.moving.array)
     stored = sum(math.prod(image.shape) * image.dtype.itemsize for image in images)

@@ -30,6 +30,7 @@ def cli() -> None:
 
 
 WORDS = "[REF MOV OUT] [CONFIG.yaml...] [key.sub=value...]"
+STACKED = "STACK OUT"
 
 
 def _job_options(verb: Any) -> Any:
@@ -50,6 +51,7 @@ def _options(verb: Any, *, required: bool) -> Any:
         click.argument("words", nargs=-1, required=required, metavar=WORDS),
         click.option("--window", metavar="N[,N[,N]]", help="Odd window size: one for (y, x), or y,x or z,y,x."),
         click.option("--radius", metavar="R[,R[,R]]", help="Half window size: 2 R + 1 pixels."),
+        click.option("--stack", metavar="K[,K]", help="STACK OUT: each section z of one stack with its section z + K."),
         click.option("--as-is", is_flag=True, help="Correlate the images as they are stored, unshifted."),
         click.option("--trust-field", is_flag=True, help="Apply a given transform though it fits better turned round."),
         click.option("--region", metavar="Y0:Y1,X0:X1", help="Only this part of the reference, for a trial."),
@@ -118,7 +120,7 @@ def _run(
     result = pipeline.complete(ready, part=part, steal=steal, progress=progress.tiles)
     for note in result.notes:
         click.echo(f"note: {note}")
-    click.echo(_facts(report.facts(result.summary)))
+    click.echo(_facts(report.facts(result.summary) | ({} if result.table is None else result.table.facts())))
     share = f"part {part[0]}/{part[1]} is done, bigncc finish after all parts"
     click.echo(f"{'complete' if result.complete else share}: {result.url}")
 
@@ -161,7 +163,7 @@ def finish(out: str, part: str | None) -> None:
     result = pipeline.finish(out, part=(0, 1) if part is None else _part(part))
     for note in result.notes:
         click.echo(f"note: {note}")
-    click.echo(_facts(report.facts(result.summary)))
+    click.echo(_facts(report.facts(result.summary) | ({} if result.table is None else result.table.facts())))
     done = "complete" if result.complete else f"part {part} is done, bigncc finish after all parts"
     click.echo(f"{done}: {result.url}")
 
@@ -239,15 +241,24 @@ def status(out: str, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("outs", nargs=-1, required=True, metavar="OUT...")
-def report(outs: tuple[str, ...]) -> None:
-    """Draw OUT as a PNG beside it.
+@click.option(
+    "--threshold",
+    type=click.FloatRange(-1, 1),
+    help="Below which pixels are counted; as in the run's config by default.",
+)
+def report(outs: tuple[str, ...], threshold: float | None) -> None:
+    """Draw OUT as a PNG beside it, and tabulate its sections and channels as a CSV.
 
-    Reference, moving image as pulled, confidence and histogram with the main statistics.
+    Reference, moving image as pulled, confidence and histogram with the main statistics; of a stack, the two sections
+    that agree least, and mean and share below a threshold of each section, with those that are bad.
     """
     from bigncc import pipeline
 
     for out in outs:
-        click.echo(pipeline.report(out))
+        table = pipeline.tabulate(out, threshold)
+        click.echo(pipeline.report(out, threshold))
+        if table is not None:
+            click.echo(table)
 
 
 @cli.command()
@@ -356,6 +367,7 @@ def _wanted(
     trust_field: bool,
     region: str | None,
     missing_chunks: str | None,
+    stack: str | None,
 ) -> list[Any]:
     """Return what words and options mean, with one path per name or config files, to be loaded."""
     from bigncc.config import is_assignment
@@ -363,7 +375,12 @@ def _wanted(
     if names and not words:
         message = f"Missing argument {WORDS!r}."
         raise click.UsageError(message)
-    given = _given([word for word in words if not is_assignment(word)], names)
+    stacked = stack is not None or _is_stacked(words)
+    images = ("reference",) if stacked else ("reference", "moving")
+    wanted = tuple(name for name in names if name == "output" or name in images)
+    given = _given([word for word in words if not is_assignment(word)], wanted)
+    if stack is not None:
+        given.append({"stack": {"lags": _numbers("--stack", stack)}})
     if window is not None and radius is not None:
         message = f"--window {window} and --radius {radius} are given: one of them is accepted"
         raise InputError(message)
@@ -379,8 +396,17 @@ def _wanted(
     if region is not None:
         given.append({"output": {"region": region}})
     if missing_chunks is not None:
-        given += [{name: {"missing_chunks": missing_chunks}} for name in ("reference", "moving")]
+        given += [{name: {"missing_chunks": missing_chunks}} for name in images]
     return [*given, *(word for word in words if is_assignment(word))]
+
+
+def _is_stacked(words: tuple[str, ...]) -> bool:
+    """Say whether files or words without the option name lags."""
+    from bigncc.config import is_assignment, merged
+
+    said = merged(word for word in words if is_assignment(word) or word.endswith((".yaml", ".yml")))
+    section = said.get("stack")
+    return isinstance(section, dict) and section.get("lags") is not None
 
 
 def _typed(words: Iterable[str]) -> list[str]:
@@ -398,9 +424,11 @@ def _as_options(
     trust_field: bool,
     region: str | None,
     missing_chunks: str | None,
+    stack: str | None,
 ) -> list[str]:
     """Return options as they were typed."""
-    named = {"--window": window, "--radius": radius, "--region": region, "--missing-chunks": missing_chunks}
+    named = {"--window": window, "--radius": radius, "--stack": stack, "--region": region}
+    named |= {"--missing-chunks": missing_chunks}
     given = [word for name, value in named.items() if value is not None for word in (name, value)]
     flags = {"--as-is": as_is, "--trust-field": trust_field}
     return [*given, *(flag for flag, typed in flags.items() if typed)]
@@ -423,7 +451,8 @@ def _given(words: Iterable[str], names: tuple[str, ...]) -> list[Any]:
     plain = [word for word in words if not is_assignment(word)]
     paths = [word for word in plain if not word.endswith((".yaml", ".yml"))]
     if paths and len(paths) != len(names):
-        wanted = " ".join({"reference": "REF", "moving": "MOV", "output": "OUT"}[name] for name in names)
+        words_of = {"reference": "REF", "moving": "MOV", "output": "OUT"}
+        wanted = STACKED if names == ("reference", "output") else " ".join(words_of[name] for name in names)
         message = f"{' '.join(plain)!r} is neither {wanted} nor CONFIG.yaml...: one of these, or both, is accepted"
         if not names:
             message = f"{' '.join(plain)!r} is no CONFIG.yaml...: one, beside the table of pairs, is accepted"

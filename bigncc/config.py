@@ -19,11 +19,12 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from bigncc.errors import InputError
 from bigncc.machine import ClusterConfig, EngineConfig, Section
-from bigncc.notation import range_of, region_of, source_of, target_of
+from bigncc.notation import lags_of, range_of, region_of, source_of, target_of
 from bigncc.remote import Storage
 from bigncc.window import Border, Window
 
@@ -128,6 +129,33 @@ class WindowConfig(Section):
         return Window(**self.model_dump())
 
 
+class StackConfig(Section):
+    """One stack instead of two images."""
+
+    lags: Annotated[tuple[Annotated[int, Field(gt=0)], ...] | None, BeforeValidator(lags_of)] = Field(
+        None,
+        min_length=1,
+        description="k, or several such as [1, 2]: each section z of the reference is correlated with its section "
+        "z + k, and there is no moving image; null: two images",
+    )
+
+    @field_validator("lags")
+    @classmethod
+    def _once(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and len(set(value)) < len(value):
+            message = "each lag once is accepted"
+            raise ValueError(message)
+        return value
+
+
+class ReportConfig(Section):
+    """What is told of a result."""
+
+    threshold: float = Field(
+        0.5, ge=-1, le=1, description="the table of sections and channels has the share of the pixels below this value"
+    )
+
+
 class DisplacementConfig(Section):
     """A displacement field that somebody computed."""
 
@@ -144,8 +172,8 @@ class RegistrationConfig(Section):
 
     model: Literal["translation", "rigid", "similarity", "affine", "displacement", "none"] | None = Field(
         None,
-        description="translation, rigid, similarity, affine or displacement: estimated; none: the images are "
-        "correlated as they are stored (--as-is)",
+        description="translation, rigid, similarity, affine or displacement: estimated, for a stack between each two "
+        "sections; none: the images are correlated as they are stored (--as-is, and null for a stack)",
     )
     channel: int | str | None = Field(
         None, description="channel by number or name that is registered on; null: the first of those correlated"
@@ -186,14 +214,46 @@ class Config(Section):
     """A whole job."""
 
     reference: ImageConfig = Field(description="the image on whose grid the result lives")
-    moving: ImageConfig = Field(description="the image that is registered to the reference")
+    moving: ImageConfig = Field(
+        description="the image that is registered to the reference; with stack.lags there is none"
+    )
     output: OutputConfig = Field(description="where the result goes")
     window: WindowConfig = Field(WindowConfig(), description="which samples are correlated for each pixel")
+    stack: StackConfig = Field(StackConfig(), validate_default=True, description="sections of one stack")
     registration: RegistrationConfig = Field(
         RegistrationConfig(), validate_default=True, description="one of model, transform and displacement"
     )
     engine: EngineConfig = Field(EngineConfig(), description="the machine; nothing here changes the result")
     cluster: ClusterConfig = Field(ClusterConfig(), description="many machines; nothing here changes the result either")
+    report: ReportConfig = Field(
+        ReportConfig(), description="what is told of the result; nothing of it is computed anew"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _both_roles(cls, values: Any) -> Any:
+        """Let the sections of a stack be both images."""
+        stacked = isinstance(values, dict) and "reference" in values and "moving" not in values
+        if stacked and isinstance(values.get("stack"), dict) and values["stack"].get("lags") is not None:
+            return {**values, "moving": values["reference"]}
+        return values
+
+    @field_validator("stack")
+    @classmethod
+    def _alone(cls, value: StackConfig, info: ValidationInfo) -> StackConfig:
+        said = f"lags is {list(value.lags or ())}"
+        reference, moving, window = (info.data.get(name) for name in ("reference", "moving", "window"))
+        if value.lags is None or reference is None or moving is None or window is None:
+            return value
+        if moving != reference:
+            message = f"{said} and moving is another image than reference: none, or the same, is accepted with it"
+            raise ValueError(message)
+        if isinstance(window.size, tuple) and len(window.size) > 2:
+            message = (
+                f"{said} and window.size {list(window.size)}, which spans sections: a number, or [y, x], is accepted"
+            )
+            raise ValueError(message)
+        return value
 
     @field_validator("cluster")
     @classmethod
@@ -207,7 +267,7 @@ class Config(Section):
 
     @field_validator("registration")
     @classmethod
-    def _one_way(cls, value: RegistrationConfig) -> RegistrationConfig:
+    def _one_way(cls, value: RegistrationConfig, info: ValidationInfo) -> RegistrationConfig:
         ways = [name for name in ("model", "transform", "displacement") if getattr(value, name) is not None]
         if len(ways) > 1:
             message = (
@@ -218,7 +278,9 @@ class Config(Section):
             )
             raise ValueError(message)
         if not ways:
-            value = value.model_copy(update={"model": "translation"})
+            stack = info.data.get("stack")
+            model = "translation" if stack is None or stack.lags is None else "none"
+            value = value.model_copy(update={"model": model})
         if value.initial is not None and not value.estimated:
             message = "says where to search (initial) and what no search is for: registration.model=translation"
             message += ", or registration.initial=null, is accepted"
@@ -332,7 +394,10 @@ def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
 
 def _sentence(error: ValidationError) -> str:
     """Return the first complaint as a sentence: key, value, what would be accepted."""
-    first = error.errors()[0]
+    first, *rest = error.errors()
+    if first["loc"] == ("moving",):
+        # a key that is misspelt, such as stack.lags, may be why it is missing
+        first = next((each for each in rest if each["type"] == "extra_forbidden"), first)
     path, beside = _known(first["loc"])
     reason = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
@@ -341,8 +406,8 @@ def _sentence(error: ValidationError) -> str:
     key = ".".join(path)
     if first["type"] == "missing" and path == first["loc"]:
         return f"config key {key} is missing: {beside[path[-1]].description}"
-    if path == ("registration",):
-        return f"registration {reason}"
+    if path in (("registration",), ("stack",)):
+        return f"{key} {reason}"
     if path == ("cluster",):
         return f"cluster: {reason}"
     # an address may hold what nobody else is to see

@@ -6,24 +6,23 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
 
-from numpy.typing import NDArray
-
 from bigncc import journal, kernel
 from bigncc.budget import check_disk, layout_of, measuring, threads_of, tiles_of
 from bigncc.engine import Job
 from bigncc.errors import InputError, RefusedError
-from bigncc.inputs import Inputs, pivots
+from bigncc.inputs import Inputs
+from bigncc.lattice import Samples, pivots
 from bigncc.layout import Layout
 from bigncc.output import Output, open_output
 from bigncc.placement import headline, registered
 from bigncc.registration import registration_from_dict
+from bigncc.stack import match_from_dict
 from bigncc.store import absolute
 from bigncc.tiles import Plan, Round
+from bigncc.transform import to_dict
 
 
-def decide(
-    inputs: Inputs, request: dict[str, Any], samples: dict[str, NDArray[Any]], replaces: str | None
-) -> dict[str, Any]:
+def decide(inputs: Inputs, request: dict[str, Any], samples: Samples, replaces: str | None) -> dict[str, Any]:
     """Return the plan of a new run: what plan.json will say.
 
     Raises
@@ -50,7 +49,7 @@ def decide(
     decided = {
         "request_id": hashlib.sha256(journal.canonical(request)).hexdigest(),
         "kernel": kernel.VERSION,
-        "pivots": pivots(inputs, samples),
+        "pivots": pivots(samples),
         "tiles": asdict(grid),
     }
     return {
@@ -66,6 +65,7 @@ def decide(
             "order": request["registration"]["order"],
             "estimate": None if inputs.registration is None else inputs.registration.to_dict(),
             "unknown": inputs.unknown,
+            **({} if inputs.matches is None else {"sections": [match.to_dict() for match in inputs.matches]}),
         },
         "versions": {name: version(name) for name in ("bigncc", "numpy", "numba", "zarr", "dask")},
     }
@@ -156,6 +156,8 @@ def _applied(inputs: Inputs, request: dict[str, Any]) -> Any:
     """Return the transform that is applied, as JSON has it: a given one is in the request."""
     if not inputs.config.registration.estimated:
         return request["registration"]["transform"]
+    if inputs.matches is not None:
+        return [None if match.transform is None else to_dict(match.transform) for match in inputs.matches]
     assert inputs.registration is not None  # or it would have raised
     return inputs.registration.to_dict()["transform"]
 
@@ -164,4 +166,6 @@ def recalled(inputs: Inputs, registration: dict[str, Any]) -> Inputs:
     """Return the inputs with what was estimated when the plan was made."""
     found = registration["estimate"]
     estimate = None if found is None else registration_from_dict(found)
-    return replace(inputs, registration=estimate, unknown=registration["unknown"])
+    sections = registration.get("sections")
+    known = None if sections is None else tuple(map(match_from_dict, sections))
+    return replace(inputs, registration=estimate, unknown=registration["unknown"], matches=known)

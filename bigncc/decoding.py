@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+from bigncc import stack
 from bigncc.engine import Means
 from bigncc.inputs import Inputs
 from bigncc.reading import cell_of
@@ -23,6 +24,10 @@ def decode_overhead(inputs: Inputs, grid: Plan, means: Means) -> dict[str, float
 
     Of the moving image only what a given transform takes of it is known; of many tiles some speak for all.
     """
+    if inputs.stack is not None:
+        array = inputs.stack.whole.array
+        kept = means.cache // array.dtype.itemsize
+        return {"stack": stack.decode_overhead(inputs.stack, grid, _cell(array, means), kept)}
     pixels, found = math.prod(grid.shape), {}
     found["reference"] = _straight(inputs.reference.array, grid, means) / pixels
     if not inputs.pulled:

@@ -17,10 +17,10 @@ from bigncc.errors import BignccError
 from bigncc.kernel import Block, Pivots
 from bigncc.metadata import in_one_line
 from bigncc.output import Output
-from bigncc.pair import Pair, all_of, each, source_regions
+from bigncc.pair import Pair, PerItem, all_of, each, source_regions
 from bigncc.pyramid import Halving, Maps, Piece
-from bigncc.reading import Decoded
-from bigncc.summary import Summary, merge
+from bigncc.reading import kept, wanted
+from bigncc.summary import Items, Summary, merge, merge_items
 from bigncc.tiles import Plan, Roi, Shape, Tile, parts, roi_shape
 from bigncc.transform import Transform
 from bigncc.watch import Trail, Watched
@@ -62,15 +62,19 @@ class Job:
     plan_id: str
     plan: Plan
     window: Window
-    transform: Transform | None
+    transform: Transform | PerItem | None
     order: int
     pivots: tuple[Pivots, ...]
     channel_axis: int | None
 
-    def pivot(self, tile: Tile) -> Pivots:
-        """Return the pivots of the channel that a tile lies in."""
-        axis = self.channel_axis
-        return self.pivots[0 if axis is None else tile.read[axis].start]
+    def pivots_of(self, tile: Tile) -> tuple[Pivots, ...]:
+        """Return the pivots of the channels that a tile has."""
+        return self.pivots if self.channel_axis is None else self.pivots[tile.read[self.channel_axis]]
+
+    @property
+    def apart(self) -> bool:
+        """Whether there are several batch items, each with statistics of its own."""
+        return math.prod(self.plan.shape[: -self.window.ndim]) > 1
 
     @property
     def halving(self) -> Halving:
@@ -228,25 +232,26 @@ def attempted(
 
     `pending` has the tiles that may still come, for which what is decoded here is kept; this one goes out of it.
     """
-    images = [(k, image) for k, image in enumerate((pair.reference, pair.moving)) if isinstance(image, Decoded)]
-    new = {i for i in job.plan.around(index) if i in pending and not all(image.expects(i) for _, image in images)}
+    images = list(kept((pair.reference, pair.moving)))
+    new = {i for i in job.plan.around(index) if i in pending and not all(image.expects(i) for image in images)}
     near = {i: _regions(job, pair, job.plan[i], means) for i in new}
-    for k, image in images:
-        image.expect({i: [both[k] for both in regions] for i, regions in near.items()})
+    for image, regions in wanted((pair.reference, pair.moving), near):
+        image.expect(regions)
     try:
         if taken is not None and taken(index):
             return None
         return _twice(partial(compute, job, pair, out, job.plan[index], means, crew), job.url, index)
     finally:
         pending.discard(index)
-        for _, image in images:
+        for image in kept((pair.reference, pair.moving)):
             image.done(index)
 
 
 def forget(pair: Pair, tiles: Iterable[int]) -> None:
     """Let go of what is kept decoded for tiles that others have finished."""
-    for image in (pair.reference, pair.moving):
-        for index in tiles if isinstance(image, Decoded) else ():
+    made = list(tiles)
+    for image in kept((pair.reference, pair.moving)):
+        for index in made:
             image.done(index)
 
 
@@ -263,16 +268,16 @@ def compute(job: Job, pair: Pair, out: Output, tile: Tile, means: Means, crew: C
     """Compute a tile, store it with its part of the coarser levels, read it back."""
     halving = job.halving if tile.levels[-1][0] else None
     whole = job.plan.unit == job.plan.objects
-    commit = partial(_commit, out=out, halving=halving, whole=whole, durable=means.durable)
+    commit = partial(_commit, out=out, halving=halving, whole=whole, durable=means.durable, apart=job.apart)
     done = _blocks(job, pair, tile, means, commit, crew)
-    summary = merge(part.summary for part in done)
+    summary, items = merge(part.summary for part in done), merge_items(part.items for part in done)
     found = {name: [each for part in done for each in part.found[name]] for name in done[0].found}
     chunks = {name: dict(chain.from_iterable(part.chunks[name].items() for part in done)) for name in done[0].chunks}
     pieces = [part.piece for part in done if part.piece is not None]
     done.clear()
     levels = halving.levels(tile, pieces) if halving is not None else iter(())
     more = evidence.stored(out, tile, chunks, levels, means.threads, durable=means.durable)
-    return evidence.row(tile, summary, found | more)
+    return evidence.row(tile, summary, found | more, items)
 
 
 def rehearse(job: Job, pair: Pair) -> None:
@@ -379,7 +384,8 @@ def _alone(job: Job, pair: Pair, part: Tile, function: Callable[[Any, Roi], Any]
 
 
 def _lazy(job: Job, pair: Pair, tile: Tile, block: Shape) -> Any:
-    return lazy.tile(pair, job.window, job.pivot(tile), tile, job.plan.origin, block, job.transform, job.order)
+    how = job.transform, job.order, job.channel_axis
+    return lazy.tile(pair, job.window, job.pivots_of(tile), tile, job.plan.origin, block, *how)
 
 
 def _start(tile: Tile) -> Shape:
@@ -389,20 +395,26 @@ def _start(tile: Tile) -> Shape:
 class _Part(NamedTuple):
     """What a block leaves behind.
 
-    Its statistics, what is stored of it, its chunks that wait for the rest of a stored object, and what becomes of it
-    in the next level.
+    Its statistics, what is stored of it, its chunks that wait for the rest of a stored object, what becomes of it
+    in the next level, and the statistics of each batch item of the output, if there are several.
     """
 
     summary: Summary
     found: evidence.Found
     chunks: evidence.Chunks
     piece: Piece | None
+    items: Items
 
 
-def _commit(block: Block, roi: Roi, out: Output, halving: Halving | None, *, whole: bool, durable: bool) -> _Part:
+def _commit(
+    block: Block, roi: Roi, out: Output, halving: Halving | None, *, whole: bool, durable: bool, apart: bool
+) -> _Part:
     chunks = evidence.encoded(out, 0, roi, _maps(block))
     found = evidence.written(out, roi, chunks, durable=durable) if whole else {}
-    return _Part(block.summary, found, {} if whole else chunks, _piece(block, roi, halving))
+    start = [s.start for s in roi]
+    items = block.items.items() if apart else ()
+    placed = {tuple(a + i for a, i in zip(start, place, strict=False)): summary for place, summary in items}
+    return _Part(block.summary, found, {} if whole else chunks, _piece(block, roi, halving), placed)
 
 
 def _compare(block: Block, roi: Roi, out: Output, halving: Halving | None) -> tuple[dict[str, int], Piece | None]:

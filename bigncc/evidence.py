@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from zarr.core.buffer import Buffer
 
     from bigncc.output import Output
-    from bigncc.summary import Summary
+    from bigncc.summary import Items, Summary
 
 Chunks = dict[str, dict[Shape, "Buffer"]]
 """Chunks as they are to be stored, by the name of a map and their place in its grid of chunks."""
@@ -92,10 +92,11 @@ def stored(
         return {name: list(chain.from_iterable(each_object)) for name, each_object in found.items()}
 
 
-def row(tile: Tile, summary: Summary, found: Found) -> journal.Row:
+def row(tile: Tile, summary: Summary, found: Found, items: Items | None = None) -> journal.Row:
     """Return the journal's row of a tile that is stored."""
     sizes = {name: sum(e.size for e in evidence) for name, evidence in found.items()}
-    return journal.Row(tile.index, summary, sizes, {name: _digest(evidence) for name, evidence in found.items()})
+    digests = {name: _digest(evidence) for name, evidence in found.items()}
+    return journal.Row(tile.index, summary, sizes, digests, items=items or {})
 
 
 def matching(out: Output, plan: Plan, rows: dict[int, journal.Row], threads: int) -> dict[int, journal.Row]:

@@ -3,31 +3,33 @@
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bigncc import kernel, storage, transform
+from bigncc import kernel, stack, storage, transform
 from bigncc.config import Config, ImageConfig
 from bigncc.errors import InputError
 from bigncc.field import open_field
 from bigncc.grids import check_pair, check_scales
 from bigncc.journal import plain
-from bigncc.kernel import Pivots
+from bigncc.lattice import Samples, samples_of
 from bigncc.masks import leaves_out, nodata_of, open_mask, validity_of
-from bigncc.pair import Pair, from_storage
+from bigncc.pair import Pair, PerItem, from_storage
 from bigncc.reading import Decoded
 from bigncc.registration import Registration
 from bigncc.resampling import check_view
+from bigncc.stack import Match, Stack
 from bigncc.storage import Image
 from bigncc.store import absolute, digest, get
 from bigncc.tiles import Shape, roi_of
 from bigncc.transform import Displacement, Transform
 from bigncc.watch import Watched
 from bigncc.window import check_shapes
+
+ROLES = ("reference", "moving")
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,10 @@ class Inputs:
         The estimate, once there is one; with ``model=none`` it is reported and not applied.
     unknown : str
         Why there is no estimate, with ``model=none``.
+    stack : Stack or None
+        What both images are roles of, if they are.
+    matches : tuple of Match or None
+        What was estimated for each two sections of a stack, in the order of `Stack.pairs`, once it is.
     """
 
     config: Config
@@ -60,6 +66,8 @@ class Inputs:
     guides: tuple[Image, Image]
     registration: Registration | None = None
     unknown: str = ""
+    stack: Stack | None = None
+    matches: tuple[Match, ...] | None = None
 
     @property
     def ndim(self) -> int:
@@ -72,22 +80,38 @@ class Inputs:
         return self.config.registration.model != "none"
 
     @property
-    def transform(self) -> Transform | None:
+    def transform(self) -> Transform | PerItem | None:
         """From reference pixel to moving pixel; None where the images are correlated as they are stored."""
+        if self.stack is not None and self.matches is not None:
+            return stack.applied(self.stack, self.matches)
         if self.given is None and self.pulled and self.registration is not None:
             return self.registration.transform
         return self.given
 
     @property
+    def images(self) -> dict[str, Image]:
+        """What is read, by what it is called: both roles of a stack are one image."""
+        if self.stack is not None:
+            return {"stack": self.stack.whole}
+        return {"reference": self.reference, "moving": self.moving}
+
+    @property
     def sources(self) -> dict[str, Watched]:
         """The stores that the images are read from."""
-        images = {"reference": self.reference, "moving": self.moving}
-        return {name: image.array.source for name, image in images.items() if image.array.source is not None}
+        return {name: image.array.source for name, image in self.images.items() if image.array.source is not None}
+
+    @property
+    def measured(self) -> bool:
+        """Whether sites are looked at; those of sections which are correlated as they are stored are not."""
+        chosen = self.config.registration
+        return chosen.estimated or (self.stack is None if chosen.model == "none" else not chosen.trust_field)
 
     @property
     def leaves_out(self) -> bool:
         """Whether samples of an image may not count for another reason than being NaN or infinite."""
-        return leaves_out(self.config.reference, self.reference) or leaves_out(self.config.moving, self.moving)
+        beyond = self.stack is not None and self.stack.apart
+        left = leaves_out(self.config.reference, self.reference) or leaves_out(self.config.moving, self.moving)
+        return beyond or left
 
     @property
     def origin(self) -> Shape:
@@ -118,17 +142,23 @@ def open_inputs(config: Config) -> Inputs:
     """
     window, chosen = config.window.window(), config.registration
     sections = config.reference, config.moving
-    reference, moving = (_opened(section, section.channel) for section in sections)
-    guides = reference, moving
-    if chosen.channel is not None:
-        guides = _opened(sections[0], chosen.channel), _opened(sections[1], chosen.channel)
-        check_pair(*guides, same_grid=False)
+    one, guides = None, None
+    if config.stack.lags is None:
+        reference, moving = (opened(section) for section in sections)
+        if chosen.channel is not None:
+            guides = opened(sections[0], chosen.channel), opened(sections[1], chosen.channel)
+            check_pair(*guides, same_grid=False)
+    else:
+        one = stack.stack_of(opened(config.reference), config.stack.lags)
+        reference, moving = one.images()
+        if chosen.channel is not None:
+            stack.stack_of(opened(config.reference, chosen.channel), config.stack.lags)
     given = given_transform(config)
     same_grid = chosen.model == "none"
     notes = check_pair(reference, moving, same_grid=same_grid)
     if chosen.estimated:
         notes += check_scales(reference, moving, within=0.01 if chosen.model in ("translation", "rigid") else 0.1)
-    if chosen.model is not None and (item := item_of(guides[0], window.ndim)):
+    if item := _measured_on(config, (guides or (reference,))[0], one):
         notes.append(f"the shift is measured on {', '.join(f'{axis} {i}' for axis, i in item.items())}, for all")
     for image in (reference, moving):
         spatial = image.axes[-window.ndim :]
@@ -150,17 +180,26 @@ def open_inputs(config: Config) -> Inputs:
         region = roi_of((0,) * given.ndim, reference.array.shape[-given.ndim :])
         region = region if asked is None else tuple(slice(*span) for span in asked)
         check_view(given, region, moving.array.shape[-given.ndim :], config.registration.order)
-    notes += _check_samples("reference", config.reference, reference, window.ndim)
-    notes += _check_samples("moving", config.moving, moving, window.ndim)
-    return Inputs(config, reference, moving, given, tuple(notes), guides)
+    found = Inputs(config, reference, moving, given, (), guides or (reference, moving), stack=one)
+    for name, image in found.images.items():
+        notes += _check_samples(name, config.moving if name == "moving" else config.reference, image, window.ndim)
+    return replace(found, notes=tuple(notes))
 
 
-def _opened(section: ImageConfig, channel: int | str | None) -> Image:
-    """Open one of the two images, or another channel of it."""
+def _measured_on(config: Config, guide: Image, one: Stack | None) -> dict[str, int]:
+    """Return which time and channel, and of two images which plane, a shift is measured on."""
+    chosen = config.registration
+    if one is None:
+        return item_of(guide, config.window.window().ndim) if chosen.model is not None else {}
+    return {axis: 0 for axis in one.whole.axes if axis in "tc" and chosen.channel is None} if chosen.estimated else {}
+
+
+def opened(section: ImageConfig, channel: int | str | None = None) -> Image:
+    """Open one of the two images as its section says, or another channel of it."""
     return storage.open_image(
         section.url,
         level=section.level,
-        channel=channel,
+        channel=section.channel if channel is None else channel,
         time=section.time,
         z=section.z,
         # what is no data is read as fill and left out by its validity
@@ -185,33 +224,16 @@ def item_of(image: Image, ndim: int, shape: Shape | None = None) -> dict[str, in
     return {name: n // 2 if name == "z" else 0 for name, n in zip(image.axes[:-ndim], lengths, strict=False)}
 
 
-def samples_of(image: Image) -> NDArray[Any]:
-    """Read the image on a lattice of five points per axis, all channels: for its pivot and to know it again."""
-    shape = image.array.shape
-    axes = [
-        tuple(range(n)) if name == "c" else points
-        for name, n, points in zip(image.axes, shape, kernel.lattice(shape), strict=True)
-    ]
-    found = np.empty(tuple(map(len, axes)), image.array.dtype)
-    for cell in np.ndindex(found.shape):
-        point = tuple(slice(axis[i], axis[i] + 1) for axis, i in zip(axes, cell, strict=True))
-        found[cell] = image.array[point].item()
-    return found
+def lattices(inputs: Inputs) -> Samples:
+    """Read a few samples of both images."""
+    if inputs.stack is not None and inputs.stack.apart:
+        # each lag has the sections that it would have alone
+        lags = [stack.Stack(inputs.stack.whole, (lag,)).images() for lag in inputs.stack.lags]
+        return {name: [lattice for each in lags for lattice in samples_of(each[k])] for k, name in enumerate(ROLES)}
+    return {name: samples_of(image) for name, image in zip(ROLES, (inputs.reference, inputs.moving), strict=True)}
 
 
-def pivots(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> list[Pivots]:
-    """Return the pivots of each channel, or of the pair where channels are no batch."""
-    axis = inputs.channel_axis
-    first, second = samples["reference"], samples["moving"]
-    if axis is None:
-        return [(kernel.lattice_pivot(first), kernel.lattice_pivot(second))]
-    return [
-        (kernel.lattice_pivot(first.take(i, axis)), kernel.lattice_pivot(second.take(i, axis)))
-        for i in range(first.shape[axis])
-    ]
-
-
-def request_of(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> dict[str, Any]:
+def request_of(inputs: Inputs, samples: Samples) -> dict[str, Any]:
     """Return the science of a request: equal requests have equal results, whatever the machine and the paths."""
     config, ndim = inputs.config, inputs.ndim
     chosen = config.registration
@@ -238,14 +260,15 @@ def request_of(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> dict[str, An
             "ome_version": config.output.ome_version,
         },
     }
-    for name, image, section in (
-        ("reference", inputs.reference, config.reference),
-        ("moving", inputs.moving, config.moving),
-    ):
+    if inputs.stack is not None:
+        request["stack"] = {"lags": inputs.stack.lags}
+        samples = {"stack": samples["reference"] + samples["moving"]}
+    for name, image in inputs.images.items():
+        section = config.moving if name == "moving" else config.reference
         mask, levels = section.mask, nodata_of(section, image)
-        request[name] = {
+        request["reference" if name == "stack" else name] = {
             "metadata": image.digest,
-            "samples": hashlib.sha256(samples[name].tobytes()).hexdigest(),
+            "samples": hashlib.sha256(b"".join(each.tobytes() for each in samples[name])).hexdigest(),
             "nodata": levels if len(levels) > 1 else next(iter(levels), None),
             "missing_chunks": section.missing_chunks,
             "mask": None if mask is None else [_digest(open_mask(section, image, ndim)[0]), mask.valid, mask.invalid],
@@ -260,6 +283,8 @@ def pair_of(inputs: Inputs, capacity: int | None = None, at_once: int = 1) -> Pa
     grid of whatever block.
     """
     config = inputs.config
+    if inputs.stack is not None:
+        return stack.pair_of(inputs.stack, config.reference, capacity, at_once)
     images: list[Any] = [inputs.reference.array, inputs.moving.array]
     if capacity is not None:
         images = [Decoded(array, capacity // 2, at_once) for array in images]

@@ -21,7 +21,7 @@ from typing import Any
 
 from bigncc import remote, store, summary
 from bigncc.errors import InputError, RefusedError
-from bigncc.summary import STATUS, Summary
+from bigncc.summary import STATUS, Items, Summary, packed_items
 
 _OURS = re.compile(
     r"plan\.json|COMPLETE\.json|journal/[0-9]+-[0-9a-f]{32}(-[0-9]+)?\.jsonl|quarantine/[0-9]+\.json|probe-[0-9a-f]{32}"
@@ -36,7 +36,7 @@ class Row:
     """One finished tile: its summary and, per output array, bytes and digest of its objects in order.
 
     `saw` has the fingerprint of each stored object of the inputs that the process had read since its row before, for
-    the first time.
+    the first time. `items` has the summary of each of its batch items, by place in the output, if there are several.
     """
 
     tile: int
@@ -44,6 +44,7 @@ class Row:
     sizes: dict[str, int]
     digests: dict[str, str]
     saw: dict[str, dict[str, str]] = field(default_factory=dict)
+    items: Items = field(default_factory=dict)
 
 
 def directory(url: str) -> str:
@@ -172,7 +173,13 @@ class Writer:
 
     def append(self, row: Row) -> None:
         """Record a tile; it is on disk when this returns."""
-        body = {"summary": row.summary.to_dict(), "sizes": row.sizes, "digests": row.digests, "saw": row.saw}
+        body: dict[str, Any] = {
+            "summary": row.summary.to_dict(),
+            "sizes": row.sizes,
+            "digests": row.digests,
+            "saw": row.saw,
+        }
+        body |= {"items": packed_items(row.items)} if row.items else {}
         counts = ",".join(map(str, row.summary.counts))
         text = f"{self.plan_id[:16]} {row.tile} done {counts} {json.dumps(body, separators=(',', ':'))}"
         line, file = f"{_checksum(text.encode())} {text}\n".encode(), self.file
@@ -245,6 +252,7 @@ def rows(url: str, plan_id: str, tiles: Container[int] | None = None) -> dict[in
         if tiles is None or tile in tiles:
             body = json.loads(fields[5])
             body["summary"] = summary.from_dict(body["summary"])
+            body["items"] = summary.unpacked_items(body.get("items", []))
             found[tile] = Row(tile, **body)
     return found
 

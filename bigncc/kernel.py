@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from bigncc.coefficients import TABLE
 from bigncc.errors import InputError
-from bigncc.summary import BINS, STATUS, Summary
+from bigncc.summary import BINS, STATUS, Items, Summary, merge
 from bigncc.sums import all_finite, walk
 from bigncc.tiles import Roi
 from bigncc.window import Border, Window
@@ -51,11 +51,15 @@ _PAD: dict[Border, str] = {"reflect": "symmetric", "mirror": "reflect", "nearest
 
 @dataclass(frozen=True)
 class Block:
-    """What the kernel makes of a block: ``ncc`` float32 and ``status`` uint8 of the core, and their summary."""
+    """What the kernel makes of a block: ``ncc`` float32 and ``status`` uint8 of the core, and their summary.
+
+    `items` has the summary of each batch item, by its place in the block.
+    """
 
     ncc: NDArray[np.float32]
     status: NDArray[np.uint8]
     summary: Summary
+    items: Items
 
 
 def common_dtype(reference: DTypeLike, moving: DTypeLike) -> np.dtype[Any]:
@@ -155,11 +159,10 @@ def local(
     ncc = np.empty(batch + shape, np.float32)
     status = np.empty(batch + shape, np.uint8)
     if ncc.size == 0:
-        return Block(ncc, status, Summary())
+        return Block(ncc, status, Summary(), {})
     dtype = common_dtype(reference.dtype, moving.dtype)
     centres = tuple(p if isinstance(p, Pivot) else Pivot(float(p)) for p in pivot)
-    integers = np.zeros(2 + 8 * TABLE, np.int64)
-    extremes = []
+    items = {}
     for index in np.ndindex(batch):
         f, g, joint, view, roi = _prepared(
             reference[index],
@@ -170,8 +173,10 @@ def local(
             window,
             dtype,
         )
-        extremes.append(_correlate(f, g, joint, view, roi, window, centres, (ncc[index], status[index]), integers))
-    return Block(ncc, status, _summary(integers, extremes))
+        integers = np.zeros(2 + 8 * TABLE, np.int64)
+        extremes = _correlate(f, g, joint, view, roi, window, centres, (ncc[index], status[index]), integers)
+        items[index] = _summary(integers, extremes)
+    return Block(ncc, status, merge(items.values()), items)
 
 
 def _prepared(
@@ -363,15 +368,14 @@ def _parts(roi: tuple[int, ...], size: tuple[int, ...], sums: _Sums, slots: int)
     return band, strip, band + size[1]
 
 
-def _summary(integers: Array, extremes: list[tuple[float, float]]) -> Summary:
+def _summary(integers: Array, extremes: tuple[float, float]) -> Summary:
     table = integers[2:].reshape(8, -1).sum(axis=0)
     counts = table[BINS : BINS + len(STATUS)]
     counts[1] = table[:BINS].sum()
     return Summary(
-        tuple(int(n) for n in counts),
+        tuple(counts.tolist()),
         int(integers[0]),
         int(integers[1]),
-        min(low for low, _ in extremes),
-        max(high for _, high in extremes),
-        tuple(int(n) for n in table[:BINS]),
+        *extremes,
+        tuple(table[:BINS].tolist()),
     )

@@ -66,6 +66,8 @@ class Layout:
         The stored levels, finest first; `shape`, `scale` and `translation` are those of level 0.
     version : str
         Of OME-Zarr, 0.4 or 0.5.
+    labels : tuple of str
+        What the channels are called, if they have names.
     """
 
     shape: Shape
@@ -79,6 +81,7 @@ class Layout:
     halved: int = 0
     levels: Shape = (0,)
     version: str = "0.5"
+    labels: tuple[str, ...] = ()
 
     @property
     def objects(self) -> Shape:
@@ -195,7 +198,7 @@ def _versioned(document: dict[str, Any], version: str) -> dict[str, Any]:
 def _rendering(layout: Layout) -> dict[str, Any]:
     """Return how viewers are to show the map: grey from -1 to 1, each channel alike."""
     count = layout.shape[layout.axes.index("c")] if "c" in layout.axes else 1
-    labels = ["ncc"] if count == 1 else [f"ncc {i}" for i in range(count)]
+    labels = layout.labels or (["ncc"] if count == 1 else [f"ncc {i}" for i in range(count)])
     return {"channels": [{"label": label, **RENDERED} for label in labels], "rdefs": {"model": "greyscale"}}
 
 

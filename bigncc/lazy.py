@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from bigncc import kernel
 from bigncc.errors import InputError
 from bigncc.kernel import Pivots
-from bigncc.pair import Chunks, Pair, on_grid, register, validity
+from bigncc.pair import Chunks, Pair, PerItem, on_grid, register, validity
 from bigncc.registration import Registration
 from bigncc.tiles import Roi, Shape, Tile, cut, roi_of, roi_shape, roi_shift, roi_within
 from bigncc.transform import Transform
@@ -167,12 +167,13 @@ def correlate(pair: Pair, window: Window, pivot: Any, chunks: Chunks, lead: Shap
 def tile(
     pair: Pair,
     window: Window,
-    pivot: Pivots,
+    pivots: Sequence[Pivots],
     tile: Tile,
     origin: Shape,
     block: Shape,
-    transform: Transform | None,
+    transform: Transform | PerItem | None,
     order: int,
+    channel_axis: int | None = None,
 ) -> da.Array:
     """Correlate one tile of a stored pair in blocks of about `block` pixels.
 
@@ -180,14 +181,18 @@ def tile(
     ----------
     pair : Pair
         Whole images, lazily.
-    window, pivot, transform, order
+    window, transform, order
         As for `local_maps`.
+    pivots : sequence of (Pivot, Pivot)
+        One for all, or one for each channel of the tile.
     tile : Tile
         ``write`` in the frame of the output, ``read`` in that of the reference.
     origin : tuple of int
         Where the output begins on the reference's grid.
     block : tuple of int
         Whole objects of the output.
+    channel_axis : int, optional
+        The axis of several pivots.
 
     Returns
     -------
@@ -196,7 +201,15 @@ def tile(
     """
     chunks, lead, grid = _blocks(window, tile, origin, block)
     here = on_grid(pair, tile.read, grid, transform, order)
-    return correlate(here, window, pivot, chunks, lead)
+    if len(pivots) == 1 or channel_axis is None:
+        return correlate(here, window, pivots[0], chunks, lead)
+    one = (*chunks[:channel_axis], (1,), *chunks[channel_axis + 1 :])
+    channels = []
+    for i, pivot in enumerate(pivots):
+        place = (slice(None),) * channel_axis + (slice(i, i + 1),)
+        alone = Pair(**{name: array[place] for name, array in here.arrays.items()})
+        channels.append(correlate(alone, window, pivot, one, lead))
+    return da.concatenate(channels, axis=channel_axis)
 
 
 def regions(window: Window, tile: Tile, origin: Shape, block: Shape) -> list[Roi]:

@@ -50,6 +50,13 @@ def line_of(text: str) -> str:
     return text
 
 
+def lags_of(value: Any) -> Any:
+    """Return a tuple of lags for one number, a list, or ``"1,2"``; anything else as it is."""
+    if isinstance(value, str) and re.fullmatch(r"\s*[0-9]+\s*(,\s*[0-9]+\s*)*", value):
+        value = [int(part) for part in value.split(",")]
+    return (value,) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def region_of(text: Any) -> Any:
     """Return ``((y0, y1), (x0, x1))`` for ``"y0:y1,x0:x1"``; anything else as it is."""
     if not isinstance(text, str):

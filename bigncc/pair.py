@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -50,6 +50,33 @@ class Pair:
         return {name: array for name, array in vars(self).items() if array is not None}
 
 
+@dataclass(frozen=True)
+class PerItem:
+    """A transform for each batch item, for blocks that have one.
+
+    Parameters
+    ----------
+    ndim : int
+        Axes of each transform.
+    axes : tuple of int
+        The batch axes whose places choose one.
+    transforms : dict
+        By place; an item without one is taken as it is.
+    """
+
+    ndim: int
+    axes: tuple[int, ...]
+    transforms: Mapping[Shape, Transform]
+
+    def at(self, region: Roi) -> Transform | None:
+        """Return the transform of the item that a region lies in."""
+        return self.transforms.get(tuple(region[axis].start for axis in self.axes))
+
+
+def _here(transform: Transform | PerItem | None, region: Roi) -> Transform | None:
+    return transform.at(region) if isinstance(transform, PerItem) else transform
+
+
 def from_storage(array: Any, chunks: Chunks | None = None) -> da.Array:
     """Return a stored array as dask blocks, by default of its storage chunks, so that each is decoded once."""
     meta = np.empty((0,) * array.ndim, array.dtype)
@@ -83,7 +110,7 @@ def among(image: da.Array, values: Sequence[int]) -> da.Array:
     return da.isin(image, list(values))
 
 
-def on_grid(pair: Pair, region: Roi, grid: Chunks, transform: Transform | None, order: int) -> Pair:
+def on_grid(pair: Pair, region: Roi, grid: Chunks, transform: Transform | PerItem | None, order: int) -> Pair:
     """Return `region` of the reference with the moving image that belongs to it, pulled block by block of `grid`."""
     kept = {
         name: _region(array, region, grid)
@@ -96,21 +123,22 @@ def on_grid(pair: Pair, region: Roi, grid: Chunks, transform: Transform | None, 
     return register(here, transform, order, tuple(s.start for s in region), grid)
 
 
-def source_regions(pair: Pair, region: Roi, transform: Transform | None, order: int) -> tuple[Roi, Roi]:
+def source_regions(pair: Pair, region: Roi, transform: Transform | PerItem | None, order: int) -> tuple[Roi, Roi]:
     """Return what a region of the reference's grid takes of both images."""
+    transform = _here(transform, region)
     if transform is None:
         return region, region
     ndim = transform.ndim
     return region, (*region[:-ndim], *source_roi(transform, region[-ndim:], pair.moving.shape[-ndim:], order))
 
 
-def register(pair: Pair, transform: Transform, order: int, start: Shape, chunks: Chunks) -> Pair:
+def register(pair: Pair, transform: Transform | PerItem, order: int, start: Shape, chunks: Chunks) -> Pair:
     """Pull the moving image onto the part of the reference's grid that begins at `start` and has `chunks`.
 
     A block reads the region that it needs and no more; where a displacement spreads that region wide, the block is
     split. A displacement field is read here, block by block, to know the regions.
     """
-    shift = whole_pixels(transform, order)
+    shift = None if isinstance(transform, PerItem) else whole_pixels(transform, order)
     moving, valid = pair.moving, pair.moving_validity
     if shift is not None and not any((*shift, *start)) and moving.shape == pair.reference.shape:
         return replace(pair, moving=_region(moving, roi_of(start, moving.shape), chunks))
@@ -120,10 +148,32 @@ def register(pair: Pair, transform: Transform, order: int, start: Shape, chunks:
     starts = [np.cumsum([s, *c[:-1]]) for s, c in zip(start, chunks, strict=True)]
     for cell in np.ndindex(counts):
         roi = tuple(slice(int(s[i]), int(s[i]) + c[i]) for s, c, i in zip(starts, chunks, cell, strict=True))
+        each = _here(transform, roi)
         most = SPREAD * math.prod(n + 4 for n in roi_shape(roi[-transform.ndim :]))
-        values[cell], flags[cell] = _pulled(moving, valid, transform, roi, order, most)
+        values[cell], flags[cell] = (
+            _kept(moving, valid, roi) if each is None else _pulled(moving, valid, each, roi, order, most)
+        )
+    if isinstance(transform, PerItem):
+        # each is computed as if there were no others: dask would make floats of all where one is
+        values = _declared(values)
     registered = (da.block(blocks.tolist()) for blocks in (values, flags))
     return replace(pair, **dict(zip(("moving", "moving_validity"), registered, strict=True)))
+
+
+def _kept(moving: Any, valid: da.Array | None, roi: Roi) -> tuple[da.Array, da.Array]:
+    """Return one block as it is stored."""
+    grid = tuple((n,) for n in roi_shape(roi))
+    flags = da.ones(roi_shape(roi), dtype=np.uint8, chunks=grid) if valid is None else valid[roi].rechunk(grid)
+    return _region(moving, roi, grid), flags
+
+
+def _declared(blocks: Array) -> Array:
+    """Return dask arrays that all say of themselves that they are float64, whatever they hold."""
+    said = np.empty(blocks.shape, object)
+    for cell in np.ndindex(blocks.shape):
+        block: Any = blocks[cell]
+        said[cell] = da.Array(block.dask, block.name, block.chunks, dtype=np.float64)
+    return said
 
 
 def _pulled(
@@ -159,7 +209,7 @@ def _pull(transform: Transform, block: Array, valid: Array | None, **frame: Any)
     return pull(transform, block, valid, **frame)
 
 
-def view(pair: Pair, region: Roi, transform: Transform | None, order: int) -> tuple[da.Array, da.Array]:
+def view(pair: Pair, region: Roi, transform: Transform | PerItem | None, order: int) -> tuple[da.Array, da.Array]:
     """Return both images on `region` of the reference, NaN where there is no valid sample."""
     here = on_grid(pair, region, pair.reference[region].chunks, transform, order)
     return seen(here.reference, here.reference_validity), seen(here.moving, here.moving_validity)

@@ -5,7 +5,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from bigncc import proof, store, tiles
+from bigncc import proof, sections, store, tiles
 from bigncc import report as drawing
 from bigncc.config import Config
 from bigncc.decision import recalled
@@ -14,6 +14,7 @@ from bigncc.inputs import open_inputs, pair_of
 from bigncc.output import Output, open_output
 from bigncc.pair import block_mean, from_storage, view, where_valid
 from bigncc.report import Panel
+from bigncc.sections import table_of
 from bigncc.storage import readable
 from bigncc.summary import from_dict
 
@@ -21,17 +22,42 @@ PICTURE = 1000
 """Longest side of a report's picture, in pixels, at least; twice as many are too many."""
 
 
-def report(url: str) -> Path:
-    """Draw the result at `url` and return the picture's path: beside it, or here if it is in an object store."""
-    folder, _, name = store.absolute(url).rpartition("/")
-    picture = Path(
-        folder if store.is_local(url) else Path.cwd(), f"{name.removesuffix('.zarr').removesuffix('.ome')}.png"
-    )
-    drawing.draw([panel(url)], picture)
+def report(url: str, threshold: float | None = None) -> Path:
+    """Draw the result at `url` and return the picture's path; `threshold` as for `tabulate`."""
+    picture = _beside(url, ".png")
+    drawing.draw([panel(url, threshold)], picture)
     return picture
 
 
-def panel(url: str) -> Panel:
+def tabulate(url: str, threshold: float | None = None) -> Path | None:
+    """Write the table of the sections and channels of the result at `url` beside its picture; None if it has one only.
+
+    `threshold` is that of its config by default.
+    """
+    output = open_output(url)
+    _check_complete(output)
+    table = table_of(output.attributes, output.layout, threshold)
+    if table is None:
+        return None
+    path = _beside(url, ".csv")
+    sections.write(table, path)
+    return path
+
+
+def _beside(url: str, suffix: str) -> Path:
+    """Return a path beside a result, or here if that is in an object store."""
+    folder, _, name = store.absolute(url).rpartition("/")
+    return Path(
+        folder if store.is_local(url) else Path.cwd(), f"{name.removesuffix('.zarr').removesuffix('.ome')}{suffix}"
+    )
+
+
+def _check_complete(output: Output) -> None:
+    if output.attributes["state"] != "complete":
+        raise IncompleteError(proof.incomplete(output.url))
+
+
+def panel(url: str, threshold: float | None = None) -> Panel:
     """Return a complete result at the size of a picture, by streamed block means.
 
     Raises
@@ -40,23 +66,25 @@ def panel(url: str) -> Panel:
         If tiles are missing.
     """
     output = open_output(url)
-    if output.attributes["state"] != "complete":
-        raise IncompleteError(proof.incomplete(url))
+    _check_complete(output)
+    table = table_of(output.attributes, output.layout, threshold)
+    # of one stack, the two sections that agree least
+    place = table.worst.place if table is not None and table.stacked else None
     config = Config.model_validate({**output.attributes["config"], "engine": {}})
     level = _level(output)
     maps = output.level(level)
     factor = max(1, max(maps["ncc"].shape[-2:]) // PICTURE)
-    seen = {name: from_storage(readable(array))[_plane(output, array.shape)] for name, array in maps.items()}
+    seen = {name: from_storage(readable(array))[_plane(output, array.shape, place)] for name, array in maps.items()}
     try:
         inputs = recalled(open_inputs(config), output.attributes["registration"])
-        plane = tiles.roi_shift(_plane(output, inputs.shape), inputs.origin)
+        plane = tiles.roi_shift(_plane(output, inputs.shape, place), inputs.origin)
         images = view(pair_of(inputs), plane, inputs.transform, config.registration.order)
         reference, moving = (_mean(image, factor << level) for image in images)
     except InputError:
         reference, moving = None, None
     summary = from_dict(output.attributes["summary"])
     title = "; ".join((output.attributes["headline"], *proof.absent_notes(output.attributes)))
-    return Panel(title, reference, moving, _mean(where_valid(**seen), factor), summary, factor << level)
+    return Panel(title, reference, moving, _mean(where_valid(**seen), factor), summary, factor << level, table)
 
 
 def _level(output: Output) -> int:
@@ -65,10 +93,10 @@ def _level(output: Output) -> int:
     return large[-1] if large else output.levels[0]
 
 
-def _plane(output: Output, shape: tuple[int, ...]) -> tiles.Roi:
+def _plane(output: Output, shape: tuple[int, ...], place: tuple[int, ...] | None) -> tiles.Roi:
     """Return the plane that is shown of an array with more than two axes: first time and channel, middle of z."""
     names = zip(output.layout.axes[:-2], shape, strict=False)
-    start = tuple(n // 2 if name == "z" else 0 for name, n in names)
+    start = place or tuple(n // 2 if name == "z" else 0 for name, n in names)
     return tiles.roi_of((*start, 0, 0), (1,) * len(start) + shape[-2:])
 
 

@@ -37,9 +37,9 @@ from bigncc.decision import attributes_of, check_request, decide, job_of, opened
 from bigncc.decoding import decode_overhead
 from bigncc.engine import Job
 from bigncc.errors import IncompleteError, InputError, RefusedError
-from bigncc.inputs import Inputs, open_inputs, pair_of, request_of, samples_of
+from bigncc.inputs import Inputs, lattices, open_inputs, pair_of, request_of
 from bigncc.output import Output, check_removable, check_vacant, create_output, remove_output
-from bigncc.picture import panel, report
+from bigncc.picture import panel, report, tabulate
 from bigncc.placement import headline, registered
 from bigncc.progress import Advance
 from bigncc.proof import Result, Verdict, finish, incomplete, plan_of, status, verify, withdraw
@@ -49,7 +49,7 @@ from bigncc.tiles import roi_shape, share
 
 __all__ = [
     "Estimate", "Prepared", "Result", "Verdict", "complete", "finish", "panel", "plan", "prepare", "prepared",
-    "register", "rehearse", "report", "run", "status", "verify",
+    "register", "rehearse", "report", "run", "status", "tabulate", "verify",
 ]  # fmt: skip
 
 NANOSECONDS = 35
@@ -118,8 +118,7 @@ def plan(config: Config) -> Estimate:
 
 
 def _absent(inputs: Inputs) -> tuple[str, ...]:
-    images = (("reference", inputs.reference.array), ("moving", inputs.moving.array))
-    counts = {name: image.absent for name, image in images}
+    counts = {name: image.array.absent for name, image in inputs.images.items()}
     unknown = tuple(
         f"{name} cannot be listed: how many of its chunks are stored is not known"
         for name, n in counts.items()
@@ -150,6 +149,12 @@ def register(config: Config, output: str | None = None, *, waiting: Waiting = _u
     if not config.registration.estimated:
         message = "registration says how the images are registered: registration.model=translation, rigid, similarity, "
         message += "affine or displacement is accepted"
+        raise InputError(message)
+    if config.stack.lags is not None:
+        message = (
+            "stack.lags is given: two images are accepted here, and bigncc run with registration.model=translation "
+        )
+        message += "registers the sections of a stack"
         raise InputError(message)
     if output is not None and store.exists(store.absolute(output)):
         message = f"{output} exists: a path that does not is accepted"
@@ -194,7 +199,7 @@ def prepare(
     """
     inputs = open_inputs(config)
     url = store.absolute(config.output.url)
-    samples = {name: samples_of(image) for name, image in (("reference", inputs.reference), ("moving", inputs.moving))}
+    samples = lattices(inputs)
     request = request_of(inputs, samples)
     standing = _remaining(url, overwrite) or _begun(url, overwrite)
     if standing is None:
@@ -312,7 +317,8 @@ def complete(ready: Prepared, *, part: Part = (0, 1), steal: bool = False, progr
         raise IncompleteError(incomplete(job.url))
     if part[1] == 1:
         durable = inputs.config.engine.durable == "all"
-        return finish(job.url, inputs.notes, threads=threads, durable=durable)
+        threshold = inputs.config.report.threshold
+        return finish(job.url, inputs.notes, threads=threads, durable=durable, threshold=threshold)
     notes = (*inputs.notes, f"{stolen} tiles of other parts were computed") if stolen else inputs.notes
     summary = merge(rows[index].summary for index in own)
     return Result(job.url, complete=False, summary=summary, headline=ready.headline, notes=notes)

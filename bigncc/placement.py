@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bigncc import variants
+from bigncc import stack, variants
 from bigncc.errors import InputError, RegistrationError
-from bigncc.inputs import Inputs, item_of, pair_of
+from bigncc.inputs import Inputs, item_of, opened, pair_of
 from bigncc.masks import leaves_out
 from bigncc.pair import from_storage, on_threads, seen
 from bigncc.registration import estimate, residual, texture_of
@@ -18,6 +18,7 @@ from bigncc.transform import Displacement, in_words
 if TYPE_CHECKING:
     import dask.array as da
 
+    from bigncc.stack import Match, Stack
     from bigncc.storage import Image
 
 
@@ -34,10 +35,13 @@ def registered(inputs: Inputs, threads: int) -> Inputs:
         If a transform that is given brings them together clearly better the other way round.
     """
     chosen = inputs.config.registration
-    if chosen.model is None:
-        if not chosen.trust_field:
-            _check_given(inputs, threads)
+    if not inputs.measured:
         return inputs
+    if chosen.model is None:
+        _check_given(inputs, threads)
+        return inputs
+    if inputs.stack is not None:
+        return replace(inputs, matches=_matches(inputs, inputs.stack, threads))
     reference, moving, coarser = _seen(inputs)
     with on_threads(threads):
         if chosen.model != "none":
@@ -49,6 +53,16 @@ def registered(inputs: Inputs, threads: int) -> Inputs:
         except RegistrationError as error:
             return replace(inputs, unknown=error.reason)
     return replace(inputs, registration=found)
+
+
+def _matches(inputs: Inputs, one: Stack, threads: int) -> tuple[Match, ...]:
+    """Return how each two sections of a stack lie to each other, by the channel that is registered on."""
+    chosen, section = inputs.config.registration, inputs.config.reference
+    assert chosen.model is not None  # or a transform is given
+    assert chosen.model != "none"
+    guide = one if chosen.channel is None else stack.stack_of(opened(section, chosen.channel), one.lags)
+    start = _start(inputs) if chosen.initial == "metadata" else None
+    return stack.matches(guide, section, chosen.model, start, chosen.upsample_factor, threads=threads)
 
 
 def _seen(inputs: Inputs) -> tuple[da.Array, da.Array, tuple[list[da.Array], list[da.Array]]]:
@@ -95,6 +109,8 @@ def _start(inputs: Inputs) -> tuple[float, ...]:
 def headline(inputs: Inputs) -> str:
     """Say in one line what is done with the moving image."""
     chosen, found, given = inputs.config.registration, inputs.registration, inputs.given
+    if inputs.stack is not None:
+        return stack.headline(inputs.stack, inputs.matches, given, estimated=chosen.estimated)
     if chosen.displacement is not None:
         return f"moving image pulled through the displacement field {Path(chosen.displacement.url).name}"
     if isinstance(given, Displacement):

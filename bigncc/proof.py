@@ -17,20 +17,25 @@ from bigncc.inputs import open_inputs, pair_of
 from bigncc.output import open_output, update_attributes
 from bigncc.pair import on_threads
 from bigncc.pyramid import Halving
-from bigncc.summary import STATUS, Summary, merge
+from bigncc.sections import Table, table_of
+from bigncc.summary import STATUS, Summary, merge, merge_items, packed_items
 from bigncc.tiles import Plan, share
 from bigncc.watch import ABSENT, object_of
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: where its map is, the statistics of all pixels, and what was done with the moving image."""
+    """A finished run: where its map is, the statistics of all pixels, and what was done with the moving image.
+
+    `table` has those of each section and channel, if there are several.
+    """
 
     url: str
     complete: bool
     summary: Summary
     headline: str
     notes: tuple[str, ...] = ()
+    table: Table | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ def finish(
     part: tuple[int, int] = (0, 1),
     threads: int | None = None,
     durable: bool = False,
+    threshold: float | None = None,
 ) -> Result:
     """Make the coarser levels that no tile could make, and record that every tile is done; once is enough.
 
@@ -74,6 +80,8 @@ def finish(
         As many as there are processors by default.
     durable : bool
         Whether the pixels, and not only the journal, outlive a power cut.
+    threshold : float, optional
+        Of the table of sections; by default that of the plan's config.
 
     Raises
     ------
@@ -99,7 +107,9 @@ def finish(
         journal.write_complete(url, proof)
     output.sweep(url)
     output.sweep(journal.directory(url))
-    return Result(url, complete=True, summary=summary, headline=standing["headline"], notes=notes + absent_notes(proof))
+    table = table_of({**standing, **proof}, stored_layout(standing), threshold)
+    notes += absent_notes(proof)
+    return Result(url, complete=True, summary=summary, headline=standing["headline"], notes=notes, table=table)
 
 
 def _rounds(
@@ -180,9 +190,11 @@ def _proof(url: str, standing: dict[str, Any], rows: dict[int, journal.Row]) -> 
     absent: dict[str, set[str]] = {}
     for name, key, found in journal.fingerprints(url, standing["plan_id"]):
         absent.setdefault(name, set()).update([object_of(key)] if found == ABSENT else [])
+    items = merge_items(row.items for row in every)
     return {
         "plan_id": standing["plan_id"],
         "summary": merge(row.summary for row in every).to_dict(),
+        **({"sections": packed_items(items)} if items else {}),
         "digest": store.digest(journal.canonical([row.tile, row.digests]) for row in every),
         "tiles": len(every),
         "absent": {name: len(keys) for name, keys in sorted(absent.items())},

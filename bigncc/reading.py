@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,95 @@ class Part:
 
     def __getitem__(self, key: Roi) -> NDArray[Any]:
         return self.source[roi_shift(key, tuple(s.start for s in self.roi))]
+
+
+@dataclass(frozen=True)
+class Sections:
+    """A stack in one of its two roles, as an array: section z of it is section ``z + shift`` of the stack.
+
+    Parameters
+    ----------
+    stack : View or Decoded
+        The stack, ``[..., z, y, x]``; both roles read the same one.
+    axis : int
+        Which of its axes is z.
+    shifts : tuple of int
+        One for each lag.
+    length : int
+        Number of sections in this role. Those that are beyond the stack are read as 0.
+    apart : bool
+        Whether there is an axis of lags in front of z, or a single lag without one.
+    """
+
+    stack: Any
+    axis: int
+    shifts: tuple[int, ...]
+    length: int
+    apart: bool
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That of the stack."""
+        return self.stack.dtype  # type: ignore[no-any-return]
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def shape(self) -> Shape:
+        """Extent of this role."""
+        return self._with(self.stack.shape, (len(self.shifts),), self.length)
+
+    @property
+    def chunks(self) -> Shape:
+        """Those of the stack, which begin with each role."""
+        return self._with(self.stack.chunks, (1,), self.stack.chunks[self.axis])
+
+    @property
+    def source(self) -> Any:
+        """The store below, of a stack as it is opened."""
+        return self.stack.source
+
+    @property
+    def absent(self) -> int | None:
+        """Number of chunks of the stack that are not stored, as of a `View`."""
+        return self.stack.absent  # type: ignore[no-any-return]
+
+    def _with(self, sizes: Shape, lags: Shape, along_z: int) -> Shape:
+        return (*sizes[: self.axis], *(lags if self.apart else ()), along_z, *sizes[self.axis + 1 :])
+
+    def __getitem__(self, key: tuple[slice | int, ...]) -> NDArray[Any]:
+        whole = tuple(
+            slice(*k.indices(n)[:2]) if isinstance(k, slice) else slice(k, k + 1)
+            for k, n in zip(key, self.shape, strict=True)
+        )
+        parts = list(self._parts(whole))
+        if self.apart:
+            block = np.zeros(roi_shape(whole), self.dtype)
+            for place, roi in parts:
+                block[place] = self.stack[roi]
+        else:
+            block = self.stack[parts[0][1]]
+        # dask asks for a plane by its number
+        return block.squeeze(tuple(i for i, k in enumerate(key) if not isinstance(k, slice)))
+
+    def rois(self, roi: Roi) -> list[Roi]:
+        """Return what is read of the stack for a region of this role."""
+        return [part for _, part in self._parts(roi)]
+
+    def _parts(self, roi: Roi) -> Iterator[tuple[tuple[slice | int, ...], Roi]]:
+        """Yield where in a region something of the stack belongs, and what."""
+        before, after = roi[: self.axis], roi[self.axis + self.apart + 1 :]
+        lags, z = (roi[self.axis] if self.apart else slice(0, 1)), roi[self.axis + self.apart]
+        for place, shift in enumerate(self.shifts[lags]):
+            stop = min(z.stop + shift, self.stack.shape[self.axis])
+            there = slice(min(z.start + shift, stop), stop)
+            lag = (place,) if self.apart else ()
+            if there.start < there.stop:
+                where = (slice(None),) * self.axis + (*lag, slice(0, there.stop - there.start))
+                yield where, (*before, there, *after)
 
 
 class Decoded:
@@ -172,6 +261,37 @@ class Decoded:
     def _drop(self, index: Shape) -> None:
         del self._unread[index]
         self.size -= self._held.pop(index).result()[1].nbytes
+
+
+def kept(images: Iterable[Any]) -> list[Decoded]:
+    """Return the images that keep what they have decoded, behind those that are read: one for both roles of a stack."""
+    behind = [_behind(image) for image in images]
+    return list(dict.fromkeys(image for image in behind if isinstance(image, Decoded)))
+
+
+def wanted(
+    images: Sequence[Any], regions: Mapping[int, Sequence[Sequence[Roi | None]]]
+) -> list[tuple[Decoded, dict[int, list[Roi]]]]:
+    """Return what some tiles will read of each image that keeps what it has decoded.
+
+    Parameters
+    ----------
+    images : sequence
+        Those of a pair.
+    regions : mapping
+        For each tile what it reads, region by region: of each image, or None where that is not known.
+    """
+    found: dict[Decoded, dict[int, list[Roi]]] = {image: {tile: [] for tile in regions} for image in kept(images)}
+    for place, image in enumerate(images):
+        if isinstance(behind := _behind(image), Decoded):
+            for tile, each in regions.items():
+                rois = [roi for region in each if (roi := region[place]) is not None]
+                found[behind][tile] += [r for roi in rois for r in image.rois(roi)] if image is not behind else rois
+    return list(found.items())
+
+
+def _behind(image: Any) -> Any:
+    return image.stack if isinstance(image, Sections) else image
 
 
 def _meet(one: Roi, other: Roi) -> bool:

@@ -4,6 +4,7 @@ import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,13 @@ from numpy.typing import NDArray
 
 from bigncc import store
 from bigncc.errors import RefusedError
+from bigncc.sections import Row, Table
 from bigncc.summary import BINS, STATUS, Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+SUSPECT = "#d55e00"
 
 UNDEFINED = "#9a9a9a"
 """The grey of pixels without a value; it is no colour of the map."""
@@ -45,6 +49,8 @@ class Panel:
         Of all pixels.
     factor : int
         Pixels of the image per pixel of the picture.
+    table : Table or None
+        Of its sections and channels; of one stack, the images are those of its worst row.
     """
 
     title: str
@@ -53,6 +59,15 @@ class Panel:
     ncc: NDArray[Any]
     summary: Summary
     factor: int
+    table: Table | None = None
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What the two images are."""
+        if self.table is None or not self.table.stacked:
+            return "reference", "moving, as pulled onto the reference"
+        first, second = self.table.worst.pair
+        return f"section {first}", f"section {second}, as it is correlated"
 
 
 def draw(panels: Sequence[Panel], path: Path) -> None:
@@ -71,16 +86,21 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
         raise RefusedError(message)
     height, width = panels[0].ncc.shape
     tall = min(max(4.4 * height / width, 2.8), 8.0)
-    figure = Figure(figsize=(18, (tall + 0.8) * len(panels)), layout="constrained")
+    tables = [_with_sections(panel.table) for panel in panels]
+    heights = [h for table in tables for h in ((tall + 0.8,) if table is None else (tall + 0.8, 3.4))]
+    figure = Figure(figsize=(18, sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
-    rows = figure.subfigures(len(panels), 1, squeeze=False, hspace=0.04)[:, 0]
-    for row, panel in zip(rows, panels, strict=True):
+    rows = iter(figure.subfigures(len(heights), 1, squeeze=False, hspace=0.04, height_ratios=heights)[:, 0])
+    for panel, table in zip(panels, tables, strict=True):
+        row = next(rows)
         row.suptitle(textwrap.fill(panel.title, TITLE), x=0.005, ha="left", fontsize=13, fontweight="bold")
         axes = row.subplots(1, 4, width_ratios=(1, 1, 1.12, 0.85))
-        _grey(axes[0], panel.reference, "reference")
-        _grey(axes[1], panel.moving, "moving, as pulled onto the reference")
+        for ax, image, name in zip(axes, (panel.reference, panel.moving), panel.names, strict=False):
+            _grey(ax, image, name)
         _confidence(axes[2], panel)
         _histogram(axes[3], panel.summary)
+        if table is not None:
+            _sections(next(rows).subplots(), table)
     picture = io.BytesIO()
     figure.savefig(picture, dpi=110, metadata={"Software": "bigncc"})
     store.put(path, picture.getvalue())
@@ -98,6 +118,41 @@ def facts(summary: Summary) -> dict[str, str]:
         if count and code != 1:
             found[STATUS[code]] = f"{count} pixels"
     return found
+
+
+def _with_sections(table: Table | None) -> Table | None:
+    """Return a table that has sections, which can be drawn one beside the other."""
+    return table if table is not None and len(table.sections) > 1 else None
+
+
+def _sections(axes: "Axes", table: Table) -> None:
+    """Draw mean and share below the threshold of each section, and mark the bad ones."""
+    several = len({(row.lag, row.time, row.channel) for row in table.rows}) > 1
+    share = axes.twinx()
+
+    def series(row: Row) -> tuple[int, int, int]:
+        return row.time or 0, row.channel or 0, row.lag
+
+    for _, rows in groupby(sorted(table.rows, key=series), series):
+        every = list(rows)
+        sections = [row.section for row in every]
+        one = every[0]
+        names = (("time", one.time), ("channel", one.channel), ("z +", one.lag or None))
+        label = ", ".join(f"{name} {value}" for name, value in names if value is not None) if several else "mean NCC"
+        (line,) = axes.plot(sections, [row.summary.mean for row in every], ".-", lw=1, label=label)  # type: ignore[arg-type]
+        below = [100 * row.summary.below(table.threshold) for row in every]
+        share.plot(sections, below, ":", lw=1, color=line.get_color())  # type: ignore[arg-type]
+    for section in table.suspects:
+        axes.axvline(section, color=SUSPECT, lw=6, alpha=0.25, zorder=0)
+    # a name for each as long as they can be read
+    for section in table.suspects[:40]:
+        axes.annotate(str(section), (section, 1.0), xycoords=("data", "axes fraction"), ha="center", va="bottom")
+    axes.margins(x=0.01)
+    axes.set_xlabel("section z" + ("; shaded: bad sections" if table.suspects else ""))
+    axes.set_ylabel("mean NCC (lines)")
+    share.set_ylabel(f"% below {table.threshold:g} (dotted)")
+    if several:
+        axes.legend(loc="lower left", fontsize=8)
 
 
 def _grey(axes: "Axes", image: NDArray[Any] | None, title: str) -> None:

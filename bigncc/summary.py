@@ -91,10 +91,52 @@ class Summary:
             below += n
         return self.high
 
+    def below(self, threshold: float) -> float:
+        """Share of the valid pixels below `threshold`, linear within a bin; NaN where there is none.
+
+        At an edge of a bin, see `is_edge`, it is exact.
+        """
+        if not self.valid:
+            return math.nan
+        place = min(max((threshold + 1) * BINS / 2, 0.0), float(BINS))
+        whole = math.floor(place)
+        inside = (place - whole) * self.histogram[whole] if whole < BINS else 0.0
+        return (sum(self.histogram[:whole]) + inside) / self.valid
+
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold; infinite extremes become None."""
         values = asdict(self) | {"counts": list(self.counts), "histogram": list(self.histogram)}
         return {k: None if isinstance(v, float) and math.isinf(v) else v for k, v in values.items()}
+
+    def packed(self) -> list[list[Any]]:
+        """Return what JSON can hold in few letters: zeros at the ends are left out."""
+        counts, first = list(self.counts), next((i for i, n in enumerate(self.histogram) if n), BINS)
+        while counts and not counts[-1]:
+            counts.pop()
+        bins = list(self.histogram[first:])
+        while bins and not bins[-1]:
+            bins.pop()
+        extremes = [self.low, self.high] if math.isfinite(self.low) else []
+        return [counts, [self.total, self.squares], extremes, [first, *bins]]
+
+
+def is_edge(threshold: float) -> bool:
+    """Say whether two bins of the histogram meet at `threshold`, so that `Summary.below` is exact there."""
+    # the last bin has its upper edge
+    return threshold < 1 and ((threshold + 1) * BINS / 2).is_integer()
+
+
+def unpacked(values: list[list[Any]]) -> Summary:
+    """Return the `Summary` that `packed` was called on."""
+    counts, sums, extremes, (first, *bins) = values
+    return Summary(
+        tuple(counts) + (0,) * (len(STATUS) - len(counts)),
+        sums[0],
+        sums[1],
+        extremes[0] if extremes else math.inf,
+        extremes[1] if extremes else -math.inf,
+        (0,) * first + tuple(bins) + (0,) * (BINS - first - len(bins)),
+    )
 
 
 def from_dict(values: dict[str, Any]) -> Summary:
@@ -112,3 +154,26 @@ def from_dict(values: dict[str, Any]) -> Summary:
 def merge(summaries: Iterable[Summary]) -> Summary:
     """Return the summary of all blocks together."""
     return reduce(Summary.__add__, summaries, Summary())
+
+
+Items = dict[tuple[int, ...], Summary]
+"""The summary of each batch item (a section, a channel, a time), by its place along the axes before the window's."""
+
+
+def merge_items(parts: Iterable[Items]) -> Items:
+    """Return the summary of each batch item of all blocks together."""
+    found: Items = {}
+    for items in parts:
+        for place, summary in items.items():
+            found[place] = found[place] + summary if place in found else summary
+    return found
+
+
+def packed_items(items: Items) -> list[list[Any]]:
+    """Return what JSON can hold: places in their order, each with its summary."""
+    return [[list(place), items[place].packed()] for place in sorted(items)]
+
+
+def unpacked_items(values: list[list[Any]]) -> Items:
+    """Return what `packed_items` was called on."""
+    return {tuple(place): unpacked(summary) for place, summary in values}

@@ -202,6 +202,7 @@ class Plan:
         """
         first = next((axis for axis, n in enumerate(self.grid) if n > 1), 0)
         beside = math.prod(n + g for n, g in zip(self.extent[first + 1 :], grain[first + 1 :], strict=True))
+        beside *= math.prod(self.extent[:first])
         around = math.prod(aligned(self.tile, self.margin, grain, self.extent))
         edge = around - math.prod(map(min, zip(self.tile, self.extent, strict=True)))
         return (grain[first] + 2 * self.margin[first]) * beside + edge
@@ -348,7 +349,16 @@ def aligned(tile: Shape, margin: Shape, grain: Shape, shape: Shape) -> Shape:
 
 
 def largest_tile(
-    shape: Shape, objects: Shape, margin: Shape, grain: Shape, *, samples: int, pixels: int, tiles: int, fixed: int
+    shape: Shape,
+    objects: Shape,
+    margin: Shape,
+    grain: Shape,
+    *,
+    samples: int,
+    pixels: int,
+    tiles: int,
+    fixed: int,
+    steps: Iterable[Shape] = (),
 ) -> Shape:
     """Choose the extent of a tile: whole objects, as large as allowed, nearly square in pixels.
 
@@ -363,7 +373,9 @@ def largest_tile(
     tiles : int
         Number of tiles there shall be at least, if there are that many objects.
     fixed : int
-        Leading axes along which a tile is one object long.
+        Leading axes along which a tile is one object long, or one step.
+    steps : iterable of tuple of int
+        What a tile shall be a multiple of, the first that fits the memory: whole objects. By default one of them.
 
     Returns
     -------
@@ -381,7 +393,8 @@ def largest_tile(
     def count(tile: Shape) -> int:
         return math.prod(-(-n // t) for n, t in zip(shape, tile, strict=True))
 
-    tile = objects
+    step = next((each for each in steps if needs(each) <= samples), objects)
+    tile = step
     if needs(tile) > samples:
         message = (
             f"one output object of {list(objects)} with a margin of {list(margin)}, read from chunks of {list(grain)}, "
@@ -391,7 +404,7 @@ def largest_tile(
         raise DoesNotFitError(message)
     while True:
         grown = [
-            tuple(t + o if axis == i else t for i, (t, o) in enumerate(zip(tile, objects, strict=True)))
+            tuple(t + o if axis == i else t for i, (t, o) in enumerate(zip(tile, step, strict=True)))
             for axis in range(fixed, len(shape))
             if tile[axis] < shape[axis]
         ]

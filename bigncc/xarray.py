@@ -18,6 +18,7 @@ from bigncc.errors import InputError
 from bigncc.lazy import MAPS, Nodata
 from bigncc.output import open_output
 from bigncc.pair import from_storage
+from bigncc.sections import Table, table_of
 from bigncc.storage import open_image
 from bigncc.summary import STATUS
 from bigncc.transform import Translation, to_dict
@@ -134,7 +135,9 @@ def open_result(url: str | os.PathLike[str], *, level: int = 0) -> xr.Dataset:
     -------
     xarray.Dataset
         ``ncc`` float32 and ``status`` uint8, ``[[t,] [c,] [z,] y, x]``, dask arrays in the stored chunks; status 0 is
-        what has not been computed.
+        what has not been computed. Of a complete result with several sections or channels also ``mean``, ``std`` and
+        ``share_with_value`` of each; of a stack the attribute ``suspect_sections``, and of several lags the
+        coordinate ``lag``.
 
     Raises
     ------
@@ -155,7 +158,26 @@ def open_result(url: str | os.PathLike[str], *, level: int = 0) -> xr.Dataset:
     arrays = {name: (image.axes, from_storage(image.array), _WORDS[name]) for name, image in images.items()}
     names = ("state", "plan_id", "headline")
     about = {"window": attributes["config"]["window"]["size"], "versions": _versions(attributes["versions"])}
-    return xr.Dataset(arrays, coords=coords, attrs={**{name: attributes[name] for name in names}, **about})
+    result = xr.Dataset(arrays, coords=coords, attrs={**{name: attributes[name] for name in names}, **about})
+    table = table_of(attributes, output.layout)
+    return result if table is None else _with_sections(result, table)
+
+
+def _with_sections(result: xr.Dataset, table: Table) -> xr.Dataset:
+    """Add what the table says of each section and channel; NaN where there is no other section."""
+    dims = result["ncc"].dims[: len(table.rows[0].place)]
+    mean, std, share = (np.full([result.sizes[dim] for dim in dims], np.nan) for _ in range(3))
+    for row in table.rows:
+        summary = row.summary
+        mean[row.place], std[row.place] = summary.mean, summary.std
+        share[row.place] = summary.valid / max(1, summary.pixels)
+    found = {"mean": (dims, mean), "std": (dims, std), "share_with_value": (dims, share)}
+    result = result.assign(found)
+    if table.stacked:
+        result.attrs["suspect_sections"] = list(table.suspects)
+        if len(lags := list(dict.fromkeys(row.lag for row in table.rows))) > 1:
+            result = result.assign_coords(lag=("c", lags))
+    return result
 
 
 _WORDS: dict[str, dict[str, Any]] = {

@@ -23,7 +23,7 @@ from bigncc import journal
 from bigncc.resampling import pull
 from bigncc.tiles import roi_of
 from bigncc.transform import to_dict
-from tests import forked, pairs, scenes, strategies, zarrs
+from tests import forked, pairs, scenes, stacks, strategies, zarrs
 
 SCRIPT = Path(sys.executable).with_name("bigncc")
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -127,6 +127,28 @@ def test_options_and_words_choose_the_window(pair, words, window):
     folder, f, g = pair
     good(folder, *AS_IS, *words)
     pairs.same(pairs.maps(folder / "out"), bigncc.local_maps(f, g, window))
+
+
+def test_a_stack_is_correlated_by_two_words(tmp_path):
+    image = stacks.sections(12, (40, 50), shifts={4: (3, -2)}, damaged=None)
+    pairs.store(tmp_path / "stack.zarr", image)
+    text = good(tmp_path, "run", "stack.zarr", "out", "--stack", "1", "--window", "11", "--missing-chunks", "error")
+    assert text.startswith("each section z correlated with z + 1 of the same stack as they are stored\n")
+    assert "suspect sections  4 (1 of 12)\n" in text
+    wanted = bigncc.local_maps(image[:-1], image[1:], 11)
+    pairs.same(pairs.maps(tmp_path / "out"), wanted)
+    words = ("stack.zarr", "two", "stack.lags=[1, 2]", "output.chunks=[50, 50]")
+    assert "output    2 x 11 x 40 x 50 pixels" in good(tmp_path, "plan", *words)
+    assert "--stack 1,2 " in good(tmp_path, "script", "stack.zarr", "two", "--stack", "1,2", "engine.memory=1GB")
+    assert good(tmp_path, "report", "out", "--threshold", "0.25").split() == [
+        f"{tmp_path}/out.png",
+        f"{tmp_path}/out.csv",
+    ]
+    assert (tmp_path / "out.csv").read_text().count("\n") == 12
+    # a table names two images, or a stack twice
+    (tmp_path / "pairs.csv").write_text("reference,moving,output,stack.lags\nstack.zarr,other.zarr,three,1\n")
+    said = sentence(started()(tmp_path, "run", "--pairs", "pairs.csv"), BAD_INPUT)
+    assert "pairs.csv, line 2: stack lags is [1] and moving is another image than reference" in said
 
 
 def test_a_region_and_a_volume(tmp_path):
@@ -450,6 +472,17 @@ BAD = {
     "shards of one axis": ((*AS_IS, "output.shards=[64]"), r"output.shards is \[64\]: 2 numbers are accepted"),
     "finish of nothing": (("finish", "nothing"), "nothing.bigncc/plan.json is absent: an output with its journal"),
     "verify of nothing": (("verify", "nothing"), "nothing.bigncc/plan.json is absent: an output with its journal"),
+    "stack of one image": (("run", "a.zarr", "out", "--stack", "1"), r"a.zarr has axes \(y, x\) and stack.lags is 1"),
+    "stack of two images": (("run", "a.zarr", "b.zarr", "out", "--stack", "1"), "is neither STACK OUT nor CONFIG.yaml"),
+    "stack by words": (("plan", "a.zarr", "b.zarr", "out", "stack.lags=1"), "is neither STACK OUT nor CONFIG.yaml"),
+    "stack without a lag": (
+        ("run", "a.zarr", "out", "--stack", "x"),
+        "--stack is 'x': a whole number, or two or three",
+    ),
+    "stack of no lag": (
+        ("run", "a.zarr", "out", "--stack", "0"),
+        "config key stack.lags is 0: input should be greater",
+    ),
     "verify of an image": (("verify", "a.zarr"), "a.zarr.bigncc/plan.json is absent"),
     "verify in a file": (("verify", "file/out"), "file/out.bigncc/plan.json is absent"),
     "recompute less": (("verify", "done", "--recompute", "-1"), "-1 is not in the range x>=0"),

@@ -157,6 +157,18 @@ def test_what_cannot_be_meant_is_refused_in_a_sentence(words, sentence):
     assert "\n" not in str(caught.value)
 
 
+def test_the_sections_of_a_stack_are_both_images():
+    stack = [{"reference": {"url": "a", "z": "3:9"}, "output": {"url": "out"}}, "stack.lags=1,2"]
+    found = load(stack)
+    assert (found.stack.lags, found.registration.model) == ((1, 2), "none")
+    assert found.moving == found.reference
+    assert load([*stack, {"moving": {"url": "a", "z": [3, 9]}}]) == found
+    assert load([*stack, "registration.model=translation"]).registration.model == "translation"
+    assert load([found.model_dump(mode="json")]) == found
+    with pytest.raises(InputError, match="config key stack.lag is unknown: lags are accepted"):
+        load([stack[0], "stack.lag=1"])
+
+
 def test_a_missing_section_says_what_it_is():
     with pytest.raises(InputError, match="config key moving is missing: the image that is registered"):
         load([{"reference": {"url": "a"}, "output": {"url": "c"}}, AS_IS])

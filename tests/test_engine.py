@@ -94,11 +94,11 @@ def test_a_tile_has_the_pivots_of_its_channel():
     pivots = ((1.0, 2.0), (3.0, 4.0), (5.0, 6.0))
     for shape, axis in (((3, 7, 9), 0), ((2, 3, 7, 9), 1), ((3, 2, 7, 9), 0)):
         here = job(shape, axis, pivots)
-        seen = {index: here.pivot(here.plan[index]) for index in range(len(here.plan))}
+        seen = {index: here.pivots_of(here.plan[index])[0] for index in range(len(here.plan))}
         assert {here.plan[i].write[axis].start: pivot for i, pivot in seen.items()} == dict(enumerate(pivots))
         assert all(pivot == pivots[here.plan[i].write[axis].start] for i, pivot in seen.items())
     alone = job((3, 7, 9), None, pivots[:1])
-    assert {alone.pivot(alone.plan[index]) for index in range(len(alone.plan))} == {pivots[0]}
+    assert {alone.pivots_of(alone.plan[index])[0] for index in range(len(alone.plan))} == {pivots[0]}
 
 
 @pytest.fixture

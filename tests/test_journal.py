@@ -20,7 +20,9 @@ PLAN = "0123456789abcdef0123456789abcdef"
 
 
 def row(tile, values=(0.5, -1.0), others=(2,)):
-    return Row(tile, of(list(values), others), {"ncc": 10, "status": 3}, {"ncc": "a" * 32, "status": "b" * 32})
+    items = {(tile, z): of([value]) for z, value in enumerate(values)} if tile % 2 else {}
+    digests = {"ncc": "a" * 32, "status": "b" * 32}
+    return Row(tile, of(list(values), others), {"ncc": 10, "status": 3}, digests, items=items)
 
 
 @pytest.fixture

@@ -25,12 +25,12 @@ FLOORS = (
     ),
     ("metadata", "sums", "watch", "pyramid", "inline", "stealing", "notation", "crew", "interpolation"),
     ("kernel", "warping", "transform", "storage", "journal", "objects", "layout", "stopping", "machine"),
-    ("resampling", "output", "config", "field", "reading", "grids"),
+    ("resampling", "output", "config", "field", "reading", "grids", "sections", "lattice"),
     ("pair", "report", "evidence", "script", "cluster", "tasks"),
     ("sites", "masks", "search"),
     ("fit", "deformation", "variants"),
     ("registration",),
-    ("lazy",),
+    ("lazy", "stack"),
     ("engine", "inputs", "xarray"),
     ("budget", "arrays", "placement", "decoding"),
     ("decision",),
@@ -42,7 +42,7 @@ FLOORS = (
 )
 HOSTS = {
     "numba": {"compiled"},
-    "dask": {"pair", "masks", "lazy", "registration", "search", "placement", "cluster"},
+    "dask": {"pair", "masks", "lazy", "registration", "search", "placement", "cluster", "stack"},
     "zarr": {
         "archive",
         "metadata",

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigncc.reading import CELL, Decoded, Part, cell_of
+from bigncc.reading import CELL, Decoded, Part, Sections, cell_of, kept, wanted
 from bigncc.tiles import Plan, parts
 
 
@@ -157,6 +157,52 @@ def test_a_part_is_an_array_of_its_own(roi, data):
     assert (part.shape, part.dtype, part.ndim) == (stored.array[roi].shape, stored.dtype, 2)
     inner = data.draw(rois(part.shape))
     np.testing.assert_array_equal(part[inner], stored.array[roi][inner])
+
+
+STACK, SHIFTS = (7, 6, 9), (1, 3)
+
+
+@given(st.booleans(), st.data())
+def test_a_role_of_a_stack_is_its_sections_from_the_lag_on(apart, data):
+    stack = Stored(STACK, (2, 3, 4))
+    shifts = SHIFTS if apart else SHIFTS[:1]
+    role = Sections(stack, 0, shifts, 6, apart)
+    beyond = [np.concatenate([stack.array[s : s + 6], np.zeros((max(0, s - 1), 6, 9), "u4")]) for s in shifts]
+    whole = np.stack(beyond) if apart else beyond[0]
+    assert (role.shape, role.ndim, role.dtype) == (whole.shape, whole.ndim, whole.dtype)
+    roi = data.draw(rois(whole.shape))
+    np.testing.assert_array_equal(role[roi], whole[roi])
+    # dask asks for a plane by its number
+    place = tuple(s.start for s in roi[:-2])
+    np.testing.assert_array_equal(role[(*place, *roi[-2:])], whole[(*place, *roi[-2:])])
+    stack.calls.clear()
+    _ = role[roi]
+    assert stack.calls == role.rois(roi)
+
+
+@given(st.booleans(), st.sampled_from([1, 2, 3]))
+def test_both_roles_of_a_stack_decode_each_chunk_once(apart, chunk):
+    stack = Stored(STACK, (chunk, 3, 4))
+    shifts = SHIFTS if apart else SHIFTS[1:]
+    decoded, length = Decoded(stack, 10**6, 1), 7 - min(shifts)
+    images = [Sections(decoded, 0, each, length, apart) for each in ((0,) * len(shifts), shifts)]
+    assert kept(images) == [decoded]
+    plan = Plan((length, 6, 9), (1, 6, 9), (3 * chunk, 6, 9), (0, 0, 0), (0, 0, 0), (length, 6, 9))
+    lags = (slice(0, len(shifts)),) if apart else ()
+
+    def read(tile):
+        return [((*lags, *part), (*lags, *part)) for part in parts(tile.read, (chunk, 2, 9))]
+
+    for index in range(len(plan)):
+        near = {i: read(plan[i]) for i in plan.around(index) if i >= index}
+        for image, regions in wanted(images, near):
+            image.expect(regions)
+        for both in read(plan[index]):
+            for image, roi in zip(images, both, strict=True):
+                _ = image[roi]
+        decoded.done(index)
+    assert decoded.decoded == math.prod(-(-n // c) for n, c in zip(STACK, decoded.chunks, strict=True))
+    assert decoded.size == 0
 
 
 @pytest.mark.parametrize(

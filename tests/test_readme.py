@@ -19,7 +19,7 @@ import bigncc
 from bigncc.output import write_image
 from bigncc.resampling import pull
 from bigncc.tiles import roi_of
-from tests import scenes
+from tests import scenes, stacks
 from tests.test_metadata import pyramid
 from tests.test_xarray import raster
 
@@ -43,6 +43,8 @@ def folder(tmp_path_factory):
     scene = scenes.scene(5, (400, 420), 3.0).astype("float32")
     raster(place / "a.tif", scene[40:340, 50:360], (500000, 5000000), 10)
     raster(place / "b.tif", scene, (500000 - 500, 5000000 + 400), 10)
+    sections = stacks.sections(12, (120, 150), shifts={4: (3, -2)}, damaged=9)
+    write_image(str(place / "stack.ome.zarr"), sections, ("z", "y", "x"), "stack")
     (place / "job.yaml").write_text(
         "reference: {url: a.ome.zarr}\nmoving: {url: b.ome.zarr}\noutput: {url: job.ome.zarr}\n"
     )
@@ -152,7 +154,7 @@ def test_the_commands_of_readme(folder):
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     typed = [line for block in blocks("sh") if ".venv" not in block for line in block.splitlines()]
     typed += re.findall(r"`(bigncc register [^`]*)`", README)
-    assert len(typed) == 18
+    assert len(typed) == 20
     for command in typed:
         done = subprocess.run(
             ["/bin/sh", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
@@ -161,6 +163,7 @@ def test_the_commands_of_readme(folder):
     for name in (
         "out.ome.zarr",
         "out.png",
+        "sections.csv",
         "job.ome.zarr",
         "parts.ome.zarr",
         "workers.ome.zarr",

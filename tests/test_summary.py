@@ -1,12 +1,22 @@
 """Merging is exact in any order and any grouping, and a summary says what the pixels say."""
 
+import json
 import math
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigncc.summary import Summary, from_dict, merge
+from bigncc.summary import (
+    Summary,
+    from_dict,
+    is_edge,
+    merge,
+    merge_items,
+    packed_items,
+    unpacked,
+    unpacked_items,
+)
 
 
 def of(values, others=()):
@@ -42,6 +52,7 @@ def test_any_split_in_any_order_is_the_whole(parts, random):
 @given(summaries)
 def test_json_keeps_everything(summary):
     assert from_dict(summary.to_dict()) == summary
+    assert unpacked(json.loads(json.dumps(summary.packed()))) == summary
     assert summary + Summary() == summary
 
 
@@ -55,6 +66,29 @@ def test_mean_std_and_quantiles(values):
         low, high = (np.quantile(values, q, method=m) for m in ("lower", "higher"))
         assert low - 2 / 64 <= summary.quantile(q) <= high + 2 / 64
     assert summary.low <= summary.quantile(0.0) <= summary.quantile(1.0) <= summary.high
+
+
+items = st.dictionaries(st.tuples(st.integers(0, 2), st.integers(0, 3)), summaries, max_size=6)
+
+
+@given(st.lists(items, max_size=4), st.randoms())
+def test_the_items_of_all_parts_are_the_whole_item_by_item(parts, random):
+    found = merge_items(parts)
+    assert merge(found.values()) == merge(each for part in parts for each in part.values())
+    assert all(found[place] == merge(part[place] for part in parts if place in part) for place in found)
+    random.shuffle(parts)
+    assert merge_items(parts) == unpacked_items(json.loads(json.dumps(packed_items(found)))) == found
+
+
+@given(st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=50), st.integers(0, 63), st.floats(-1, 1))
+def test_the_share_below_an_edge_is_exact_and_elsewhere_within_its_bin(values, edge, threshold):
+    # as values count: in units of 2^-24
+    values = [round(value * 2**24) / 2**24 for value in values]
+    summary = of(values)
+    assert is_edge(edge / 32 - 1)
+    assert summary.below(edge / 32 - 1) == sum(v < edge / 32 - 1 for v in values) / len(values)
+    below, above = (step((threshold + 1) * 32) / 32 - 1 for step in (math.floor, math.ceil))
+    assert summary.below(below) <= summary.below(threshold) <= summary.below(above)
 
 
 def test_nothing_has_no_statistics():

@@ -145,7 +145,9 @@ def test_the_largest_tile_keeps_all_bounds(data):
     fixed = data.draw(st.integers(0, 2))
     grain = tuple(data.draw(st.integers(1, n)) for n in shape)
     pixels = data.draw(st.integers(1, 20000))
-    options = {"samples": samples, "tiles": tiles, "fixed": fixed, "pixels": pixels}
+    # what a tile shall be a multiple of: several objects along some axes
+    steps = [tuple(o * data.draw(st.integers(1, 3)) for o in objects) for _ in range(data.draw(st.integers(0, 2)))]
+    options = {"samples": samples, "tiles": tiles, "fixed": fixed, "pixels": pixels, "steps": steps}
 
     def needs(tile):
         return math.prod(aligned(tile, margin, grain, shape))
@@ -159,6 +161,7 @@ def test_the_largest_tile_keeps_all_bounds(data):
         return
     tile = largest_tile(shape, objects, margin, grain, **options)
     assert needs(tile) <= samples
+    objects = next((step for step in steps if needs(step) <= samples), objects)
     assert count(tile) >= min(tiles, count(objects))
     assert all(t % o == 0 for t, o in zip(tile, objects, strict=True))
     assert tile[:fixed] == objects[:fixed]
