@@ -186,7 +186,7 @@ def _prepared(
             f, g = (_padded(image, widths, window, None) for image in (f, g))
             vf, vg = (None if v is None else _padded(v, widths, window, 1) for v in (vf, vg))
             core = tuple(slice(s.start + a, s.stop + a) for s, (a, _) in zip(core, widths, strict=True))
-    f, g = _as_dtype(f, dtype), _as_dtype(g, dtype)
+    f, g = as_dtype(f, dtype), as_dtype(g, dtype)
     joint = _joint(f, g, vf, vg)
     lifted = 3 - window.ndim
     shape = (1,) * lifted + f.shape
@@ -205,9 +205,10 @@ def _padded(image: Array, widths: list[tuple[int, int]], window: Window, constan
     return np.pad(image, widths, mode="constant", constant_values=value)
 
 
-def _as_dtype(image: Array, dtype: np.dtype[Any]) -> Array:
+def as_dtype(image: Array, dtype: np.dtype[Any]) -> Array:
+    """Return samples in the `common_dtype` of a pair; signed integers are shifted by half their range."""
     if image.dtype.kind == "i" and dtype.kind == "u":
-        # the shift by half the range, in arithmetic that wraps around
+        # in arithmetic that wraps around
         unsigned = image.astype(image.dtype.newbyteorder("=")).view(f"u{image.dtype.itemsize}")
         image = unsigned ^ unsigned.dtype.type(1 << (8 * image.dtype.itemsize - 1))
     return np.ascontiguousarray(image, dtype)
