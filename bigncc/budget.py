@@ -13,6 +13,7 @@ from bigncc.config import Config, OutputConfig
 from bigncc.errors import DoesNotFitError, InputError
 from bigncc.inputs import Inputs
 from bigncc.layout import Layout
+from bigncc.nodes import Nodes
 from bigncc.reading import CELL, cell_of
 from bigncc.store import explained, is_local
 from bigncc.tiles import Plan, Shape
@@ -138,7 +139,12 @@ def layout_of(inputs: Inputs) -> Layout:
     grid = reference.axes, reference.scale, translation, reference.units
     levels = _levels(inputs.shape[batch:], wanted, asked)
     kept = None if shards is None else one + shards
-    return Layout(inputs.shape, one + wanted, *grid, "ncc", kept, ndim, levels, asked.ome_version)
+    step, reach = inputs.search
+    # an object of nodes covers about as many pixels as one of the finest level
+    extents = zip((n << asked.finest_level for n in shards or wanted), step, strict=False)
+    nodes = tuple(max(1, n // s) for n, s in extents)
+    further = inputs.config.maps, step, nodes, reach
+    return Layout(inputs.shape, one + wanted, *grid, "ncc", kept, ndim, levels, asked.ome_version, *further)
 
 
 def _levels(shape: Shape, chunks: Shape, asked: OutputConfig) -> Shape:
@@ -194,8 +200,20 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
         raise DoesNotFitError(message) from None
     tile = _even(tile, layout)
     plan = Plan(layout.shape, objects, tile, margin, inputs.origin, inputs.reference.array.shape, chunks=chunks)
+    plan = replace(plan, nodes=_nodes_of(layout, tile, margin))
     pixels = min(engine.LARGEST, (memory_of(inputs.config) - engine.RESERVED) // engine.COARSENING)
     return tiles.with_pyramid(plan, layout.coarser, halved, layout.levels, pixels)
+
+
+def _nodes_of(layout: Layout, tile: Shape, margin: Shape) -> Nodes | None:
+    """Return the grid of nodes of a shift map, in tiles of no more pixels than the others, if one object is no more."""
+    if not layout.step:
+        return None
+    batch = len(layout.shape) - len(layout.step)
+    grid, step = layout.node_grid, (1,) * batch + layout.step
+    axes = zip(tile, grid.chunks, step, strict=True)
+    around = tuple(m + r for m, r in zip(margin, (0,) * batch + layout.reach, strict=True))
+    return Nodes(grid.shape, step, grid.chunks, tuple(max(1, t // (c * s)) * c for t, c, s in axes), around)
 
 
 def _grown(objects: Shape, level: int, halved: int) -> Shape:
@@ -388,7 +406,15 @@ def check_disk(layout: Layout, url: str) -> None:
 
 def disk(layout: Layout) -> int:
     """Return the most bytes that the output can take: float32 and uint8 that do not compress."""
-    return sum(5 * math.prod(layout.at(level).shape) for level in layout.levels)
+    return sum(_bytes_of(layout, level) for level in layout.levels) + _bytes_of_nodes(layout)
+
+
+def _bytes_of(layout: Layout, level: int) -> int:
+    return (9 if "gain" in layout.maps else 5) * math.prod(layout.at(level).shape)
+
+
+def _bytes_of_nodes(layout: Layout) -> int:
+    return 4 * len(layout.components) * math.prod(layout.node_grid.shape) if layout.step else 0
 
 
 def alternatives(layout: Layout) -> tuple[int, ...]:
@@ -396,12 +422,12 @@ def alternatives(layout: Layout) -> tuple[int, ...]:
     last, fixed = layout.levels[-1], len(layout.shape) - layout.halved
     while any(n > c for n, c in zip(layout.at(last).shape[fixed:], layout.chunks[fixed:], strict=True)):
         last += 1
-    every = [5 * math.prod(layout.at(level).shape) for level in range(last + 1)]
+    every = [_bytes_of(layout, level) for level in range(last + 1)]
     alone = len(layout.levels) == 1 < len(every)
-    return tuple(n if alone else sum(every[level:]) for level, n in enumerate(every))
+    return tuple(_bytes_of_nodes(layout) + (n if alone else sum(every[level:])) for level, n in enumerate(every))
 
 
 def objects(layout: Layout) -> int:
-    """Return the number of stored objects of the output, both maps, all levels."""
-    levels = [layout.at(level) for level in layout.levels]
-    return sum(2 * math.prod(-(-n // e) for n, e in zip(of.shape, of.objects, strict=True)) for of in levels)
+    """Return the number of stored objects of the output, all maps, all levels."""
+    arrays = (layout.of(name) for name in layout.arrays)
+    return sum(math.prod(-(-n // e) for n, e in zip(of.shape, of.objects, strict=True)) for of in arrays)

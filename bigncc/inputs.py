@@ -19,13 +19,14 @@ from bigncc.grids import check_pair, check_scales
 from bigncc.journal import plain
 from bigncc.kernel import Pivots
 from bigncc.masks import leaves_out, nodata_of, open_mask, validity_of
+from bigncc.nodes import check_fits
 from bigncc.pair import Pair, from_storage, on_threads, seen
 from bigncc.reading import Decoded
 from bigncc.registration import Registration, residual, translation
 from bigncc.storage import Image
 from bigncc.store import absolute, digest, get
 from bigncc.tiles import Shape
-from bigncc.transform import Displacement, Transform, shift_in_words
+from bigncc.transform import Displacement, Transform, Translation, shift_in_words
 from bigncc.watch import Watched
 from bigncc.window import check_shapes
 
@@ -100,6 +101,12 @@ class Inputs:
         return extent[: len(extent) - len(region)] + tuple(b - a for a, b in region) if region else extent
 
     @property
+    def search(self) -> tuple[Shape, Shape]:
+        """Of a shift map, pixels between nodes and pixels searched along the windowed axes; nothing without one."""
+        config = self.config
+        return config.shift.search(config.window.window()) if "shift" in config.maps else ((), ())
+
+    @property
     def channel_axis(self) -> int | None:
         """The axis of channels, if they are a batch."""
         return self.reference.axes.index("c") if "c" in self.reference.axes else None
@@ -151,7 +158,21 @@ def open_inputs(config: Config) -> Inputs:
     _check_region(config, reference.array.shape, window.ndim)
     notes += _check_samples("reference", config.reference, reference, window.ndim)
     notes += _check_samples("moving", config.moving, moving, window.ndim)
-    return Inputs(config, reference, moving, given, tuple(notes))
+    inputs = Inputs(config, reference, moving, given, tuple(notes))
+    _check_maps(inputs)
+    return inputs
+
+
+def _check_maps(inputs: Inputs) -> None:
+    """Refuse further maps that would say nothing."""
+    given = inputs.given
+    nothing = isinstance(given, Translation) and not any(given.offset)
+    if "gain" in inputs.config.maps and (nothing or not inputs.pulled):
+        how = "a transform that moves nothing" if nothing else "registration.model=none (--as-is)"
+        message = f"maps has gain and {how} leaves it 0 everywhere: a registration, or maps without gain, is accepted"
+        raise InputError(message)
+    if steps := inputs.search[0]:
+        check_fits(inputs.shape[-inputs.ndim :], steps)
 
 
 def _check_samples(name: str, section: ImageConfig, image: Image, ndim: int) -> list[str]:
@@ -292,6 +313,9 @@ def request_of(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> dict[str, An
             "ome_version": config.output.ome_version,
         },
     }
+    if config.maps != ("ncc",):  # as plans say it that know no other map
+        steps, reach = inputs.search
+        request["maps"] = {"names": config.maps} | ({"step": steps, "search_radius": reach} if steps else {})
     for name, image, section in (
         ("reference", inputs.reference, config.reference),
         ("moving", inputs.moving, config.moving),

@@ -36,7 +36,7 @@ class Row:
     """One finished tile: its summary and, per output array, bytes and digest of its objects in order.
 
     `saw` has the fingerprint of each stored object of the inputs that the process had read since its row before, for
-    the first time.
+    the first time. `shift` has the statistics of a tile of nodes.
     """
 
     tile: int
@@ -44,6 +44,7 @@ class Row:
     sizes: dict[str, int]
     digests: dict[str, str]
     saw: dict[str, dict[str, str]] = field(default_factory=dict)
+    shift: dict[str, Any] | None = None
 
 
 def directory(url: str) -> str:
@@ -173,6 +174,7 @@ class Writer:
     def append(self, row: Row) -> None:
         """Record a tile; it is on disk when this returns."""
         body = {"summary": row.summary.to_dict(), "sizes": row.sizes, "digests": row.digests, "saw": row.saw}
+        body |= {} if row.shift is None else {"shift": row.shift}
         counts = ",".join(map(str, row.summary.counts))
         text = f"{self.plan_id[:16]} {row.tile} done {counts} {json.dumps(body, separators=(',', ':'))}"
         line, file = f"{_checksum(text.encode())} {text}\n".encode(), self.file

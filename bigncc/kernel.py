@@ -6,7 +6,7 @@ the image ends.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -51,11 +51,21 @@ _PAD: dict[Border, str] = {"reflect": "symmetric", "mirror": "reflect", "nearest
 
 @dataclass(frozen=True)
 class Block:
-    """What the kernel makes of a block: ``ncc`` float32 and ``status`` uint8 of the core, and their summary."""
+    """What the kernel makes of a block: ``ncc`` float32 and ``status`` uint8 of the core, and their summary.
+
+    ``gain`` is float32 where a block is compared with another one.
+    """
 
     ncc: NDArray[np.float32]
     status: NDArray[np.uint8]
     summary: Summary
+    gain: NDArray[np.float32] | None = None
+
+
+def gained(after: Block, before: Block) -> Block:
+    """Return a block with its coefficients minus those of another one, NaN where not both have status 1."""
+    both = (after.status == 1) & (before.status == 1)
+    return replace(after, gain=np.where(both, after.ncc - before.ncc, np.float32(np.nan)))
 
 
 def common_dtype(reference: DTypeLike, moving: DTypeLike) -> np.dtype[Any]:

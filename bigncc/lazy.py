@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import accumulate, pairwise, product
 from typing import Any
 
@@ -18,10 +19,11 @@ from dask.base import compute
 from dask.delayed import delayed
 from numpy.typing import NDArray
 
-from bigncc import kernel
+from bigncc import kernel, shift
 from bigncc.errors import InputError
 from bigncc.kernel import Pivots
-from bigncc.pair import Chunks, Pair, on_grid, register, validity
+from bigncc.nodes import Nodes
+from bigncc.pair import Chunks, Pair, as_stored, beside, on_grid, register, validity
 from bigncc.registration import Registration
 from bigncc.tiles import Roi, Shape, Tile, cut, roi_of, roi_shape, roi_shift, roi_within
 from bigncc.transform import Transform
@@ -33,6 +35,11 @@ Levels = float | tuple[float, ...] | None
 Nodata = Levels | tuple[Levels, Levels]
 
 MAPS = ("ncc", "status")
+
+IMAGES = ("reference", "moving")
+
+FURTHER = ("gain",)
+"""Maps that are made where they are asked for."""
 
 
 def for_each(nodata: Nodata) -> tuple[Levels, Levels]:
@@ -97,17 +104,25 @@ def local_maps(
     **options: Any,
 ) -> dict[str, Any]:
     """Do what `bigncc.local_maps` does, for numpy and dask arrays; `options` as for `paired`."""
-    if unknown := [name for name in maps if name not in MAPS]:
-        message = f"maps has {unknown[0]!r}: {', '.join(MAPS)} are accepted"
+    if unknown := [name for name in maps if name not in (*MAPS, *FURTHER)]:
+        message = f"maps has {unknown[0]!r}: {', '.join((*MAPS, *FURTHER))} are accepted"
         raise InputError(message)
     is_lazy = any(isinstance(image, da.Array) for image in (reference, moving))
     window, transform = as_window(window), applied(transform)
+    if "gain" in maps and transform is None:
+        message = "maps has gain and there is no transform, so that nothing can be gained: one is accepted"
+        raise InputError(message)
     pair = paired(reference, moving, window, same_shape=transform is None, **options)
     first, second = pair.reference, pair.moving
     constants = pivot if pivot is not None else (_pivot(first), _pivot(second))
     chunks = _block_grid(first.chunks, window)
+    start = (0,) * first.ndim
+    stored = as_stored(pair, window.ndim)
+    before = pair if stored is None or "gain" not in maps else register(pair, stored, order, start, chunks)
     if transform is not None:
-        pair = register(pair, transform, order, (0,) * first.ndim, chunks)
+        pair = register(pair, transform, order, start, chunks)
+    if "gain" in maps:
+        pair = beside(pair, before)
     result = correlate(pair, window, constants, chunks, (0,) * first.ndim)
     arrays = {name: _field(result, name, chunks) for name in maps}
     if is_lazy:
@@ -173,6 +188,8 @@ def tile(
     block: Shape,
     transform: Transform | None,
     order: int,
+    *,
+    gain: bool = False,
 ) -> da.Array:
     """Correlate one tile of a stored pair in blocks of about `block` pixels.
 
@@ -188,6 +205,8 @@ def tile(
         Where the output begins on the reference's grid.
     block : tuple of int
         Whole objects of the output.
+    gain : bool
+        Whether it is compared with the correlation of the images as they are stored.
 
     Returns
     -------
@@ -196,7 +215,48 @@ def tile(
     """
     chunks, lead, grid = _blocks(window, tile, origin, block)
     here = on_grid(pair, tile.read, grid, transform, order)
+    if gain:
+        here = beside(here, on_grid(pair, tile.read, grid, as_stored(pair, window.ndim), order))
     return correlate(here, window, pivot, chunks, lead)
+
+
+def vectors(
+    pair: Pair,
+    window: Window,
+    reach: Shape,
+    pivot: Pivots,
+    part: Tile,
+    grid: Nodes,
+    origin: Shape,
+    transform: Transform | None,
+    order: int,
+) -> Any:
+    """Search the displacements of some nodes of a pair.
+
+    Parameters
+    ----------
+    pair, window, pivot, origin, transform, order
+        As for `tile`.
+    reach : tuple of int
+        As for `bigncc.shift.local`.
+    part : Tile
+        ``write`` are nodes of `grid`, ``read`` pixels of the reference.
+    grid : Nodes
+        Where they are.
+
+    Returns
+    -------
+    Delayed
+        What `bigncc.shift.local` returns of them.
+    """
+    here = on_grid(pair, part.read, tuple((n,) for n in roi_shape(part.read)), transform, order)
+    pixels = roi_within(roi_shift(grid.pixels(part.write), origin), part.read)
+    nodes = tuple(range(s.start, s.stop, step) for s, step in zip(pixels, grid.step, strict=True))[-window.ndim :]
+    return delayed(partial(_search, window=window, reach=reach, nodes=nodes), pure=False)(pivot=pivot, **here.arrays)
+
+
+def _search(*, window: Window, reach: Shape, nodes: tuple[range, ...], pivot: Pivots, **images: Any) -> Any:
+    return shift.local(images.pop("reference"), images.pop("moving"), window, reach, nodes, pivot=pivot, **images)
 
 
 def regions(window: Window, tile: Tile, origin: Shape, block: Shape) -> list[Roi]:
@@ -229,11 +289,18 @@ def _blocks(window: Window, tile: Tile, origin: Shape, block: Shape) -> tuple[Ch
 def _block(*arrays: Any, names: Iterable[str], window: Window, pivot: Pivots) -> Any:
     *images, cell = arrays
     named = dict(zip(names, images, strict=True))
-    return kernel.local(named.pop("reference"), named.pop("moving"), window, core=cell.item(), pivot=pivot, **named)
+    reference, moving, before, flags = (named.pop(name, None) for name in (*IMAGES, "before", "before_validity"))
+    rules = {"core": cell.item(), "pivot": pivot}
+    block = kernel.local(reference, moving, window, **rules, **named)
+    if before is None:
+        return block
+    return kernel.gained(
+        block, kernel.local(reference, before, window, **rules, **(named | {"moving_validity": flags}))
+    )
 
 
 def _field(blocks: da.Array, name: str, chunks: Chunks) -> da.Array:
-    meta = np.empty((0,) * blocks.ndim, np.float32 if name == "ncc" else np.uint8)
+    meta = np.empty((0,) * blocks.ndim, np.uint8 if name == "status" else np.float32)
     return da.map_blocks(getattr, blocks, name, dtype=meta.dtype, meta=meta, chunks=chunks)
 
 

@@ -163,7 +163,7 @@ def large_coefficients(r: Array, sums: Array, count: int, least: float, rules: A
     """Do the same with sums of integers whose products a float64 does not hold; each difference is rounded once."""
     std_f, std_g, _ = rules
     for j in range(count):
-        n = np.int64(sums[0, j])
+        n: Any = np.int64(sums[0, j])
         f, g, ff = np.int64(sums[1, j]), np.int64(sums[2, j]), np.int64(sums[3, j])
         gg, fg = np.int64(sums[4, j]), np.int64(sums[5, j])
         if wide:
@@ -254,8 +254,7 @@ def quadratic(cube: Array, at: Any, frame: Any, slope: Array, bend: Array) -> bo
 
 @compiled_loop
 def factorised(bend: Array) -> bool:
-    """Replace a symmetric matrix, of which the lower half is given, by its factors L D L'; False if it is not positive
-    definite."""
+    """Replace the lower half of a symmetric matrix by its factors L D L'; False if it is not positive definite."""
     for p in range(3):
         for q in range(p):
             for k in range(q):

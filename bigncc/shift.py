@@ -18,18 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigncc import kernel, matching
-from bigncc.errors import InputError
 from bigncc.kernel import Pivots
 from bigncc.tiles import Shape
 from bigncc.window import Window
 
 Array = NDArray[Any]
 
-QUALITY = ("peak", "ratio", "uncertainty")
-"""What is told of each node beside its displacement."""
-
-LARGEST = 2**23
-"""Samples of a window whose sums of products of 16-bit integers a float64 holds."""
+BAND = 2**18
+"""Pixels that are brought into the frame of the loops at a time."""
 
 FINE = 64
 """Bins of lengths per pixel."""
@@ -126,11 +122,6 @@ def measured(vectors: Array) -> Lengths:
     )
 
 
-def names(axes: Iterable[str]) -> tuple[str, ...]:
-    """Return what the components of a shift map along some axes are called, in their order."""
-    return tuple(f"shift_{name}" for name in (*axes, *QUALITY))
-
-
 def local(
     reference: Array,
     moving: Array,
@@ -193,22 +184,17 @@ def local(
     valid = reference_validity, moving_validity
     for index in np.ndindex(batch):
         flags = tuple(None if v is None else v[index] for v in valid)
-        _search((reference[index], moving[index]), flags, window, reach, nodes, dtype, pivot, out[index])
+        for band in _bands(nodes):
+            first = (nodes[0][band], *nodes[1:])
+            _search((reference[index], moving[index]), flags, window, reach, first, dtype, pivot, out[index][band])
     return np.ascontiguousarray(np.moveaxis(out, -1, 0)[3 - ndim :])
 
 
-def check(window: Window, step: Shape, reach: Shape) -> None:
-    """Raise InputError unless a grid of nodes and a search make sense with a window."""
-    for name, numbers, least in (("step", step, 1), ("search_radius", reach, 0)):
-        if len(numbers) != window.ndim or not all(isinstance(n, int) and n >= least for n in numbers):
-            message = f"shift.{name} is {list(numbers)}: {window.ndim} whole numbers of at least {least} are accepted"
-            raise InputError(message)
-    if not any(reach):
-        message = f"shift.search_radius is {list(reach)}: at least 1 along an axis is accepted"
-        raise InputError(message)
-    if math.prod(window.shape) >= LARGEST:
-        message = f"window.size is {list(window.shape)}: fewer than 2^23 samples are accepted with the map shift"
-        raise InputError(message)
+def _bands(nodes: tuple[range, ...]) -> list[slice]:
+    """Return parts of the first axis: so few pixels are copied at a time that they do not count beside the images."""
+    beside = math.prod(k[-1] - k[0] + 1 for k in nodes[1:])
+    rows = max(1, BAND // max(1, beside * nodes[0].step))
+    return [slice(a, min(a + rows, len(nodes[0]))) for a in range(0, len(nodes[0]), rows)]
 
 
 def _search(

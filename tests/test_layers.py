@@ -8,7 +8,7 @@ import pytest
 
 FLOORS = (
     ("errors", "compiled", "allocator"),
-    ("remote",),
+    ("remote", "nodes"),
     (
         "tiles",
         "window",
