@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bigncc import engine, registration, sites, tiles
+from bigncc import engine, registration, shift, sites, tiles
 from bigncc.config import Config, OutputConfig
 from bigncc.errors import DoesNotFitError, InputError
 from bigncc.inputs import Inputs
@@ -44,6 +44,7 @@ class Estimate:
     shape: Shape
     tiles: int
     coarser: int
+    nodes: int
     tile: Shape
     memory: int
     memory_limit: int
@@ -61,11 +62,13 @@ class Estimate:
     def facts(self) -> dict[str, str]:
         """Return the numbers as words."""
         coarser = f", and {self.coarser} for coarser levels" if self.coarser else ""
+        further = f", and {self.nodes} for the shift map" if self.nodes else ""
         each = f", in each of {self.workers} processes" if self.workers > 1 else ""
         levels = (f"{n / 1e9:.2g} GB with output.finest_level={k}" for k, n in enumerate(self.alternatives))
         found = {
             "output": f"{' x '.join(map(str, self.shape))} pixels",
-            "tiles": f"{self.tiles} of {' x '.join(map(str, self.tile))} pixels, {self.tasks} blocks each{coarser}",
+            "tiles": f"{self.tiles} of {' x '.join(map(str, self.tile))} pixels, {self.tasks} blocks each"
+            f"{further}{coarser}",
             "memory": f"{self.memory / 1e6:.0f} MB of {self.memory_limit / 1e6:.0f} MB, {self.threads} threads{each}",
             "disk": f"{self.disk / 1e9:.3g} GB at most, in {self.objects} objects",
             **({"levels": ", ".join(levels)} if len(self.alternatives) > 1 else {}),
@@ -180,7 +183,7 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
             objects,
             margin,
             _grain(inputs),
-            samples=engine.largest_samples(memory, per_pixel, threads, _pixels(objects)),
+            samples=engine.largest_samples(memory, per_pixel, threads, _pixels(objects), _most(inputs)),
             pixels=engine.LARGEST,
             tiles=max(TILES, EACH * max(inputs.config.cluster.array.jobs or 0, workers_of(inputs.config))),
             # a tile has one time and one channel, as the pivot belongs to the channel
@@ -192,7 +195,7 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
         tile = largest(objects, threads)
     except DoesNotFitError as error:
         samples = math.prod(tiles.aligned(objects, margin, _grain(inputs), layout.shape))
-        blocks = threads * _pixels(objects) * engine.SCRATCH
+        blocks = threads * _pixels(objects) * _most(inputs)
         needed = engine.RESERVED + blocks + samples * (_bytes_per_pixel(inputs) + _sample(inputs))
         each = layout.at(finest).objects
         other = _what_fits(lambda o, n: largest(_grown(o, finest, halved), n), each, threads, window.ndim)
@@ -330,21 +333,48 @@ def taken(inputs: Inputs, grid: Plan, means: engine.Means) -> int:
     region = math.prod(tiles.aligned(grid.tile, grid.margin, (1,) * len(grid.tile), grid.extent))
     # one tile is computed, and what was computed of it and of the one before waits; one of these is put together
     held = (_held(inputs) if means.halo == "overlap" else 0) + means.flights * _waiting(inputs) + _whole(inputs)
-    return engine.RESERVED + region * held + blocks + means.cache
+    return engine.RESERVED + max(region * held + blocks, _taken_by_nodes(inputs, grid, means)) + means.cache
+
+
+def _taken_by_nodes(inputs: Inputs, grid: Plan, means: engine.Means) -> int:
+    """Return the bytes of the objects of nodes in work: each reads its own region, and searches it in bands."""
+    if (nodes := grid.nodes) is None:
+        return 0
+    least = tuple(min(n, (o - 1) * s + 1) for n, o, s in zip(grid.shape, nodes.objects, nodes.step, strict=True))
+    region = tiles.aligned(least, nodes.margin, (1,) * len(least), grid.extent)
+    first, beside = len(least) - inputs.ndim, math.prod(region[len(least) - inputs.ndim + 1 :])
+    band = max(shift.BAND, nodes.step[first] * beside) + 2 * nodes.margin[first] * beside
+    return means.threads * (math.prod(region) * (_held(inputs) + _sample(inputs)) + band * shift.SCRATCH)
 
 
 def decode_overhead(inputs: Inputs, grid: Plan, means: engine.Means) -> float:
     """Return how many pixels of the reference are decoded for each pixel of the output."""
     image = inputs.reference.array
     cell = cell_of(image.chunks, image.shape, means.at_once)
-    fits = 2 * grid.waiting(cell) * image.dtype.itemsize <= means.cache
-    return (grid.decoded_once(cell) if fits else grid.decoded(cell)) / math.prod(grid.shape)
+    decoded = 0
+    for tiles_of_one_kind in (grid, *_as_pixels(grid)):
+        fits = 2 * tiles_of_one_kind.waiting(cell) * image.dtype.itemsize <= means.cache
+        decoded += tiles_of_one_kind.decoded_once(cell) if fits else tiles_of_one_kind.decoded(cell)
+    return decoded / math.prod(grid.shape)
+
+
+def _as_pixels(grid: Plan) -> list[Plan]:
+    """Return a plan of pixels whose tiles read what those of nodes do."""
+    if grid.nodes is None:
+        return []
+    tile = tuple(t * s for t, s in zip(grid.nodes.tile, grid.nodes.step, strict=True))
+    return [replace(grid, tile=tile, margin=grid.nodes.margin, nodes=None)]
 
 
 def _scratch(inputs: Inputs, means: engine.Means) -> int:
     """Return the bytes per pixel of a block in work."""
-    own = engine.SCRATCH if inputs.pulled else min(engine.SCRATCH, 8 + 2 * _sample(inputs))
+    own = _most(inputs) if inputs.pulled else min(engine.SCRATCH, 8 + 2 * _sample(inputs))
     return own + (_held(inputs) if means.halo == "read" else 0)
+
+
+def _most(inputs: Inputs) -> int:
+    """Return the most bytes per pixel of a block in work."""
+    return engine.SCRATCH + (engine.GAINED if "gain" in inputs.config.maps else 0)
 
 
 def _grain(inputs: Inputs, at_once: int = 1) -> Shape:
@@ -366,19 +396,25 @@ def _bytes_per_pixel(inputs: Inputs) -> int:
 def _held(inputs: Inputs) -> int:
     """Return the bytes per pixel of both images on the reference's grid, with their validity."""
     dtypes = inputs.reference.array.dtype, inputs.moving.array.dtype
-    return engine.bytes_per_pixel(*dtypes, pulled=inputs.pulled, masked=inputs.leaves_out)
+    again = dtypes[1].itemsize + 1 if "gain" in inputs.config.maps else 0  # the moving image as it is stored
+    return again + engine.bytes_per_pixel(*dtypes, pulled=inputs.pulled, masked=inputs.leaves_out)
 
 
 def _waiting(inputs: Inputs) -> int:
     """Return the bytes per pixel of a tile whose blocks wait for the rest of it."""
     asked = inputs.config.output
-    return (engine.REDUCED if asked.pyramid or asked.finest_level else 0) + _whole(inputs)
+    return (_by_maps(inputs, engine.REDUCED) if asked.pyramid or asked.finest_level else 0) + _whole(inputs)
 
 
 def _whole(inputs: Inputs) -> int:
     """Return the bytes per pixel of the objects that a tile's blocks become, if these are not objects themselves."""
     asked = inputs.config.output
-    return engine.ENCODED if asked.shards and not asked.finest_level else 0
+    return _by_maps(inputs, engine.ENCODED) if asked.shards and not asked.finest_level else 0
+
+
+def _by_maps(inputs: Inputs, size: int) -> int:
+    """Return the bytes of all maps, of which coefficients and status take `size`."""
+    return -(-size * (9 if "gain" in inputs.config.maps else 5) // 5)
 
 
 def check_disk(layout: Layout, url: str) -> None:

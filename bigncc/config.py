@@ -194,8 +194,8 @@ class Config(Section):
     window: WindowConfig = Field(WindowConfig(), description="which samples are correlated for each pixel")
     maps: tuple[Literal["ncc", "gain", "shift"], ...] = Field(
         ("ncc",),
-        description="what is computed: ncc, and of gain (NCC after minus before registration) and shift (where it still "
-        "slips) what is wanted",
+        description="what is computed: ncc, and of gain (NCC after minus before registration) and shift (where it "
+        "still slips) what is wanted",
     )
     shift: ShiftConfig = Field(ShiftConfig(), description="the shift map, where maps has it")
     registration: RegistrationConfig = Field(

@@ -54,6 +54,10 @@ SCRATCH = 32
 """Bytes per pixel of the blocks in work: their copies with halo, and the result before it is encoded."""
 
 
+GAINED = 16
+"""As many more where they are compared with the images as these are stored."""
+
+
 @dataclass(frozen=True)
 class Job:
     """All that is decided about a run."""
@@ -122,9 +126,9 @@ def bytes_per_pixel(reference: np.dtype[Any], moving: np.dtype[Any], *, pulled: 
     return held + (4 if masked else 0)
 
 
-def largest_samples(memory: int, per_pixel: int, threads: int, block: int) -> int:
+def largest_samples(memory: int, per_pixel: int, threads: int, block: int, scratch: int = SCRATCH) -> int:
     """Return how many decoded pixels of a tile fit `memory` beside the process and the blocks in work."""
-    return (memory - RESERVED - threads * block * SCRATCH) // per_pixel
+    return (memory - RESERVED - threads * block * scratch) // per_pixel
 
 
 def inner_block(tile: Shape, unit: Shape, least: int, pixels: int) -> Shape:
@@ -206,7 +210,7 @@ def run_tiles(
                 continue
             record(job, row, writer, seen)
             if advance is not None:
-                advance(row.summary.pixels)
+                advance(job.plan.weight(row.tile))
             yield row
 
 

@@ -4,6 +4,7 @@ import math
 import os
 import random
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from bigncc.inputs import open_inputs, pair_of
 from bigncc.output import open_output, update_attributes
 from bigncc.pair import on_threads
 from bigncc.pyramid import Halving
+from bigncc.shift import Lengths, lengths_of, merged
 from bigncc.summary import STATUS, Summary, merge
 from bigncc.tiles import Plan, share
 from bigncc.watch import ABSENT, object_of
@@ -24,13 +26,21 @@ from bigncc.watch import ABSENT, object_of
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: where its map is, the statistics of all pixels, and what was done with the moving image."""
+    """A finished run: where its maps are, the statistics of all pixels, and what was done with the moving image.
+
+    `shift` are the statistics of a shift map.
+    """
 
     url: str
     complete: bool
     summary: Summary
     headline: str
     notes: tuple[str, ...] = ()
+    shift: Lengths | None = None
+
+    def further(self) -> dict[str, str]:
+        """Return the statistics of further maps as words."""
+        return {} if self.shift is None else self.shift.facts()
 
 
 @dataclass(frozen=True)
@@ -88,9 +98,9 @@ def finish(
     if grid.rounds:
         means = engine.Means((), threads or len(os.sched_getaffinity(0)), durable)
         rows = _rounds(url, standing, rows, part, means)
-    summary = merge(rows[index].summary for index in sorted(rows))
+    summary, shift = merge(rows[index].summary for index in sorted(rows)), lengths(rows.values())
     if part[1] > 1:
-        return Result(url, complete=False, summary=summary, headline=standing["headline"], notes=notes)
+        return Result(url, complete=False, summary=summary, headline=standing["headline"], notes=notes, shift=shift)
     if len(rows) < len(grid):
         raise IncompleteError(incomplete(url))
     proof = _proof(url, standing, rows)
@@ -99,7 +109,14 @@ def finish(
         journal.write_complete(url, proof)
     output.sweep(url)
     output.sweep(journal.directory(url))
-    return Result(url, complete=True, summary=summary, headline=standing["headline"], notes=notes + absent_notes(proof))
+    notes += absent_notes(proof)
+    return Result(url, complete=True, summary=summary, headline=standing["headline"], notes=notes, shift=shift)
+
+
+def lengths(rows: Iterable[journal.Row]) -> Lengths | None:
+    """Return the statistics of the tiles of nodes together, or None where there is none."""
+    found = [lengths_of(row.shift) for row in rows if row.shift is not None]
+    return merged(found) if found else None
 
 
 def _rounds(
@@ -186,6 +203,7 @@ def _proof(url: str, standing: dict[str, Any], rows: dict[int, journal.Row]) -> 
         "digest": store.digest(journal.canonical([row.tile, row.digests]) for row in every),
         "tiles": len(every),
         "absent": {name: len(keys) for name, keys in sorted(absent.items())},
+        **({} if (shift := lengths(every)) is None else {"shift": shift.to_dict()}),
     }
 
 

@@ -24,8 +24,14 @@ from bigncc.window import Window
 
 Array = NDArray[Any]
 
-BAND = 2**18
-"""Pixels that are brought into the frame of the loops at a time."""
+BAND = 2**16
+"""Pixels that are brought into the frame of the loops at a time, if a row of nodes is no more."""
+
+SCRATCH = 72
+"""Bytes of each of them: samples, squares and validities of both images, and how they are made."""
+
+PRODUCT, CANDIDATE = 0.2, 50.0
+"""Nanoseconds for each sample of a window at each candidate, and for each candidate, for an estimate."""
 
 FINE = 64
 """Bins of lengths per pixel."""
@@ -120,6 +126,11 @@ def measured(vectors: Array) -> Lengths:
         int(np.rint(squares * 2**24).astype(np.int64).sum()),
         tuple(sorted(bins.items())),
     )
+
+
+def nanoseconds(window: Shape, reach: Shape) -> float:
+    """Return about how long the search for a node takes."""
+    return math.prod(2 * r + 1 for r in reach) * (PRODUCT * math.prod(window) + CANDIDATE)
 
 
 def local(

@@ -243,6 +243,11 @@ class Plan:
         read = roi_pad(roi_shift(self.nodes.pixels(write), self.origin), self.nodes.margin, self.extent)
         return Tile(index, write, read, nodes=True)
 
+    def weight(self, index: int) -> int:
+        """Return how many pixels of the output a tile from the images is about."""
+        tile = self[index]
+        return math.prod(roi_shape(tile.write)) * (math.prod(self.nodes.step) if self.nodes and tile.nodes else 1)
+
     def parts(self, tile: Tile, block: Shape) -> list[Tile]:
         """Return the blocks that a tile from the images is made of, each with what it reads; of nodes its objects."""
         if self.nodes is not None and tile.nodes:
