@@ -66,8 +66,9 @@ def local_maps(
     Returns
     -------
     dict or xarray.Dataset
-        ``"ncc"`` float32 in [-1, 1] or NaN, ``"status"`` uint8, ``"gain"`` float32; each of the reference's shape, dask arrays for dask
-        input and numpy arrays otherwise. DataArrays have the reference's dims, index coordinates and grid mapping.
+        ``"ncc"`` float32 in [-1, 1] or NaN, ``"status"`` uint8, ``"gain"`` float32; each of the reference's shape, dask
+        arrays for dask input and numpy arrays otherwise. DataArrays have the reference's dims, index coordinates and
+        grid mapping.
 
     Raises
     ------
@@ -142,9 +143,9 @@ def shift_map(
         return lazy.shift_map(reference, moving, window, **options)
     ndim = as_window(window).ndim
     first, second = (_channels_first(image, channel_axis, ndim) for image in (reference, moving))
-    for name in ("reference_mask", "moving_mask"):
-        if np.ndim(options.get(name)) > ndim:
-            options[name] = _channels_first(options[name], channel_axis, ndim)
+    for name in {"reference_mask", "moving_mask"} & options.keys():
+        mask: Any = options[name]
+        options[name] = _channels_first(mask, channel_axis, ndim) if np.ndim(mask) > ndim else mask
     found = lazy.shift_map(first, second, window, named=True, **options)
     return {name: np.moveaxis(array, 0, channel_axis) for name, array in found.items()}
 

@@ -17,6 +17,8 @@ from bigncc.summary import BINS, STATUS, Summary
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from bigncc.shift import Lengths
+
 UNDEFINED = "#9a9a9a"
 """The grey of pixels without a value; it is no colour of the map."""
 
@@ -27,6 +29,27 @@ TITLE = 140
 
 MARK = b"Software\x00bigncc"
 """What a PNG of ours begins with, after its size."""
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """A shift map at the size of a picture: mean displacements of neighbouring nodes that have an uncertainty.
+
+    Parameters
+    ----------
+    y, x : ndarray, one dimension
+        Where they are, in pixels of the picture.
+    dy, dx : ndarray, ``[y, x]``
+        Displacements in pixels of the image, NaN where there is none.
+    lengths : Lengths
+        Of all nodes.
+    """
+
+    y: NDArray[Any]
+    x: NDArray[Any]
+    dy: NDArray[Any]
+    dx: NDArray[Any]
+    lengths: "Lengths"
 
 
 @dataclass(frozen=True)
@@ -45,6 +68,10 @@ class Panel:
         Of all pixels.
     factor : int
         Pixels of the image per pixel of the picture.
+    gain : ndarray or None, ``[y, x]``
+        Block means of the gain, NaN where there is none; None where it was not asked for.
+    shift : Vectors or None
+        The shift map, where it was asked for.
     """
 
     title: str
@@ -53,6 +80,13 @@ class Panel:
     ncc: NDArray[Any]
     summary: Summary
     factor: int
+    gain: NDArray[Any] | None = None
+    shift: Vectors | None = None
+
+    @property
+    def further(self) -> int:
+        """How many further maps there are."""
+        return (self.gain is not None) + (self.shift is not None)
 
 
 def draw(panels: Sequence[Panel], path: Path) -> None:
@@ -71,16 +105,21 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
         raise RefusedError(message)
     height, width = panels[0].ncc.shape
     tall = min(max(4.4 * height / width, 2.8), 8.0)
-    figure = Figure(figsize=(18, (tall + 0.8) * len(panels)), layout="constrained")
+    wide = 18 + 4.9 * max(panel.further for panel in panels)
+    figure = Figure(figsize=(wide, (tall + 0.8) * len(panels)), layout="constrained")
     FigureCanvasAgg(figure)
     rows = figure.subfigures(len(panels), 1, squeeze=False, hspace=0.04)[:, 0]
     for row, panel in zip(rows, panels, strict=True):
         row.suptitle(textwrap.fill(panel.title, TITLE), x=0.005, ha="left", fontsize=13, fontweight="bold")
-        axes = row.subplots(1, 4, width_ratios=(1, 1, 1.12, 0.85))
+        axes = row.subplots(1, 4 + panel.further, width_ratios=(1, 1, 1.12, *(1.12,) * panel.further, 0.85))
         _grey(axes[0], panel.reference, "reference")
         _grey(axes[1], panel.moving, "moving, as pulled onto the reference")
         _confidence(axes[2], panel)
-        _histogram(axes[3], panel.summary)
+        if panel.gain is not None:
+            _gain(axes[3], panel.gain)
+        if panel.shift is not None:
+            _shift(axes[-2], panel, panel.shift)
+        _histogram(axes[-1], panel.summary)
     picture = io.BytesIO()
     figure.savefig(picture, dpi=110, metadata={"Software": "bigncc"})
     store.put(path, picture.getvalue())
@@ -119,6 +158,34 @@ def _confidence(axes: "Axes", panel: Panel) -> None:
     picture = axes.imshow(panel.ncc, cmap=_map(COLOURS), vmin=-1, vmax=1, interpolation="nearest")
     axes.get_figure().colorbar(picture, ax=axes, ticks=[-1, -0.5, 0, 0.5, 1], shrink=0.95)  # type: ignore[union-attr]
     axes.text(0.0, -0.02, "grey: no value", fontsize=9, va="top", transform=axes.transAxes)
+
+
+def _gain(axes: "Axes", gain: NDArray[Any]) -> None:
+    axes.set_title("gain: NCC after minus before")
+    axes.set_axis_off()
+    picture = axes.imshow(gain, cmap=_map("PuOr"), vmin=-1, vmax=1, interpolation="nearest")
+    axes.get_figure().colorbar(picture, ax=axes, ticks=[-1, -0.5, 0, 0.5, 1], shrink=0.95)  # type: ignore[union-attr]
+    axes.text(0.0, -0.02, "grey: no value before or after", fontsize=9, va="top", transform=axes.transAxes)
+
+
+def _shift(axes: "Axes", panel: Panel, found: Vectors) -> None:
+    """Draw vectors over the reference, or over nothing, each as long as its cell where it is as long as most are."""
+    _grey(axes, panel.reference if panel.reference is not None else np.zeros(panel.ncc.shape), "where it still slips")
+    for image in axes.get_images():
+        image.set_alpha(0.35)
+    lengths = np.hypot(found.dy, found.dx)
+    there = np.isfinite(lengths)
+    axes.text(0.0, -0.02, "\n".join(found.lengths.facts().values()), fontsize=9, va="top", transform=axes.transAxes)
+    if not there.any():
+        return
+    cell = min(float(np.diff(each).min()) if each.size > 1 else max(panel.ncc.shape) / 4 for each in (found.y, found.x))
+    most = max(float(np.percentile(lengths[there], 95)), 1e-6)
+    y, x = np.meshgrid(found.y, found.x, indexing="ij")
+    arrows = axes.quiver(
+        x[there], y[there], found.dx[there], found.dy[there], lengths[there], angles="xy", scale_units="xy",
+        scale=most / cell, cmap=_map("turbo"), width=0.006, clim=(0, most),
+    )  # fmt: skip
+    axes.get_figure().colorbar(arrows, ax=axes, shrink=0.95, label="residual shift, pixels")  # type: ignore[union-attr]
 
 
 def _histogram(axes: "Axes", summary: Summary) -> None:
