@@ -315,7 +315,7 @@ def request_of(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> dict[str, An
     }
     if config.maps != ("ncc",):  # as plans say it that know no other map
         steps, reach = inputs.search
-        request["maps"] = {"names": config.maps} | ({"step": steps, "search_radius": reach} if steps else {})
+        request |= {"maps": config.maps} | ({"shift": {"step": steps, "search_radius": reach}} if steps else {})
     for name, image, section in (
         ("reference", inputs.reference, config.reference),
         ("moving", inputs.moving, config.moving),

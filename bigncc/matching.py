@@ -113,17 +113,15 @@ def all_valid(vf: Array, vg: Array, frame: Any, corner: Any) -> bool:
 def share(sums: Array, boxes: Array, own: Any, frame: Any, x: int) -> None:
     """Give all candidates of a node the sums of its window, and each those of the place that it is at."""
     (wz, wy, wx), _ = frame
-    n = float(wz * wy * wx)
+    sums[0] = float(wz * wy * wx)
+    sums[1] = own[0]
+    sums[3] = own[1]
     for a in range(sums.shape[1]):
         for b in range(sums.shape[2]):
-            plain, squares = boxes[0, a, b, x:], boxes[1, a, b, x:]
-            rows = sums[:, a, b]
+            plain, squares, at, of = boxes[0, a, b, x:], boxes[1, a, b, x:], sums[2, a, b], sums[4, a, b]
             for j in range(sums.shape[3]):
-                rows[0, j] = n
-                rows[1, j] = own[0]
-                rows[2, j] = plain[j]
-                rows[3, j] = own[1]
-                rows[4, j] = squares[j]
+                at[j] = plain[j]
+                of[j] = squares[j]
 
 
 @compiled_loop
@@ -142,11 +140,11 @@ def sum_up(sums: Array, images: Any, masked: bool, boxes: Array, frame: Any, cor
 
 
 @compiled_loop
-def coefficients(r: Array, sums: Array, count: int, least: float, rules: Any) -> None:
-    """Write r of the first `count` candidates of a row, NONE where there are too few samples or too little contrast."""
+def coefficients(r: Array, sums: Array, least: float, rules: Any) -> None:
+    """Write r of all candidates, NONE where there are too few samples or too little contrast."""
     std_f, std_g, resolution = rules
     n, f, g, ff, gg, fg = sums[0], sums[1], sums[2], sums[3], sums[4], sums[5]
-    for j in range(count):
+    for j in range(r.size):
         square = n[j] * n[j]
         vf = n[j] * ff[j] - f[j] * f[j]
         vg = n[j] * gg[j] - g[j] * g[j]
@@ -159,10 +157,10 @@ def coefficients(r: Array, sums: Array, count: int, least: float, rules: Any) ->
 
 
 @compiled_loop
-def large_coefficients(r: Array, sums: Array, count: int, least: float, rules: Any, wide: bool) -> None:
+def large_coefficients(r: Array, sums: Array, least: float, rules: Any, wide: bool) -> None:
     """Do the same with sums of integers whose products a float64 does not hold; each difference is rounded once."""
     std_f, std_g, _ = rules
-    for j in range(count):
+    for j in range(r.size):
         n: Any = np.int64(sums[0, j])
         f, g, ff = np.int64(sums[1, j]), np.int64(sums[2, j]), np.int64(sums[3, j])
         gg, fg = np.int64(sums[4, j]), np.int64(sums[5, j])
@@ -338,12 +336,11 @@ def match(
     rules : tuple
         Least variances of f and g, and the share of the mean square that is lost in rounding.
     space : tuple
-        Arrays to work in: sums, coefficients, boxes, lines, ones, slope, bend, unit.
+        Arrays to work in: sums and coefficients, each by place and in a line, boxes, lines, ones, slope, bend, unit.
     out : ndarray, ``[z, y, x, 6]``
         Displacement ``z, y, x``, peak, ratio, uncertainty.
     """
-    sums, cube, boxes, lines, ones, slope, bend, unit = space
-    count = cube.shape[2]
+    sums, flat, cube, r, boxes, lines, ones, slope, bend, unit = space
     for k in range(out.shape[0]):
         z = nodes[0][0] + k * nodes[0][1]
         for i in range(out.shape[1]):
@@ -358,12 +355,10 @@ def match(
                     continue
                 sum_up(sums, images, masked, boxes, frame, corner)
                 least = max(2.0, limits[0] * inside)
-                for a in range(cube.shape[0]):
-                    for b in range(cube.shape[1]):
-                        if arithmetic == 0:
-                            coefficients(cube[a, b], sums[:, a, b], count, least, rules)
-                        else:
-                            large_coefficients(cube[a, b], sums[:, a, b], count, least, rules, arithmetic == 2)
+                if arithmetic == 0:
+                    coefficients(r, flat, least, rules)
+                else:
+                    large_coefficients(r, flat, least, rules, arithmetic == 2)
                 at = highest(cube, frame)
                 if at[0] >= 0:
                     settle(here, cube, sums[0, at[0], at[1], at[2]], at, frame, (slope, bend, unit))

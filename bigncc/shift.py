@@ -300,8 +300,8 @@ def _masked(shape: Shape, samples: list[Array], validity: list[Any]) -> tuple[Ar
 
 def _space(reach: Shape, shape: Shape, size: Shape) -> tuple[Array, ...]:
     """Return the arrays that the loops work in."""
-    dz, dy, dx = (2 * r + 1 for r in reach)
-    return (
-        np.empty((6, dz, dy, dx)), np.empty((dz, dy, dx)), np.empty((2, dz, dy, shape[2])), np.empty((2, shape[2])),
-        np.ones(size[2]), np.empty(3), np.empty((3, 3)), np.empty(3),
-    )  # fmt: skip
+    candidates = tuple(2 * r + 1 for r in reach)
+    sums, cube = np.empty((6, *candidates)), np.empty(candidates)
+    boxes, lines = np.empty((2, *candidates[:2], shape[2])), np.empty((2, shape[2]))
+    fit = np.empty(3), np.empty((3, 3)), np.empty(3)
+    return sums, sums.reshape(6, -1), cube, cube.reshape(-1), boxes, lines, np.ones(size[2]), *fit

@@ -110,6 +110,7 @@ def test_gain_is_after_minus_before(place, made):
         ("output.chunks=[50, 40]", "engine.halo=read", "engine.threads=1"),
         ("output.shards=[64, 64]", "output.chunks=[32, 32]"),
         ("output.ome_version=0.4", "output.chunks=[171, 171]"),
+        ("output.finest_level=1", "output.chunks=[40, 40]"),
     ],
 )
 def test_the_cut_cannot_be_seen(place, made, tmp_path, words):
@@ -217,7 +218,7 @@ def test_files_too_many_are_found_and_only_ours_are_removed(place, tmp_path):
 
 
 def test_another_search_is_another_request(place, made):
-    with pytest.raises(RefusedError, match=r"maps.search_radius is \[3, 3\] there, \[4, 4\] asked"):
+    with pytest.raises(RefusedError, match=r"shift.search_radius is \[3, 3\] there, \[4, 4\] asked"):
         pipeline.prepare(job(place, made[0], "shift.search_radius=4"))
 
 
