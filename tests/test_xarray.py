@@ -320,4 +320,4 @@ def test_a_shift_map_has_the_coordinates_of_its_nodes():
     assert found["shift_x"].attrs["units"] == "pixel"
     gained = first.bigncc.local_maps(second, 9, ("gain",), transform=bigncc.Translation((1, -2)))
     assert gained["gain"].dims == ("y", "x")
-    assert float(gained["gain"].mean()) > 0.5
+    assert float(gained["gain"].mean()) > 0.4
