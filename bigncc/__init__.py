@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bigncc.arrays import local_maps, ncc, register
+    from bigncc.arrays import local_maps, ncc, register, shift_map
     from bigncc.pipeline import run
     from bigncc.registration import Registration
     from bigncc.storage import open_image
@@ -27,6 +27,7 @@ _ROOMS = {
     "open_result": "xarray",
     "register": "arrays",
     "run": "pipeline",
+    "shift_map": "arrays",
 }
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "open_result",
     "register",
     "run",
+    "shift_map",
 ]
 
 

@@ -46,7 +46,8 @@ def local_maps(
     window : int, tuple of int or Window
         Size of the window in pixels and its rules; an int means ``(y, x)``.
     maps : sequence of str
-        Which of ``"ncc"`` and ``"status"``.
+        Which of ``"ncc"``, ``"status"`` and ``"gain"``: NCC minus that of the images as they are, pixel for pixel,
+        NaN where not both have status 1; it needs a `transform`.
     transform : Translation, Affine, Displacement or Registration, optional
         From reference pixels to moving pixels; the moving image is pulled through it.
     order : {0, 1, 3}
@@ -65,8 +66,9 @@ def local_maps(
     Returns
     -------
     dict or xarray.Dataset
-        ``"ncc"`` float32 in [-1, 1] or NaN, ``"status"`` uint8; each of the reference's shape, dask arrays for dask
-        input and numpy arrays otherwise. DataArrays have the reference's dims, index coordinates and grid mapping.
+        ``"ncc"`` float32 in [-1, 1] or NaN, ``"status"`` uint8, ``"gain"`` float32; each of the reference's shape, dask
+        arrays for dask input and numpy arrays otherwise. DataArrays have the reference's dims, index coordinates and
+        grid mapping.
 
     Raises
     ------
@@ -88,6 +90,63 @@ def local_maps(
         for name, mask in masks.items()
     }
     found = lazy.local_maps(first, second, window, maps, named=True, **options)
+    return {name: np.moveaxis(array, 0, channel_axis) for name, array in found.items()}
+
+
+def shift_map(
+    reference: Any,
+    moving: Any,
+    window: int | tuple[int, ...] | Window = 7,
+    *,
+    step: int | tuple[int, ...] | None = None,
+    search_radius: int | tuple[int, ...] = 8,
+    channel_axis: int | None = None,
+    **options: Any,
+) -> Any:
+    """Search, on a grid of nodes, the residual displacement that makes the correlation highest.
+
+    Node k is pixel ``k * step + (step - 1) // 2`` along each windowed axis.
+
+    Parameters
+    ----------
+    reference, moving, window, channel_axis
+        As for `local_maps`.
+    step : int or tuple of int, optional
+        Pixels between nodes along each windowed axis; by default the window's size.
+    search_radius : int or tuple of int
+        Largest displacement that is tried along each windowed axis, in pixels; 0 where none is looked for.
+    **options
+        As for `local_maps`: ``transform``, ``order``, ``reference_mask``, ``moving_mask``, ``nodata`` and ``pivot``. It
+        is the registered image whose residual displacement is found.
+
+    Returns
+    -------
+    dict or xarray.Dataset
+        ``"shift_y"``, ``"shift_x"``, and ``"shift_z"`` with a window in three dimensions: moving minus reference pixel.
+        ``"shift_peak"``, ``"shift_ratio"``, ``"shift_uncertainty"``: the correlation there, the second highest maximum
+        over it, and the expected length of the error in pixels, infinite for a displacement at the end of the search
+        or without a clear peak; all as `bigncc.shift.local` defines them. float32, a value for each node, NaN where
+        there is no answer; dask arrays for dask input and numpy arrays otherwise. The coordinates of a Dataset are
+        those of the nodes.
+
+    Raises
+    ------
+    InputError
+        If shapes, dtypes, coordinates or parameters do not fit.
+    """
+    options |= {"step": step, "search_radius": search_radius}
+    if _is_labelled(reference, moving):
+        from bigncc import xarray
+
+        return xarray.shift_map(reference, moving, window, channel_axis=channel_axis, **options)
+    if channel_axis is None:
+        return lazy.shift_map(reference, moving, window, **options)
+    ndim = as_window(window).ndim
+    first, second = (_channels_first(image, channel_axis, ndim) for image in (reference, moving))
+    for name in {"reference_mask", "moving_mask"} & options.keys():
+        mask: Any = options[name]
+        options[name] = _channels_first(mask, channel_axis, ndim) if np.ndim(mask) > ndim else mask
+    found = lazy.shift_map(first, second, window, named=True, **options)
     return {name: np.moveaxis(array, 0, channel_axis) for name, array in found.items()}
 
 

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bigncc import engine, search, sites, stack, tiles
+from bigncc import engine, search, shift, sites, stack, tiles
 from bigncc.config import Config, OutputConfig
 from bigncc.errors import DoesNotFitError, InputError
 from bigncc.inputs import Inputs
 from bigncc.layout import Layout
+from bigncc.nodes import Nodes
 from bigncc.reading import CELL, cell_of
 from bigncc.store import explained, is_local
 from bigncc.tiles import Plan, Shape
@@ -43,6 +44,7 @@ class Estimate:
     shape: Shape
     tiles: int
     coarser: int
+    nodes: int
     tile: Shape
     memory: int
     memory_limit: int
@@ -60,11 +62,13 @@ class Estimate:
     def facts(self) -> dict[str, str]:
         """Return the numbers as words."""
         coarser = f", and {self.coarser} for coarser levels" if self.coarser else ""
+        further = f", and {self.nodes} for the shift map" if self.nodes else ""
         each = f", in each of {self.workers} processes" if self.workers > 1 else ""
         levels = (f"{n / 1e9:.2g} GB with output.finest_level={k}" for k, n in enumerate(self.alternatives))
         found = {
             "output": f"{' x '.join(map(str, self.shape))} pixels",
-            "tiles": f"{self.tiles} of {' x '.join(map(str, self.tile))} pixels, {self.tasks} blocks each{coarser}",
+            "tiles": f"{self.tiles} of {' x '.join(map(str, self.tile))} pixels, {self.tasks} blocks each"
+            f"{further}{coarser}",
             "memory": f"{self.memory / 1e6:.0f} MB of {self.memory_limit / 1e6:.0f} MB, {self.threads} threads{each}",
             "disk": f"{self.disk / 1e9:.3g} GB at most, in {self.objects} objects",
             **({"levels": ", ".join(levels)} if len(self.alternatives) > 1 else {}),
@@ -143,7 +147,14 @@ def layout_of(inputs: Inputs) -> Layout:
     levels = _levels(inputs.shape[batch:], wanted, asked)
     kept = None if shards is None else one + shards
     labels = () if inputs.stack is None else inputs.stack.labels
-    return Layout(inputs.shape, one + wanted, *grid, "ncc", kept, ndim, levels, asked.ome_version, labels)
+    step, reach = inputs.search
+    # an object of nodes covers about as many pixels as one of the finest level
+    extents = zip((n << asked.finest_level for n in shards or wanted), step, strict=False)
+    nodes = tuple(max(1, n // s) for n, s in extents)
+    return Layout(
+        inputs.shape, one + wanted, *grid, "ncc", kept, ndim, levels, asked.ome_version, labels,
+        maps=inputs.config.maps, step=step, nodes=nodes, reach=reach,
+    )  # fmt: skip
 
 
 def _levels(shape: Shape, chunks: Shape, asked: OutputConfig) -> Shape:
@@ -182,7 +193,7 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
             objects,
             margin,
             grain,
-            samples=engine.largest_samples(memory, per_pixel, threads, _pixels(objects)),
+            samples=engine.largest_samples(memory, per_pixel, threads, _pixels(objects), _most(inputs)),
             pixels=engine.LARGEST,
             tiles=max(TILES, EACH * jobs),
             # a tile has one time and one channel, as the pivot belongs to the channel
@@ -195,7 +206,7 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
         tile = largest(objects, threads)
     except DoesNotFitError as error:
         samples = math.prod(tiles.aligned(objects, margin, grain, layout.shape))
-        blocks = threads * _pixels(objects) * engine.SCRATCH
+        blocks = threads * _pixels(objects) * _most(inputs)
         needed = engine.RESERVED + blocks + samples * (_bytes_per_pixel(inputs) + _sample(inputs))
         each = layout.at(finest).objects
         other = _what_fits(lambda o, n: largest(_grown(o, finest, halved), n), each, threads, window.ndim)
@@ -203,8 +214,20 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
         raise DoesNotFitError(message) from None
     tile = _even(tile, layout)
     plan = Plan(layout.shape, objects, tile, margin, inputs.origin, inputs.reference.array.shape, chunks=chunks)
+    plan = replace(plan, nodes=_nodes_of(layout, tile, margin))
     pixels = min(engine.LARGEST, (memory_of(inputs.config) - engine.RESERVED) // engine.COARSENING)
     return tiles.with_pyramid(plan, layout.coarser, halved, layout.levels, pixels)
+
+
+def _nodes_of(layout: Layout, tile: Shape, margin: Shape) -> Nodes | None:
+    """Return the grid of nodes of a shift map, in tiles of no more pixels than the others, if one object is no more."""
+    if not layout.step:
+        return None
+    batch = len(layout.shape) - len(layout.step)
+    grid, step = layout.node_grid, (1,) * batch + layout.step
+    axes = zip(tile, grid.chunks, step, strict=True)
+    around = tuple(m + r for m, r in zip(margin, (0,) * batch + layout.reach, strict=True))
+    return Nodes(grid.shape, step, grid.chunks, tuple(max(1, t // (c * s)) * c for t, c, s in axes), around)
 
 
 def _grown(objects: Shape, level: int, halved: int) -> Shape:
@@ -324,13 +347,29 @@ def taken(inputs: Inputs, grid: Plan, means: engine.Means) -> int:
     region = math.prod(tiles.aligned(grid.tile, grid.margin, (1,) * len(grid.tile), grid.extent))
     # one tile is computed, and what was computed of it and of the one before waits; one of these is put together
     held = (_held(inputs) if means.halo == "overlap" else 0) + means.flights * _waiting(inputs) + _whole(inputs)
-    return engine.RESERVED + region * held + blocks + means.cache
+    return engine.RESERVED + max(region * held + blocks, _taken_by_nodes(inputs, grid, means)) + means.cache
+
+
+def _taken_by_nodes(inputs: Inputs, grid: Plan, means: engine.Means) -> int:
+    """Return the bytes of the objects of nodes in work: each reads its own region, and searches it in bands."""
+    if (nodes := grid.nodes) is None:
+        return 0
+    least = tuple(min(n, (o - 1) * s + 1) for n, o, s in zip(grid.shape, nodes.objects, nodes.step, strict=True))
+    region = tiles.aligned(least, nodes.margin, (1,) * len(least), grid.extent)
+    first, beside = len(least) - inputs.ndim, math.prod(region[len(least) - inputs.ndim + 1 :])
+    band = max(shift.BAND, nodes.step[first] * beside) + 2 * nodes.margin[first] * beside
+    return means.threads * (math.prod(region) * (_held(inputs) + _sample(inputs)) + band * shift.SCRATCH)
 
 
 def _scratch(inputs: Inputs, means: engine.Means) -> int:
     """Return the bytes per pixel of a block in work."""
-    own = engine.SCRATCH if inputs.pulled else min(engine.SCRATCH, 8 + 2 * _sample(inputs))
+    own = _most(inputs) if inputs.pulled else min(engine.SCRATCH, 8 + 2 * _sample(inputs))
     return own + (_held(inputs) if means.halo == "read" else 0)
+
+
+def _most(inputs: Inputs) -> int:
+    """Return the most bytes per pixel of a block in work."""
+    return engine.SCRATCH + (engine.GAINED if "gain" in inputs.config.maps else 0)
 
 
 def _grain(inputs: Inputs, at_once: int = 1) -> Shape:
@@ -352,19 +391,25 @@ def _bytes_per_pixel(inputs: Inputs) -> int:
 def _held(inputs: Inputs) -> int:
     """Return the bytes per pixel of both images on the reference's grid, with their validity."""
     dtypes = inputs.reference.array.dtype, inputs.moving.array.dtype
-    return engine.bytes_per_pixel(*dtypes, pulled=inputs.pulled, masked=inputs.leaves_out)
+    again = dtypes[1].itemsize + 1 if "gain" in inputs.config.maps else 0  # the moving image as it is stored
+    return again + engine.bytes_per_pixel(*dtypes, pulled=inputs.pulled, masked=inputs.leaves_out)
 
 
 def _waiting(inputs: Inputs) -> int:
     """Return the bytes per pixel of a tile whose blocks wait for the rest of it."""
     asked = inputs.config.output
-    return (engine.REDUCED if asked.pyramid or asked.finest_level else 0) + _whole(inputs)
+    return (_by_maps(inputs, engine.REDUCED) if asked.pyramid or asked.finest_level else 0) + _whole(inputs)
 
 
 def _whole(inputs: Inputs) -> int:
     """Return the bytes per pixel of the objects that a tile's blocks become, if these are not objects themselves."""
     asked = inputs.config.output
-    return engine.ENCODED if asked.shards and not asked.finest_level else 0
+    return _by_maps(inputs, engine.ENCODED) if asked.shards and not asked.finest_level else 0
+
+
+def _by_maps(inputs: Inputs, size: int) -> int:
+    """Return the bytes of all maps, of which coefficients and status take `size`."""
+    return -(-size * (9 if "gain" in inputs.config.maps else 5) // 5)
 
 
 def check_disk(layout: Layout, url: str) -> None:
@@ -392,7 +437,15 @@ def check_disk(layout: Layout, url: str) -> None:
 
 def disk(layout: Layout) -> int:
     """Return the most bytes that the output can take: float32 and uint8 that do not compress."""
-    return sum(5 * math.prod(layout.at(level).shape) for level in layout.levels)
+    return sum(_bytes_of(layout, level) for level in layout.levels) + _bytes_of_nodes(layout)
+
+
+def _bytes_of(layout: Layout, level: int) -> int:
+    return (9 if "gain" in layout.maps else 5) * math.prod(layout.at(level).shape)
+
+
+def _bytes_of_nodes(layout: Layout) -> int:
+    return 4 * len(layout.components) * math.prod(layout.node_grid.shape) if layout.step else 0
 
 
 def alternatives(layout: Layout) -> tuple[int, ...]:
@@ -400,12 +453,12 @@ def alternatives(layout: Layout) -> tuple[int, ...]:
     last, fixed = layout.levels[-1], len(layout.shape) - layout.halved
     while any(n > c for n, c in zip(layout.at(last).shape[fixed:], layout.chunks[fixed:], strict=True)):
         last += 1
-    every = [5 * math.prod(layout.at(level).shape) for level in range(last + 1)]
+    every = [_bytes_of(layout, level) for level in range(last + 1)]
     alone = len(layout.levels) == 1 < len(every)
-    return tuple(n if alone else sum(every[level:]) for level, n in enumerate(every))
+    return tuple(_bytes_of_nodes(layout) + (n if alone else sum(every[level:])) for level, n in enumerate(every))
 
 
 def objects(layout: Layout) -> int:
-    """Return the number of stored objects of the output, both maps, all levels."""
-    levels = [layout.at(level) for level in layout.levels]
-    return sum(2 * math.prod(-(-n // e) for n, e in zip(of.shape, of.objects, strict=True)) for of in levels)
+    """Return the number of stored objects of the output, all maps, all levels."""
+    arrays = (layout.of(name) for name in layout.arrays)
+    return sum(math.prod(-(-n // e) for n, e in zip(of.shape, of.objects, strict=True)) for of in arrays)

@@ -120,7 +120,7 @@ def _run(
     result = pipeline.complete(ready, part=part, steal=steal, progress=progress.tiles)
     for note in result.notes:
         click.echo(f"note: {note}")
-    click.echo(_facts(report.facts(result.summary) | ({} if result.table is None else result.table.facts())))
+    click.echo(_facts(report.facts(result.summary) | result.further()))
     share = f"part {part[0]}/{part[1]} is done, bigncc finish after all parts"
     click.echo(f"{'complete' if result.complete else share}: {result.url}")
 
@@ -163,7 +163,7 @@ def finish(out: str, part: str | None) -> None:
     result = pipeline.finish(out, part=(0, 1) if part is None else _part(part))
     for note in result.notes:
         click.echo(f"note: {note}")
-    click.echo(_facts(report.facts(result.summary) | ({} if result.table is None else result.table.facts())))
+    click.echo(_facts(report.facts(result.summary) | result.further()))
     done = "complete" if result.complete else f"part {part} is done, bigncc finish after all parts"
     click.echo(f"{done}: {result.url}")
 

@@ -24,6 +24,7 @@ from pydantic import (
 
 from bigncc.errors import InputError
 from bigncc.machine import ClusterConfig, EngineConfig, Section
+from bigncc.nodes import search_of
 from bigncc.notation import lags_of, range_of, region_of, source_of, target_of
 from bigncc.remote import Storage
 from bigncc.window import Border, Window
@@ -156,6 +157,21 @@ class ReportConfig(Section):
     )
 
 
+class ShiftConfig(Section):
+    """The grid of the shift map, and how far is searched."""
+
+    step: int | tuple[int, ...] | None = Field(
+        None, description="pixels between nodes along each axis: one number, or a list; null: the window's size"
+    )
+    search_radius: int | tuple[int, ...] = Field(
+        8, description="largest displacement that is tried, in pixels along each axis: one number, or a list"
+    )
+
+    def search(self, window: Window) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return pixels between nodes and pixels searched along each axis; InputError if that cannot be."""
+        return search_of(window.shape, self.step, self.search_radius)
+
+
 class DisplacementConfig(Section):
     """A displacement field that somebody computed."""
 
@@ -220,6 +236,12 @@ class Config(Section):
     output: OutputConfig = Field(description="where the result goes")
     window: WindowConfig = Field(WindowConfig(), description="which samples are correlated for each pixel")
     stack: StackConfig = Field(StackConfig(), validate_default=True, description="sections of one stack")
+    maps: tuple[Literal["ncc", "gain", "shift"], ...] = Field(
+        ("ncc",),
+        description="what is computed: ncc, and of gain (NCC after minus before registration) and shift (where it "
+        "still slips) what is wanted",
+    )
+    shift: ShiftConfig = Field(ShiftConfig(), description="the shift map, where maps has it")
     registration: RegistrationConfig = Field(
         RegistrationConfig(), validate_default=True, description="one of model, transform and displacement"
     )
@@ -252,6 +274,23 @@ class Config(Section):
             message = (
                 f"{said} and window.size {list(window.size)}, which spans sections: a number, or [y, x], is accepted"
             )
+            raise ValueError(message)
+        return value
+
+    @field_validator("maps")
+    @classmethod
+    def _with_ncc(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if "ncc" not in value or len(set(value)) < len(value):
+            message = "ncc, and each of gain and shift at most once, is accepted"
+            raise ValueError(message)
+        return tuple(name for name in ("ncc", "gain", "shift") if name in value)
+
+    @field_validator("shift")
+    @classmethod
+    def _for_a_map(cls, value: ShiftConfig, info: ValidationInfo) -> ShiftConfig:
+        maps = info.data.get("maps", ("shift",))
+        if "shift" not in maps and value != ShiftConfig():
+            message = f"maps is [{', '.join(maps)}], and with shift among them it is accepted"
             raise ValueError(message)
         return value
 
@@ -331,6 +370,9 @@ def default_yaml() -> str:
     lines = ["# bigncc: a job. Every key is shown with its default; what has none is an example.", ""]
     for name, field in Config.model_fields.items():
         section = field.annotation
+        if not isinstance(field.default, BaseModel) and not field.is_required():
+            lines += [f"{name}: {_scalar(field.default)}  # {field.description}", ""]
+            continue
         assert isinstance(section, type)
         assert issubclass(section, BaseModel)
         lines += [f"{name}:  # {field.description}", *_commented(section, name), ""]

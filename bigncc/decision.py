@@ -6,20 +6,21 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
 
-from bigncc import journal, kernel
+from bigncc import journal, kernel, transform
+from bigncc import layout as layouts
 from bigncc.budget import check_disk, layout_of, measuring, threads_of, tiles_of
 from bigncc.engine import Job
 from bigncc.errors import InputError, RefusedError
 from bigncc.inputs import Inputs
 from bigncc.lattice import Samples, pivots
 from bigncc.layout import Layout
+from bigncc.nodes import Nodes
 from bigncc.output import Output, open_output
 from bigncc.placement import headline, registered
 from bigncc.registration import registration_from_dict
 from bigncc.stack import match_from_dict
 from bigncc.store import absolute
 from bigncc.tiles import Plan, Round
-from bigncc.transform import to_dict
 
 
 def decide(inputs: Inputs, request: dict[str, Any], samples: Samples, replaces: str | None) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def decide(inputs: Inputs, request: dict[str, Any], samples: Samples, replaces: 
     threads, _ = measuring(inputs, threads_of(inputs.config))
     check_disk(layout, inputs.config.output.url)
     inputs = registered(inputs, threads)
-    settings = inputs.config.model_dump(mode="json", exclude={"engine", "cluster"})
+    settings = inputs.config.model_dump(mode="json", exclude={"engine", "cluster", *_unasked(inputs)})
     # what is read again later, by `verify` or `report`, is found from wherever that is called
     settings["output"]["url"] = absolute(settings["output"]["url"])
     for name, image in (("reference", inputs.reference), ("moving", inputs.moving)):
@@ -50,14 +51,14 @@ def decide(inputs: Inputs, request: dict[str, Any], samples: Samples, replaces: 
         "request_id": hashlib.sha256(journal.canonical(request)).hexdigest(),
         "kernel": kernel.VERSION,
         "pivots": pivots(samples),
-        "tiles": asdict(grid),
+        "tiles": {name: value for name, value in asdict(grid).items() if value is not None},
     }
     return {
         "plan_id": hashlib.sha256(journal.canonical({**decided, "transform": applied})).hexdigest()[:32],
         **decided,
         "replaces": replaces,
         "request": request,
-        "layout": asdict(layout),
+        "layout": layouts.to_dict(layout),
         "config": journal.plain(settings),
         "headline": headline(inputs),
         "registration": {
@@ -69,6 +70,12 @@ def decide(inputs: Inputs, request: dict[str, Any], samples: Samples, replaces: 
         },
         "versions": {name: version(name) for name in ("bigncc", "numpy", "numba", "zarr", "dask")},
     }
+
+
+def _unasked(inputs: Inputs) -> set[str]:
+    """Return the words about maps that say nothing, as nothing but the correlation is asked for, or no shift map."""
+    maps = inputs.config.maps
+    return {"maps", "shift"} if maps == ("ncc",) else set() if "shift" in maps else {"shift"}
 
 
 def _absolute(section: dict[str, Any], key: str) -> None:
@@ -111,8 +118,8 @@ def opened(url: str, standing: dict[str, Any]) -> Output:
     out, layout = open_output(url), stored_layout(standing)
     group, array_file = ("zarr.json", "zarr.json") if layout.version == "0.5" else (".zattrs", ".zarray")
     wrong = [group] if out.maps.keys() != layout.arrays.keys() else []
-    for name, (path, level) in layout.arrays.items() if not wrong else ():
-        array, here = out.maps[name], layout.at(level)
+    for name, (path, _) in layout.arrays.items() if not wrong else ():
+        array, here = out.maps[name], layout.of(name)
         if (array.shape, array.chunks, array.shards) != (here.shape, here.chunks, here.shards):
             wrong.append(f"{path}/{array_file}")
     if wrong:
@@ -127,6 +134,8 @@ def stored_grid(standing: dict[str, Any]) -> Plan:
         name: tuple(value) if isinstance(value, list) else value for name, value in standing["tiles"].items()
     }
     values["rounds"] = tuple(Round(each["source"], each["last"], tuple(each["tile"])) for each in values["rounds"])
+    if (nodes := values.get("nodes")) is not None:
+        values["nodes"] = Nodes(**{name: tuple(each) for name, each in nodes.items()})
     return Plan(**values)
 
 
@@ -142,6 +151,8 @@ def job_of(url: str, standing: dict[str, Any], inputs: Inputs) -> Job:
         config.registration.order,
         tuple((kernel.Pivot(*a), kernel.Pivot(*b)) for a, b in standing["pivots"]),
         inputs.channel_axis,
+        "gain" in config.maps,
+        inputs.search[1],
     )
 
 
@@ -157,7 +168,7 @@ def _applied(inputs: Inputs, request: dict[str, Any]) -> Any:
     if not inputs.config.registration.estimated:
         return request["registration"]["transform"]
     if inputs.matches is not None:
-        return [None if match.transform is None else to_dict(match.transform) for match in inputs.matches]
+        return [None if match.transform is None else transform.to_dict(match.transform) for match in inputs.matches]
     assert inputs.registration is not None  # or it would have raised
     return inputs.registration.to_dict()["transform"]
 

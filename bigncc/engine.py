@@ -11,13 +11,13 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from bigncc import evidence, journal, lazy
+from bigncc import evidence, journal, lazy, shift
 from bigncc.crew import Crew, crew_of, in_flight, in_turn
 from bigncc.errors import BignccError
 from bigncc.kernel import Block, Pivots
 from bigncc.metadata import in_one_line
 from bigncc.output import Output
-from bigncc.pair import Pair, PerItem, all_of, each, source_regions
+from bigncc.pair import Pair, PerItem, all_of, as_stored, each, one, source_regions
 from bigncc.pyramid import Halving, Maps, Piece
 from bigncc.reading import kept, wanted
 from bigncc.summary import Items, Summary, merge, merge_items
@@ -54,6 +54,10 @@ SCRATCH = 32
 """Bytes per pixel of the blocks in work: their copies with halo, and the result before it is encoded."""
 
 
+GAINED = 16
+"""As many more where they are compared with the images as these are stored."""
+
+
 @dataclass(frozen=True)
 class Job:
     """All that is decided about a run."""
@@ -66,6 +70,8 @@ class Job:
     order: int
     pivots: tuple[Pivots, ...]
     channel_axis: int | None
+    gain: bool = False
+    reach: Shape = ()
 
     def pivots_of(self, tile: Tile) -> tuple[Pivots, ...]:
         """Return the pivots of the channels that a tile has."""
@@ -124,9 +130,9 @@ def bytes_per_pixel(reference: np.dtype[Any], moving: np.dtype[Any], *, pulled: 
     return held + (4 if masked else 0)
 
 
-def largest_samples(memory: int, per_pixel: int, threads: int, block: int) -> int:
+def largest_samples(memory: int, per_pixel: int, threads: int, block: int, scratch: int = SCRATCH) -> int:
     """Return how many decoded pixels of a tile fit `memory` beside the process and the blocks in work."""
-    return (memory - RESERVED - threads * block * SCRATCH) // per_pixel
+    return (memory - RESERVED - threads * block * scratch) // per_pixel
 
 
 def inner_block(tile: Shape, unit: Shape, least: int, pixels: int) -> Shape:
@@ -208,7 +214,7 @@ def run_tiles(
                 continue
             record(job, row, writer, seen)
             if advance is not None:
-                advance(row.summary.pixels)
+                advance(job.plan.weight(row.tile))
             yield row
 
 
@@ -255,17 +261,27 @@ def forget(pair: Pair, tiles: Iterable[int]) -> None:
             image.done(index)
 
 
-def _regions(job: Job, pair: Pair, tile: Tile, means: Means) -> list[tuple[Roi, Roi]]:
+def _regions(job: Job, pair: Pair, tile: Tile, means: Means) -> list[tuple[Roi | None, Roi | None]]:
     """Return what a tile reads of both images, each region once."""
-    if means.halo == "overlap":
+    if means.halo == "overlap" and not tile.nodes:
         regions = lazy.regions(job.window, tile, job.plan.origin, means.block)
     else:
         regions = [part.read for part in job.plan.parts(tile, means.block)]
-    return [source_regions(pair, region, job.transform, job.order) for region in regions]
+    found: list[tuple[Roi | None, Roi | None]] = []
+    found += [source_regions(pair, region, job.transform, job.order) for region in regions]
+    if job.gain and not tile.nodes:  # the moving image once more, as it is stored
+        stored = as_stored(pair, job.window.ndim)
+        found += [(None, source_regions(pair, region, stored, job.order)[1]) for region in regions]
+    return found
 
 
 def compute(job: Job, pair: Pair, out: Output, tile: Tile, means: Means, crew: Crew | None = None) -> journal.Row:
     """Compute a tile, store it with its part of the coarser levels, read it back."""
+    if tile.nodes:
+        vectors = _blocks(job, pair, tile, means, partial(_commit_nodes, out=out, durable=means.durable), crew)
+        lengths = shift.merged(length for length, _ in vectors)
+        components = {name: [each for _, part in vectors for each in part[name]] for name in out.components}
+        return evidence.row(tile, Summary(), components, shift=lengths.to_dict())
     halving = job.halving if tile.levels[-1][0] else None
     whole = job.plan.unit == job.plan.objects
     commit = partial(_commit, out=out, halving=halving, whole=whole, durable=means.durable, apart=job.apart)
@@ -282,12 +298,15 @@ def compute(job: Job, pair: Pair, out: Output, tile: Tile, means: Means, crew: C
 
 def rehearse(job: Job, pair: Pair) -> None:
     """Compute a block in the middle and keep nothing: then all loops that the tiles need are compiled."""
-    blocks = job.plan.parts(job.plan[job.plan.base // 2], job.plan.unit)
+    blocks = job.plan.parts(job.plan[math.prod(job.plan.grid) // 2], job.plan.unit)
 
     def halved(block: Block, roi: Roi) -> None:
         _piece(block, roi, job.halving if job.plan.levels[-1] else None)
 
     _alone(job, pair, blocks[len(blocks) // 2], halved)
+    if job.plan.nodes is not None:
+        objects = job.plan.parts(job.plan[job.plan.base - 1], ())
+        _searched(job, pair, objects[len(objects) // 2], lambda vectors, _: vectors)
 
 
 def coarsen(out: Output, tile: Tile, halving: Halving, means: Means) -> journal.Row:
@@ -299,6 +318,9 @@ def coarsen(out: Output, tile: Tile, halving: Halving, means: Means) -> journal.
 
 def differences(job: Job, pair: Pair, out: Output, tile: Tile, means: Means) -> list[str]:
     """Make a tile once more; return a sentence for each map that is not stored so, to the bit."""
+    if tile.nodes:
+        unlike = _blocks(job, pair, tile, means, partial(evidence.unlike_nodes, out))
+        return _told(tile, {name: sum(counts[name] for counts in unlike) for name in out.components})
     halving, wrong = job.halving if tile.levels[-1][0] else None, {}
     if tile.index < job.plan.base:
         done = _blocks(job, pair, tile, means, partial(_compare, out=out, halving=halving))
@@ -309,6 +331,10 @@ def differences(job: Job, pair: Pair, out: Output, tile: Tile, means: Means) -> 
     for level, roi, maps in halving.levels(tile, pieces) if halving is not None else ():
         if any(level == stored for stored, _ in tile.levels):
             wrong |= evidence.unlike(out, level, roi, maps)
+    return _told(tile, wrong)
+
+
+def _told(tile: Tile, wrong: dict[str, int]) -> list[str]:
     return [f"tile {tile.index}: {n} pixels of {name} are not what the inputs give" for name, n in wrong.items() if n]
 
 
@@ -346,8 +372,7 @@ def _pieces(out: Output, tile: Tile, halving: Halving, threads: int) -> list[Pie
     block = inner_block(roi_shape(tile.write), unit, 4 * threads, PIECE)
 
     def piece(roi: Roi) -> Piece:
-        ncc, status = (np.ascontiguousarray(array[roi]) for array in fine.values())
-        return halving.piece(roi, Maps(ncc, status))
+        return halving.piece(roi, Maps(**{name: np.ascontiguousarray(array[roi]) for name, array in fine.items()}))
 
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(piece, parts(tile.write, block)))
@@ -358,7 +383,7 @@ def _blocks(
 ) -> list[Any]:
     if crew is None:
         return _computed(job, pair, tile, means, function)
-    blocks = math.prod(-(-n // b) for n, b in zip(roi_shape(tile.write), means.block, strict=True))
+    blocks = len(job.plan.parts(tile, means.block))
     with in_turn(crew.turn, blocks, means.threads) as one_more:
 
         def counted(block: Any, roi: Roi) -> Any:
@@ -373,6 +398,8 @@ def _blocks(
 def _computed(
     job: Job, pair: Pair, tile: Tile, means: Means, function: Callable[[Any, Roi], Any], pool: Executor | None = None
 ) -> list[Any]:
+    if tile.nodes:
+        return all_of(partial(_searched, job, pair, function=function), job.plan.parts(tile, ()), pool)
     if means.halo == "overlap":
         return each(_lazy(job, pair, tile, means.block), function, _start(tile), pool)
     return all_of(partial(_alone, job, pair, function=function), job.plan.parts(tile, means.block), pool)
@@ -383,9 +410,17 @@ def _alone(job: Job, pair: Pair, part: Tile, function: Callable[[Any, Roi], Any]
     return each(_lazy(job, pair, part, roi_shape(part.write)), function, _start(part), "here")[0]
 
 
+def _searched(job: Job, pair: Pair, part: Tile, function: Callable[[Any, Roi], Any]) -> Any:
+    """Search the displacements of the nodes of one object, on this thread."""
+    assert job.plan.nodes is not None  # or there would be no such part
+    (pivots,) = job.pivots_of(part)  # an object of nodes has one channel
+    frame = part, job.plan.nodes, job.plan.origin, job.transform, job.order
+    return function(one(lazy.vectors(pair, job.window, job.reach, pivots, *frame)), part.write)
+
+
 def _lazy(job: Job, pair: Pair, tile: Tile, block: Shape) -> Any:
     how = job.transform, job.order, job.channel_axis
-    return lazy.tile(pair, job.window, job.pivots_of(tile), tile, job.plan.origin, block, *how)
+    return lazy.tile(pair, job.window, job.pivots_of(tile), tile, job.plan.origin, block, *how, gain=job.gain)
 
 
 def _start(tile: Tile) -> Shape:
@@ -417,6 +452,11 @@ def _commit(
     return _Part(block.summary, found, {} if whole else chunks, _piece(block, roi, halving), placed)
 
 
+def _commit_nodes(vectors: Any, roi: Roi, out: Output, *, durable: bool) -> tuple[shift.Lengths, evidence.Found]:
+    chunks = evidence.encoded_nodes(out, roi, vectors)
+    return shift.measured(vectors), evidence.written(out, roi, chunks, durable=durable)
+
+
 def _compare(block: Block, roi: Roi, out: Output, halving: Halving | None) -> tuple[dict[str, int], Piece | None]:
     wrong = evidence.unlike(out, 0, roi, _maps(block)) if "ncc" in out.maps else {}
     return wrong, _piece(block, roi, halving)
@@ -427,4 +467,4 @@ def _piece(block: Block, roi: Roi, halving: Halving | None) -> Piece | None:
 
 
 def _maps(block: Block) -> Maps:
-    return Maps(block.ncc, block.status)
+    return Maps(block.ncc, block.status, block.gain)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from bigncc import journal, objects, store
-from bigncc.layout import FOLDERS, map_name
+from bigncc.layout import map_name
 from bigncc.pyramid import Maps
 from bigncc.tiles import Plan, Roi, Shape, Tile, parts, roi_cells, roi_within
 
@@ -39,8 +39,14 @@ Found = dict[str, list[Evidence]]
 
 def encoded(out: Output, level: int, roi: Roi, maps: Maps) -> Chunks:
     """Return the chunks of a region of a level, if it is stored; the region is whole chunks."""
-    named: Iterable[tuple[str, Any]] = zip((map_name(name, level) for name in FOLDERS), maps, strict=True)
-    return {name: objects.encoded(out.maps[name], roi, values) for name, values in named if name in out.maps}
+    named = {map_name(name, level): values for name, values in maps.named.items()}
+    return {name: objects.encoded(out.maps[name], roi, values) for name, values in named.items() if name in out.maps}
+
+
+def encoded_nodes(out: Output, roi: Roi, vectors: Any) -> Chunks:
+    """Return the chunks of the components of a shift map in a region of whole chunks."""
+    named = zip(out.components, vectors, strict=True)
+    return {name: objects.encoded(out.maps[name], roi, values) for name, values in named}
 
 
 def written(out: Output, roi: Roi, chunks: Chunks, *, durable: bool) -> Found:
@@ -86,17 +92,23 @@ def stored(
             each = partial(_written, out, name, chunks=those, durable=durable)
             found[name] = pool.map(each, parts(tile.write, _extent(out, name)))
         for level, roi, maps in levels:  # the next one is made meanwhile
-            for name, values in zip(FOLDERS, maps, strict=True) if level in own else ():
+            for name, values in maps.named.items() if level in own else ():
                 name = map_name(name, level)
                 found[name] = pool.map(partial(put, name, values, roi), parts(roi, _extent(out, name)))
         return {name: list(chain.from_iterable(each_object)) for name, each_object in found.items()}
 
 
-def row(tile: Tile, summary: Summary, found: Found, items: Items | None = None) -> journal.Row:
-    """Return the journal's row of a tile that is stored."""
+def row(
+    tile: Tile,
+    summary: Summary,
+    found: Found,
+    items: Items | None = None,
+    shift: dict[str, Any] | None = None,
+) -> journal.Row:
+    """Return the journal's row of a tile that is stored; `shift` has the statistics of one of nodes."""
     sizes = {name: sum(e.size for e in evidence) for name, evidence in found.items()}
     digests = {name: _digest(evidence) for name, evidence in found.items()}
-    return journal.Row(tile.index, summary, sizes, digests, items=items or {})
+    return journal.Row(tile.index, summary, sizes, digests, items=items or {}, shift=shift)
 
 
 def matching(out: Output, plan: Plan, rows: dict[int, journal.Row], threads: int) -> dict[int, journal.Row]:
@@ -119,7 +131,8 @@ def faults(out: Output, tile: Tile, row: journal.Row | None, level: int | None =
     if row is None:
         return [f"tile {tile.index} has no row in the journal"]
     found = []
-    for name, roi in ((map_name(m, k), roi) for k, roi in tile.levels if level in (None, k) for m in FOLDERS):
+    pixels = [(map_name(m, k), roi) for k, roi in tile.levels if level in (None, k) for m in out.names]
+    for name, roi in [(m, tile.write) for m in out.components] if tile.nodes else pixels:
         array = out.maps[name]
         wrong, evidence = [], []
         for index, (place, data, fault) in zip(_cells(out, name, roi), objects.examined(array, roi), strict=True):
@@ -135,12 +148,19 @@ def faults(out: Output, tile: Tile, row: journal.Row | None, level: int | None =
 
 def unlike(out: Output, level: int, roi: Roi, maps: Maps) -> dict[str, int]:
     """Return how many pixels of each map of a level are not stored so, to the bit."""
-    wrong = {}
-    computed: Any
-    for name, computed in zip(FOLDERS, maps, strict=True):
-        name, bits = map_name(name, level), f"u{computed.itemsize}"
-        wrong[name] = int((computed.view(bits) != np.ascontiguousarray(out.maps[name][roi]).view(bits)).sum())
-    return wrong
+    return {
+        (name := map_name(each, level)): _differing(out, name, roi, computed) for each, computed in maps.named.items()
+    }
+
+
+def unlike_nodes(out: Output, vectors: Any, roi: Roi) -> dict[str, int]:
+    """Return how many nodes of each component of a shift map are not stored so, to the bit."""
+    return {name: _differing(out, name, roi, each) for name, each in zip(out.components, vectors, strict=True)}
+
+
+def _differing(out: Output, name: str, roi: Roi, computed: Any) -> int:
+    bits = f"u{computed.itemsize}"
+    return int((computed.view(bits) != np.ascontiguousarray(out.maps[name][roi]).view(bits)).sum())
 
 
 def _written(out: Output, name: str, roi: Roi, chunks: dict[Shape, Buffer], *, durable: bool) -> list[Evidence]:

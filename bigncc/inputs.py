@@ -17,6 +17,7 @@ from bigncc.grids import check_pair, check_scales
 from bigncc.journal import plain
 from bigncc.lattice import Samples, samples_of
 from bigncc.masks import leaves_out, nodata_of, open_mask, validity_of
+from bigncc.nodes import check_fits
 from bigncc.pair import Pair, PerItem, from_storage
 from bigncc.reading import Decoded
 from bigncc.registration import Registration
@@ -25,7 +26,7 @@ from bigncc.stack import Match, Stack
 from bigncc.storage import Image
 from bigncc.store import absolute, digest, get
 from bigncc.tiles import Shape, roi_of
-from bigncc.transform import Displacement, Transform
+from bigncc.transform import Displacement, Transform, Translation
 from bigncc.watch import Watched
 from bigncc.window import check_shapes
 
@@ -127,6 +128,12 @@ class Inputs:
         return extent[: len(extent) - len(region)] + tuple(b - a for a, b in region) if region else extent
 
     @property
+    def search(self) -> tuple[Shape, Shape]:
+        """Of a shift map, pixels between nodes and pixels searched along the windowed axes; nothing without one."""
+        config = self.config
+        return config.shift.search(config.window.window()) if "shift" in config.maps else ((), ())
+
+    @property
     def channel_axis(self) -> int | None:
         """The axis of channels, if they are a batch."""
         return self.reference.axes.index("c") if "c" in self.reference.axes else None
@@ -181,6 +188,7 @@ def open_inputs(config: Config) -> Inputs:
         region = region if asked is None else tuple(slice(*span) for span in asked)
         check_view(given, region, moving.array.shape[-given.ndim :], config.registration.order)
     found = Inputs(config, reference, moving, given, (), guides or (reference, moving), stack=one)
+    _check_maps(found)
     for name, image in found.images.items():
         notes += _check_samples(name, config.moving if name == "moving" else config.reference, image, window.ndim)
     return replace(found, notes=tuple(notes))
@@ -206,6 +214,18 @@ def opened(section: ImageConfig, channel: int | str | None = None) -> Image:
         missing_chunks="error" if section.missing_chunks == "error" else "fill",
         storage_options=section.storage.model_dump(),
     )
+
+
+def _check_maps(inputs: Inputs) -> None:
+    """Refuse further maps that would say nothing."""
+    given = inputs.given
+    nothing = isinstance(given, Translation) and not any(given.offset)
+    if "gain" in inputs.config.maps and (nothing or not inputs.pulled):
+        how = "a transform that moves nothing" if nothing else "registration.model=none (--as-is)"
+        message = f"maps has gain and {how} leaves it 0 everywhere: a registration, or maps without gain, is accepted"
+        raise InputError(message)
+    if steps := inputs.search[0]:
+        check_fits(inputs.shape[-inputs.ndim :], steps)
 
 
 def _check_samples(name: str, section: ImageConfig, image: Image, ndim: int) -> list[str]:
@@ -244,7 +264,7 @@ def request_of(inputs: Inputs, samples: Samples) -> dict[str, Any]:
     elif inputs.given is not None:
         how = transform.to_dict(inputs.given)
     search = {"initial": chosen.initial, "upsample_factor": chosen.upsample_factor, "channel": chosen.channel}
-    request = {
+    request: dict[str, Any] = {
         "window": asdict(config.window.window()),
         "registration": {
             "transform": how,
@@ -260,6 +280,9 @@ def request_of(inputs: Inputs, samples: Samples) -> dict[str, Any]:
             "ome_version": config.output.ome_version,
         },
     }
+    if config.maps != ("ncc",):  # as plans say it that know no other map
+        steps, reach = inputs.search
+        request |= {"maps": config.maps} | ({"shift": {"step": steps, "search_radius": reach}} if steps else {})
     if inputs.stack is not None:
         request["stack"] = {"lags": inputs.stack.lags}
         samples = {"stack": samples["reference"] + samples["moving"]}

@@ -36,7 +36,8 @@ class Row:
     """One finished tile: its summary and, per output array, bytes and digest of its objects in order.
 
     `saw` has the fingerprint of each stored object of the inputs that the process had read since its row before, for
-    the first time. `items` has the summary of each of its batch items, by place in the output, if there are several.
+    the first time. `items` has the summary of each of its batch items, by place in the output, if there are several;
+    `shift` has the statistics of a tile of nodes.
     """
 
     tile: int
@@ -45,6 +46,7 @@ class Row:
     digests: dict[str, str]
     saw: dict[str, dict[str, str]] = field(default_factory=dict)
     items: Items = field(default_factory=dict)
+    shift: dict[str, Any] | None = None
 
 
 def directory(url: str) -> str:
@@ -180,6 +182,7 @@ class Writer:
             "saw": row.saw,
         }
         body |= {"items": packed_items(row.items)} if row.items else {}
+        body |= {} if row.shift is None else {"shift": row.shift}
         counts = ",".join(map(str, row.summary.counts))
         text = f"{self.plan_id[:16]} {row.tile} done {counts} {json.dumps(body, separators=(',', ':'))}"
         line, file = f"{_checksum(text.encode())} {text}\n".encode(), self.file

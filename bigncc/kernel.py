@@ -6,7 +6,7 @@ the image ends.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -53,13 +53,21 @@ _PAD: dict[Border, str] = {"reflect": "symmetric", "mirror": "reflect", "nearest
 class Block:
     """What the kernel makes of a block: ``ncc`` float32 and ``status`` uint8 of the core, and their summary.
 
-    `items` has the summary of each batch item, by its place in the block.
+    `items` has the summary of each batch item, by its place in the block; ``gain`` is float32 where a block is compared
+    with another one.
     """
 
     ncc: NDArray[np.float32]
     status: NDArray[np.uint8]
     summary: Summary
     items: Items
+    gain: NDArray[np.float32] | None = None
+
+
+def gained(after: Block, before: Block) -> Block:
+    """Return a block with its coefficients minus those of another one, NaN where not both have status 1."""
+    both = (after.status == 1) & (before.status == 1)
+    return replace(after, gain=np.where(both, after.ncc - before.ncc, np.float32(np.nan)))
 
 
 def common_dtype(reference: DTypeLike, moving: DTypeLike) -> np.dtype[Any]:
@@ -191,7 +199,7 @@ def _prepared(
             f, g = (_padded(image, widths, window, None) for image in (f, g))
             vf, vg = (None if v is None else _padded(v, widths, window, 1) for v in (vf, vg))
             core = tuple(slice(s.start + a, s.stop + a) for s, (a, _) in zip(core, widths, strict=True))
-    f, g = _as_dtype(f, dtype), _as_dtype(g, dtype)
+    f, g = as_dtype(f, dtype), as_dtype(g, dtype)
     joint = _joint(f, g, vf, vg)
     lifted = 3 - window.ndim
     shape = (1,) * lifted + f.shape
@@ -210,9 +218,10 @@ def _padded(image: Array, widths: list[tuple[int, int]], window: Window, constan
     return np.pad(image, widths, mode="constant", constant_values=value)
 
 
-def _as_dtype(image: Array, dtype: np.dtype[Any]) -> Array:
+def as_dtype(image: Array, dtype: np.dtype[Any]) -> Array:
+    """Return samples in the `common_dtype` of a pair; signed integers are shifted by half their range."""
     if image.dtype.kind == "i" and dtype.kind == "u":
-        # the shift by half the range, in arithmetic that wraps around
+        # in arithmetic that wraps around
         unsigned = image.astype(image.dtype.newbyteorder("=")).view(f"u{image.dtype.itemsize}")
         image = unsigned ^ unsigned.dtype.type(1 << (8 * image.dtype.itemsize - 1))
     return np.ascontiguousarray(image, dtype)

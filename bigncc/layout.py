@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from bigncc.metadata import validated
+from bigncc.nodes import components, first_node, node_counts
 from bigncc.summary import STATUS
 from bigncc.tiles import Shape, coarse
 
@@ -25,11 +26,21 @@ COLOURS = (
     (64, 64, 64, 255),
     (213, 94, 0, 255),
 )
-FOLDERS = {"ncc": "", "status": "labels/status/"}
-"""Where the levels of the maps are in an output."""
+FURTHER = {"gain": ("gain",), "shift": components("zyx")}
+"""What the further maps that can be asked for are called in an output; a shift map has an image for each component.
 
-OBJECT = re.compile(r"(labels/status/)?(0|[1-9][0-9]*)/(c/)?((0|[1-9][0-9]*)(/(0|[1-9][0-9]*))*)")
-"""Names of stored objects: level, and place in the grid of its objects."""
+OME-Zarr has one axis for channels, which those of the image may have taken; and a viewer shows images side by side,
+each with a contrast of its own.
+"""
+
+OBJECT = re.compile(
+    rf"(labels/status/|maps/(?:{'|'.join(name for each in FURTHER.values() for name in each)})/)?"
+    r"(0|[1-9][0-9]*)/(c/)?((0|[1-9][0-9]*)(/(0|[1-9][0-9]*))*)"
+)
+"""Names of stored objects: map, level, and place in the grid of its objects."""
+
+GROUPS = ("", "labels/", "labels/status/")
+"""Groups of an output without further maps, the one that says whose it is first."""
 
 RENDERED = {
     "active": True,
@@ -40,6 +51,12 @@ RENDERED = {
     "window": {"min": -1.0, "max": 1.0, "start": -1.0, "end": 1.0},
 }
 """How a viewer shows a map at first."""
+
+
+def folders_of(maps: tuple[str, ...], nodes: tuple[str, ...]) -> dict[str, str]:
+    """Return where the levels of maps are, of pixels and of nodes, in an output that was asked for some `maps`."""
+    names = (*(("gain",) if "gain" in maps else ()), *nodes)
+    return {"ncc": "", "status": "labels/status/"} | {name: f"maps/{name}/" for name in names}
 
 
 @dataclass(frozen=True)
@@ -68,6 +85,10 @@ class Layout:
         Of OME-Zarr, 0.4 or 0.5.
     labels : tuple of str
         What the channels are called, if they have names.
+    maps : tuple of str
+        What was asked for: ncc, and of gain and shift what there is.
+    step, nodes, reach : tuple of int
+        Of a shift map, along the windowed axes: pixels between nodes, nodes of a stored object, pixels searched.
     """
 
     shape: Shape
@@ -82,6 +103,33 @@ class Layout:
     levels: Shape = (0,)
     version: str = "0.5"
     labels: tuple[str, ...] = ()
+    maps: tuple[str, ...] = ("ncc",)
+    step: Shape = ()
+    nodes: Shape = ()
+    reach: Shape = ()
+
+    @property
+    def folders(self) -> dict[str, str]:
+        """Where the levels of the maps are, by the name of the map: first of pixels, then of nodes."""
+        return folders_of(self.maps, self.components)
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Names of the maps whose pixels are nodes."""
+        return components(self.axes[-len(self.step) :]) if self.step else ()
+
+    @property
+    def node_grid(self) -> Layout:
+        """What a map of nodes is by itself: its pixels lie in the middle of cells of `step` pixels of the image."""
+        batch = (1,) * (len(self.shape) - len(self.step))
+        step = batch + self.step
+        shape = node_counts(self.shape, step)
+        axes = zip(self.translation, self.scale, first_node(step), strict=True)
+        return replace(
+            self, shape=shape, chunks=tuple(map(min, zip(batch + self.nodes, shape, strict=True))),
+            scale=tuple(s * n for s, n in zip(self.scale, step, strict=True)),
+            translation=tuple(t + s * n for t, s, n in axes), shards=None, halved=0, levels=(0,), **PLAIN,
+        )  # fmt: skip
 
     @property
     def objects(self) -> Shape:
@@ -102,7 +150,7 @@ class Layout:
     def at(self, level: int) -> Layout:
         """Return what a level is by itself: its pixels cover those of the finest level, so their centres move."""
         if level == 0:
-            return replace(self, halved=0, levels=(0,))
+            return replace(self, halved=0, levels=(0,), **PLAIN)
         shape = coarse(self.shape, level, self.halved)
         chunks = tuple(map(min, zip(self.chunks, shape, strict=True)))
         sizes = self.coarser if level > self.levels[0] else self.objects
@@ -113,18 +161,26 @@ class Layout:
         axes = zip(self.translation, self.scale, growth, strict=True)
         return replace(
             self, shape=shape, chunks=chunks, scale=scale, translation=tuple(t + s * (g - 1) / 2 for t, s, g in axes),
-            shards=shards, halved=0, levels=(0,),
+            shards=shards, halved=0, levels=(0,), **PLAIN,
         )  # fmt: skip
+
+    def of(self, name: str) -> Layout:
+        """Return what a stored array is by itself, by its name."""
+        return self.node_grid if name in self.components else self.at(int(name.partition("/")[2] or 0))
 
     @property
     def arrays(self) -> dict[str, tuple[str, int]]:
         """Path and level of each stored array, by its name."""
-        return {map_name(m, k): (f"{FOLDERS[m]}{k}", k) for k in self.levels for m in FOLDERS}
+        own, folders = self.components, self.folders
+        pixels = {map_name(m, k): (f"{folders[m]}{k}", k) for k in self.levels for m in folders if m not in own}
+        return pixels | {name: (f"{folders[name]}0", 0) for name in own}
 
     @property
     def metadata(self) -> tuple[str, ...]:
         """Every file of an output that is not an object of its maps, the one that says whose it is first."""
-        groups, arrays = ("", "labels/", "labels/status/"), [f"{path}/" for path, _ in self.arrays.values()]
+        further = list(self.folders.values())[2:]
+        groups = (*GROUPS, *(("maps/", *further) if further else ()))
+        arrays = [f"{path}/" for path, _ in self.arrays.values()]
         if self.version == "0.4":
             return (*(f"{group}{name}" for group in groups for name in V2), *(f"{array}.zarray" for array in arrays))
         return tuple(f"{place}zarr.json" for place in (*groups, *arrays))
@@ -132,13 +188,27 @@ class Layout:
     def holds(self, name: str) -> bool:
         """Say whether a file of this name is one of the stored objects."""
         found = OBJECT.fullmatch(name)
-        if found is None or bool(found[3]) != (self.version == "0.5") or int(found[2]) not in self.levels:
+        if found is None or bool(found[3]) != (self.version == "0.5"):
             return False
-        level = self.at(int(found[2]))
+        arrays = {path: name for name, (path, _) in self.arrays.items()}
+        array = arrays.get(f"{found[1] or ''}{found[2]}")
+        if array is None:
+            return False
+        level = self.of(array)
         place = tuple(map(int, found[4].split("/")))
         return len(place) == len(level.shape) and all(
             i < -(-n // o) for i, n, o in zip(place, level.shape, level.objects, strict=True)
         )
+
+
+PLAIN: dict[str, Any] = {"maps": ("ncc",), "step": (), "nodes": (), "reach": ()}
+"""Fields of a layout without further maps; then they are not written down."""
+
+
+def to_dict(layout: Layout) -> dict[str, Any]:
+    """Return what a plan says of a layout."""
+    values = asdict(layout)
+    return {name: value for name, value in values.items() if PLAIN.get(name) != value or name not in PLAIN}
 
 
 MEAN = {"type": "mean", "metadata": {"description": "mean of the pixels of status 1 among 2 along each halved axis"}}
@@ -154,14 +224,13 @@ def map_name(name: str, level: int) -> str:
     return f"{name}/{level}" if level else name
 
 
+FINITE = {"type": "mean", "metadata": {"description": "mean of the finite pixels among 2 along each halved axis"}}
+"""How the levels of a further map were made."""
+
+
 def metadata_of(layout: Layout) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the attributes that OME-Zarr wants of a map and of its status."""
-    kinds = {"t": "time", "c": "channel"}
-    axes: list[dict[str, str]] = [
-        {"name": axis, "type": kinds.get(axis, "space")} | ({"unit": unit} if unit else {})
-        for axis, unit in zip(layout.axes, layout.units, strict=True)
-    ]
-    multiscale = {"name": layout.name, "axes": axes, "datasets": [_dataset(layout, level) for level in layout.levels]}
+    multiscale = _multiscale(layout)
     label = {
         "colors": [{"label-value": code, "rgba": list(rgba)} for code, rgba in enumerate(COLOURS)],
         "properties": [{"label-value": code, "name": name} for code, name in enumerate(STATUS)],
@@ -173,6 +242,28 @@ def metadata_of(layout: Layout) -> tuple[dict[str, Any], dict[str, Any]]:
         "image-label": label,
     }
     return _versioned(image, layout.version), _versioned(status, layout.version)
+
+
+def _multiscale(layout: Layout) -> dict[str, Any]:
+    kinds = {"t": "time", "c": "channel"}
+    axes: list[dict[str, str]] = [
+        {"name": axis, "type": kinds.get(axis, "space")} | ({"unit": unit} if unit else {})
+        for axis, unit in zip(layout.axes, layout.units, strict=True)
+    ]
+    return {"name": layout.name, "axes": axes, "datasets": [_dataset(layout, level) for level in layout.levels]}
+
+
+def _further(layout: Layout, name: str) -> dict[str, Any]:
+    """Return the attributes that OME-Zarr wants of a further map."""
+    if name in layout.components:
+        ends = {"shift_peak": (-1.0, 1.0), "shift_ratio": (0.0, 1.0), "shift_uncertainty": (0.0, 1.0)}
+        far = float(max(layout.reach))
+        multiscale, (low, high) = _multiscale(layout.node_grid), ends.get(name, (-far, far))
+    else:
+        multiscale, (low, high) = _multiscale(layout) | (FINITE if layout.halved else {}), (-1.0, 1.0)
+    image = _versioned({"multiscales": [{**multiscale, "name": name}]}, layout.version)
+    image.get("ome", image)["omero"] = _rendering(layout, name, low, high)
+    return image
 
 
 def _dataset(layout: Layout, level: int) -> dict[str, Any]:
@@ -195,11 +286,12 @@ def _versioned(document: dict[str, Any], version: str) -> dict[str, Any]:
     return document
 
 
-def _rendering(layout: Layout) -> dict[str, Any]:
-    """Return how viewers are to show the map: grey from -1 to 1, each channel alike."""
+def _rendering(layout: Layout, name: str = "ncc", low: float = -1.0, high: float = 1.0) -> dict[str, Any]:
+    """Return how viewers are to show a map: grey from low to high, each channel alike."""
     count = layout.shape[layout.axes.index("c")] if "c" in layout.axes else 1
-    labels = layout.labels or (["ncc"] if count == 1 else [f"ncc {i}" for i in range(count)])
-    return {"channels": [{"label": label, **RENDERED} for label in labels], "rdefs": {"model": "greyscale"}}
+    labels = layout.labels or ([name] if count == 1 else [f"{name} {i}" for i in range(count)])
+    rendered = {**RENDERED, "window": {"min": low, "max": high, "start": low, "end": high}}
+    return {"channels": [{"label": label, **rendered} for label in labels], "rdefs": {"model": "greyscale"}}
 
 
 def documents_of(layout: Layout, attributes: dict[str, Any], place: str) -> dict[str, Any]:
@@ -217,9 +309,16 @@ def documents_of(layout: Layout, attributes: dict[str, Any], place: str) -> dict
     root = zarr.create_group(MemoryStore(documents), attributes={**image, "bigncc": own}, zarr_format=zarr_format)
     root.create_group("labels", attributes=_versioned({"labels": ["status"]}, version))
     root.create_group("labels/status", attributes=status)
-    for name, (path, level) in layout.arrays.items():
-        dtype, fill = ("float32", np.nan) if name.startswith("ncc") else ("uint8", 0)
-        here = layout.at(level)
+    further = list(layout.folders)[2:]
+    if further:
+        root.create_group("maps")
+    for name in further:
+        image = _further(layout, name)
+        validated("Image", image.get("ome", image), version, place)
+        root.create_group(f"maps/{name}", attributes=image)
+    for name, (path, _) in layout.arrays.items():
+        dtype, fill = ("uint8", 0) if name.startswith("status") else ("float32", np.nan)
+        here = layout.of(name)
         root.create_array(
             path, shape=here.shape, chunks=here.chunks, shards=here.shards, dtype=dtype, fill_value=fill,
             **_encoding(layout),

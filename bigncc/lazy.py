@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import accumulate, pairwise, product
 from typing import Any
 
@@ -18,12 +19,13 @@ from dask.base import compute
 from dask.delayed import delayed
 from numpy.typing import NDArray
 
-from bigncc import kernel
+from bigncc import kernel, shift
 from bigncc.errors import InputError
 from bigncc.kernel import Pivots
-from bigncc.pair import Chunks, Pair, PerItem, on_grid, register, validity
+from bigncc.nodes import QUALITY, Nodes, check_fits, components, first_node, node_counts, search_of
+from bigncc.pair import Chunks, Pair, PerItem, as_stored, beside, on_grid, register, validity
 from bigncc.registration import Registration
-from bigncc.tiles import Roi, Shape, Tile, cut, roi_of, roi_shape, roi_shift, roi_within
+from bigncc.tiles import Roi, Shape, Tile, cut, roi_of, roi_pad, roi_shape, roi_shift, roi_within
 from bigncc.transform import Transform
 from bigncc.window import Window, as_window, check_shapes
 
@@ -33,6 +35,11 @@ Levels = float | tuple[float, ...] | None
 Nodata = Levels | tuple[Levels, Levels]
 
 MAPS = ("ncc", "status")
+
+IMAGES = ("reference", "moving")
+
+FURTHER = ("gain",)
+"""Maps that are made where they are asked for."""
 
 
 def for_each(nodata: Nodata) -> tuple[Levels, Levels]:
@@ -97,23 +104,82 @@ def local_maps(
     **options: Any,
 ) -> dict[str, Any]:
     """Do what `bigncc.local_maps` does, for numpy and dask arrays; `options` as for `paired`."""
-    if unknown := [name for name in maps if name not in MAPS]:
-        message = f"maps has {unknown[0]!r}: {', '.join(MAPS)} are accepted"
+    if unknown := [name for name in maps if name not in (*MAPS, *FURTHER)]:
+        message = f"maps has {unknown[0]!r}: {', '.join((*MAPS, *FURTHER))} are accepted"
         raise InputError(message)
     is_lazy = any(isinstance(image, da.Array) for image in (reference, moving))
     window, transform = as_window(window), applied(transform)
+    if "gain" in maps and transform is None:
+        message = "maps has gain and there is no transform, so that nothing can be gained: one is accepted"
+        raise InputError(message)
     pair = paired(reference, moving, window, same_shape=transform is None, **options)
     first, second = pair.reference, pair.moving
     constants = pivot if pivot is not None else (_pivot(first), _pivot(second))
     chunks = _block_grid(first.chunks, window)
+    start = (0,) * first.ndim
+    stored = as_stored(pair, window.ndim)
+    before = pair if stored is None or "gain" not in maps else register(pair, stored, order, start, chunks)
     if transform is not None:
-        pair = register(pair, transform, order, (0,) * first.ndim, chunks)
+        pair = register(pair, transform, order, start, chunks)
+    if "gain" in maps:
+        pair = beside(pair, before)
     result = correlate(pair, window, constants, chunks, (0,) * first.ndim)
     arrays = {name: _field(result, name, chunks) for name in maps}
     if is_lazy:
         return arrays
     scheduler = dask.config.get("scheduler", None) or "threads"
     return dict(zip(maps, compute(*arrays.values(), scheduler=scheduler), strict=True))
+
+
+def shift_map(
+    reference: Any,
+    moving: Any,
+    window: int | tuple[int, ...] | Window = 7,
+    *,
+    step: int | tuple[int, ...] | None = None,
+    search_radius: int | tuple[int, ...] = 8,
+    transform: Transform | Registration | None = None,
+    order: int = 1,
+    pivot: Pivots | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Do what `bigncc.shift_map` does, for numpy and dask arrays; `options` as for `paired`."""
+    is_lazy = any(isinstance(image, da.Array) for image in (reference, moving))
+    window, transform = as_window(window), applied(transform)
+    steps, reach = search_of(window.shape, step, search_radius)
+    pair = paired(reference, moving, window, same_shape=transform is None, **options)
+    shape, batch = pair.reference.shape, (0,) * (pair.reference.ndim - window.ndim)
+    check_fits(shape[len(batch) :], steps)
+    steps = (1,) * len(batch) + steps
+    margin = (*batch, *(r + n for r, n in zip(window.radius, reach, strict=True)))
+    grid = Nodes(node_counts(shape, steps), steps, shape, shape, margin)
+    constants = pivot if pivot is not None else (_pivot(pair.reference), _pivot(pair.moving))
+    cells = _node_blocks(pair.reference.chunks, grid)
+    parts = np.empty(tuple(map(len, cells)), object)
+    start = (0,) * len(shape)
+    for cell in np.ndindex(parts.shape):
+        write = tuple(spans[i] for spans, i in zip(cells, cell, strict=True))
+        part = Tile(0, write, roi_pad(grid.pixels(write), margin, shape), nodes=True)
+        found = vectors(pair, window, reach, constants, part, grid, start, transform, order)
+        size = (window.ndim + len(QUALITY), *roi_shape(write))
+        parts[cell] = da.from_delayed(found, size, np.float32)
+    whole = da.block(parts.tolist()) if parts.size > 1 else parts.item()
+    names = components(("z", "y", "x")[-window.ndim :])
+    arrays = dict(zip(names, whole, strict=True))
+    if is_lazy:
+        return arrays
+    scheduler = dask.config.get("scheduler", None) or "threads"
+    return dict(zip(names, compute(*arrays.values(), scheduler=scheduler), strict=True))
+
+
+def _node_blocks(chunks: Chunks, grid: Nodes) -> list[list[slice]]:
+    """Return the nodes of each block of an image along each axis; blocks without a node go with their neighbours."""
+    found = []
+    for sizes, count, step, first in zip(chunks, grid.shape, grid.step, first_node(grid.step), strict=True):
+        ends = (min(count, max(0, -(-(stop - first) // step))) for stop in accumulate(sizes))
+        edges = sorted({0, count, *ends})
+        found.append([slice(a, b) for a, b in pairwise(edges)])
+    return found
 
 
 def correlate(pair: Pair, window: Window, pivot: Any, chunks: Chunks, lead: Shape) -> da.Array:
@@ -174,6 +240,8 @@ def tile(
     transform: Transform | PerItem | None,
     order: int,
     channel_axis: int | None = None,
+    *,
+    gain: bool = False,
 ) -> da.Array:
     """Correlate one tile of a stored pair in blocks of about `block` pixels.
 
@@ -193,6 +261,8 @@ def tile(
         Whole objects of the output.
     channel_axis : int, optional
         The axis of several pivots.
+    gain : bool
+        Whether it is compared with the correlation of the images as they are stored.
 
     Returns
     -------
@@ -201,6 +271,8 @@ def tile(
     """
     chunks, lead, grid = _blocks(window, tile, origin, block)
     here = on_grid(pair, tile.read, grid, transform, order)
+    if gain:
+        here = beside(here, on_grid(pair, tile.read, grid, as_stored(pair, window.ndim), order))
     if len(pivots) == 1 or channel_axis is None:
         return correlate(here, window, pivots[0], chunks, lead)
     one = (*chunks[:channel_axis], (1,), *chunks[channel_axis + 1 :])
@@ -210,6 +282,45 @@ def tile(
         alone = Pair(**{name: array[place] for name, array in here.arrays.items()})
         channels.append(correlate(alone, window, pivot, one, lead))
     return da.concatenate(channels, axis=channel_axis)
+
+
+def vectors(
+    pair: Pair,
+    window: Window,
+    reach: Shape,
+    pivot: Pivots,
+    part: Tile,
+    grid: Nodes,
+    origin: Shape,
+    transform: Transform | PerItem | None,
+    order: int,
+) -> Any:
+    """Search the displacements of some nodes of a pair.
+
+    Parameters
+    ----------
+    pair, window, pivot, origin, transform, order
+        As for `tile`.
+    reach : tuple of int
+        As for `bigncc.shift.local`.
+    part : Tile
+        ``write`` are nodes of `grid`, ``read`` pixels of the reference.
+    grid : Nodes
+        Where they are.
+
+    Returns
+    -------
+    Delayed
+        What `bigncc.shift.local` returns of them.
+    """
+    here = on_grid(pair, part.read, tuple((n,) for n in roi_shape(part.read)), transform, order)
+    pixels = roi_within(roi_shift(grid.pixels(part.write), origin), part.read)
+    nodes = tuple(range(s.start, s.stop, step) for s, step in zip(pixels, grid.step, strict=True))[-window.ndim :]
+    return delayed(partial(_search, window=window, reach=reach, nodes=nodes), pure=False)(pivot=pivot, **here.arrays)
+
+
+def _search(*, window: Window, reach: Shape, nodes: tuple[range, ...], pivot: Pivots, **images: Any) -> Any:
+    return shift.local(images.pop("reference"), images.pop("moving"), window, reach, nodes, pivot=pivot, **images)
 
 
 def regions(window: Window, tile: Tile, origin: Shape, block: Shape) -> list[Roi]:
@@ -242,11 +353,18 @@ def _blocks(window: Window, tile: Tile, origin: Shape, block: Shape) -> tuple[Ch
 def _block(*arrays: Any, names: Iterable[str], window: Window, pivot: Pivots) -> Any:
     *images, cell = arrays
     named = dict(zip(names, images, strict=True))
-    return kernel.local(named.pop("reference"), named.pop("moving"), window, core=cell.item(), pivot=pivot, **named)
+    reference, moving, before, flags = (named.pop(name, None) for name in (*IMAGES, "before", "before_validity"))
+    rules = {"core": cell.item(), "pivot": pivot}
+    block = kernel.local(reference, moving, window, **rules, **named)
+    if before is None:
+        return block
+    return kernel.gained(
+        block, kernel.local(reference, before, window, **rules, **(named | {"moving_validity": flags}))
+    )
 
 
 def _field(blocks: da.Array, name: str, chunks: Chunks) -> da.Array:
-    meta = np.empty((0,) * blocks.ndim, np.float32 if name == "ncc" else np.uint8)
+    meta = np.empty((0,) * blocks.ndim, np.uint8 if name == "status" else np.float32)
     return da.map_blocks(getattr, blocks, name, dtype=meta.dtype, meta=meta, chunks=chunks)
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bigncc.errors import InputError, RefusedError
-from bigncc.layout import FOLDERS, OBJECT, V2, Layout, documents_of, map_name, metadata_of
+from bigncc.layout import FURTHER, GROUPS, OBJECT, V2, Layout, documents_of, folders_of, map_name, metadata_of
 from bigncc.metadata import local_path, member, open_node, open_store, place_of, validated
+from bigncc.nodes import components
 from bigncc.storage import open_image
 from bigncc.store import (
     PARTIAL,
@@ -47,21 +48,29 @@ class Output:
     url : str
         Where it is.
     maps : dict
-        The stored arrays, finest level first: "ncc" and "status", "ncc/1" and "status/1", and so on.
+        The stored arrays, finest level first: "ncc" and "status", "ncc/1" and "status/1", and so on, and further maps.
     attributes : dict
         What bigncc keeps in it.
     layout : Layout
         Of the finest stored level by itself.
+    components : tuple of str
+        Those of `maps` whose pixels are nodes.
     """
 
     url: str
     maps: dict[str, AnyArray]
     attributes: dict[str, Any]
     layout: Layout
+    components: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The maps that have levels."""
+        return tuple(name for name in ("ncc", "status", "gain") if map_name(name, self.levels[0]) in self.maps)
 
     def level(self, number: int) -> dict[str, AnyArray]:
         """Return the maps of a stored level."""
-        return {name: self.maps[map_name(name, number)] for name in FOLDERS}
+        return {name: self.maps[map_name(name, number)] for name in self.names}
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -209,10 +218,12 @@ def _ours(name: str, layout: Layout | None) -> bool:
         return name in layout.metadata or layout.holds(name)
     place, _, file = name.rpartition("/")
     is_array = OBJECT.fullmatch(f"{place}/0") is not None and place.count("/") in (0, 2)
+    further = {f"maps/{one}/" for each in FURTHER.values() for one in each}
+    is_group = f"{place}/" in {"/", *GROUPS, "maps/", *further}
     if file in V2:
-        return place in ("", "labels", "labels/status")
+        return is_group
     if file in ("zarr.json", ".zarray"):
-        return is_array or (file == "zarr.json" and place in ("", "labels", "labels/status"))
+        return is_array or (file == "zarr.json" and is_group)
     return OBJECT.fullmatch(name) is not None
 
 
@@ -322,11 +333,12 @@ def open_output(url: str | os.PathLike[str]) -> Output:
     if not all(level.isdecimal() for level in levels):
         message = f"{place_of(group)} names levels {', '.join(levels)}: those that bigncc made, numbers, are accepted"
         raise InputError(message)
-    arrays = {
-        map_name(name, int(level)): member(group, f"{folder}{level}", len(image.axes))
-        for level in levels
-        for name, folder in FOLDERS.items()
-    }
+    own = attributes["bigncc"]
+    nodes = _components(own, image.axes)
+    folders = folders_of(tuple(own.get("config", {}).get("maps", ())), nodes)
+    places = {map_name(m, int(level)): f"{folders[m]}{level}" for level in levels for m in folders if m not in nodes}
+    places |= {name: f"{folders[name]}0" for name in nodes}
+    arrays = {name: member(group, path, len(image.axes)) for name, path in places.items()}
     # a chunk that is all fill must exist too, or it could not be told from one that was never computed
     maps = {name: array.with_config({"write_empty_chunks": True}) for name, array in arrays.items()}
     shape, chunks = image.array.shape, image.array.chunks
@@ -335,7 +347,16 @@ def open_output(url: str | os.PathLike[str]) -> Output:
     layout = Layout(
         shape, chunks, image.axes, image.scale, image.translation, image.units, name, shards, version=version
     )
-    return Output(place_of(group), maps, attributes["bigncc"], layout)
+    return Output(place_of(group), maps, own, layout, nodes)
+
+
+def _components(own: dict[str, Any], axes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the maps of nodes that an output has, by what it says of itself."""
+    config = own.get("config", {})
+    if "shift" not in config.get("maps", ()):
+        return ()
+    size = config["window"]["size"]
+    return components(axes[-(len(size) if isinstance(size, list) else 2) :])
 
 
 def update_attributes(url: str | os.PathLike[str], attributes: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from bigncc.errors import InputError
 from bigncc.reading import Part
 from bigncc.resampling import pull, source_roi, whole_pixels
 from bigncc.tiles import Roi, Shape, roi_of, roi_shape
-from bigncc.transform import Transform
+from bigncc.transform import Transform, Translation
 
 Array = NDArray[Any]
 Chunks = tuple[tuple[int, ...], ...]
@@ -36,13 +36,16 @@ SPREAD = 4
 class Pair:
     """Two images on the reference's grid, each with its validity or None where all samples are valid.
 
-    An image is a dask array, or a stored one that is read block by block of whatever grid it is needed on.
+    An image is a dask array, or a stored one that is read block by block of whatever grid it is needed on. `before` is
+    the moving image as it is stored, where that is to be compared too.
     """
 
     reference: Any
     moving: Any
     reference_validity: da.Array | None = None
     moving_validity: da.Array | None = None
+    before: Any = None
+    before_validity: da.Array | None = None
 
     @property
     def arrays(self) -> dict[str, Any]:
@@ -121,6 +124,16 @@ def on_grid(pair: Pair, region: Roi, grid: Chunks, transform: Transform | PerIte
         return Pair(**kept)
     here = replace(pair, **kept)
     return register(here, transform, order, tuple(s.start for s in region), grid)
+
+
+def beside(here: Pair, stored: Pair) -> Pair:
+    """Return a pair on its grid with the moving image of another one, which is as it is stored."""
+    return replace(here, before=stored.moving, before_validity=stored.moving_validity)
+
+
+def as_stored(pair: Pair, ndim: int) -> Transform | None:
+    """Return what brings the moving image onto the reference's grid, pixel for pixel: None if it is on it."""
+    return None if pair.moving.shape == pair.reference.shape else Translation((0.0,) * ndim)
 
 
 def source_regions(pair: Pair, region: Roi, transform: Transform | PerItem | None, order: int) -> tuple[Roi, Roi]:
@@ -279,6 +292,11 @@ def each(blocks: da.Array, function: Callable[[Any, Roi], Any], start: Shape, wh
 def all_of(function: Callable[[Any], Result], items: Iterable[Any], where: Where = None) -> list[Result]:
     """Call a function on each of some items, one task each; return the results in order."""
     return list(compute(*(delayed(partial(function, item), pure=False)() for item in items), **_options(where)))
+
+
+def one(item: Any) -> Any:
+    """Return what a delayed value becomes, computed on this thread."""
+    return item.compute(scheduler="sync")
 
 
 def block_mean(image: da.Array, factors: Shape) -> Array:

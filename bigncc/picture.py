@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from bigncc import proof, sections, store, tiles
@@ -11,12 +12,17 @@ from bigncc.config import Config
 from bigncc.decision import recalled
 from bigncc.errors import IncompleteError, InputError
 from bigncc.inputs import open_inputs, pair_of
+from bigncc.nodes import first_node
 from bigncc.output import Output, open_output
 from bigncc.pair import block_mean, from_storage, view, where_valid
-from bigncc.report import Panel
+from bigncc.report import Panel, Vectors
 from bigncc.sections import table_of
+from bigncc.shift import lengths_of
 from bigncc.storage import readable
 from bigncc.summary import from_dict
+
+ARROWS = 30
+"""Vectors along each side of a picture, at most."""
 
 PICTURE = 1000
 """Longest side of a report's picture, in pixels, at least; twice as many are too many."""
@@ -74,7 +80,8 @@ def panel(url: str, threshold: float | None = None) -> Panel:
     level = _level(output)
     maps = output.level(level)
     factor = max(1, max(maps["ncc"].shape[-2:]) // PICTURE)
-    seen = {name: from_storage(readable(array))[_plane(output, array.shape, place)] for name, array in maps.items()}
+    seen = {name: _seen(output, array, place) for name, array in maps.items()}
+    gain = seen.pop("gain", None)
     try:
         inputs = recalled(open_inputs(config), output.attributes["registration"])
         plane = tiles.roi_shift(_plane(output, inputs.shape, place), inputs.origin)
@@ -84,7 +91,31 @@ def panel(url: str, threshold: float | None = None) -> Panel:
         reference, moving = None, None
     summary = from_dict(output.attributes["summary"])
     title = "; ".join((output.attributes["headline"], *proof.absent_notes(output.attributes)))
-    return Panel(title, reference, moving, _mean(where_valid(**seen), factor), summary, factor << level, table)
+    return Panel(
+        title, reference, moving, _mean(where_valid(**seen), factor), summary, factor << level, table,
+        None if gain is None else _mean(gain, factor), _vectors(output, config, factor << level, place),
+    )  # fmt: skip
+
+
+def _seen(output: Output, array: Any, place: Any) -> Any:
+    return from_storage(readable(array))[_plane(output, array.shape, place)]
+
+
+def _vectors(output: Output, config: Config, factor: int, place: Any) -> Vectors | None:
+    """Return the shift map of the plane that is shown, thinned, and where it is in the picture."""
+    if not output.components:
+        return None
+    *_, y, x, _, _, uncertainty = (_seen(output, output.maps[name], place) for name in output.components)
+    sure, every = np.isfinite(uncertainty), max(1, -(-max(y.shape[-2:]) // ARROWS))
+    dy, dx = (_mean(where_valid(each, sure), every) for each in (y, x))
+    steps, _ = config.shift.search(config.window.window())
+    places = []
+    for count, first, step in zip(y.shape[-2:], first_node(steps)[-2:], steps[-2:], strict=True):
+        ends = np.minimum(np.arange(every, count + every, every), count)
+        middle = first + step * (np.arange(0, count, every) + ends - 1) / 2
+        places.append((middle + 0.5) / factor - 0.5)
+    at_y, at_x = places
+    return Vectors(at_y, at_x, dy, dx, lengths_of(output.attributes["shift"]))
 
 
 def _level(output: Output) -> int:

@@ -42,10 +42,11 @@ from bigncc.output import Output, check_removable, check_vacant, create_output, 
 from bigncc.picture import panel, report, tabulate
 from bigncc.placement import headline, registered
 from bigncc.progress import Advance
-from bigncc.proof import Result, Verdict, finish, incomplete, plan_of, status, verify, withdraw
+from bigncc.proof import Result, Verdict, finish, incomplete, lengths, plan_of, status, verify, withdraw
 from bigncc.registration import Registration
+from bigncc.shift import nanoseconds
 from bigncc.summary import merge
-from bigncc.tiles import roi_shape, share
+from bigncc.tiles import Plan, share
 
 __all__ = [
     "Estimate", "Prepared", "Result", "Verdict", "complete", "finish", "panel", "plan", "prepare", "prepared",
@@ -92,15 +93,15 @@ def plan(config: Config) -> Estimate:
     threads = threads_of(config)
     layout = layout_of(inputs)
     grid = tiles_of(inputs, layout, threads)
-    pixels = math.prod(layout.shape)
     means = means_of(inputs, grid)
     if journal.read_plan(config.output.url) is None:
         check_vacant(config.output.url)
         check_disk(layout, config.output.url)
     return Estimate(
         shape=layout.shape,
-        tiles=grid.base,
+        tiles=math.prod(grid.grid),
         coarser=len(grid) - grid.base,
+        nodes=math.prod(grid.node_grid),
         tile=grid.tile,
         memory=max(taken(inputs, grid, means), measuring(inputs, threads)[1]),
         memory_limit=memory_of(config),
@@ -111,10 +112,17 @@ def plan(config: Config) -> Estimate:
         objects=objects(layout),
         decode_overhead=decode_overhead(inputs, grid, means),
         tasks=math.prod(-(-n // b) for n, b in zip(grid.tile, means.block, strict=True)),
-        seconds=pixels * NANOSECONDS * 1e-9 / (threads * workers_of(config)),
+        seconds=_nanoseconds(inputs, grid) * 1e-9 / (threads * workers_of(config)),
         notes=inputs.notes + _absent(inputs),
         headline=headline(inputs),
     )
+
+
+def _nanoseconds(inputs: Inputs, grid: Plan) -> float:
+    """Return about how long one thread takes for all tiles from the images."""
+    window, (_, reach) = inputs.config.window.window().shape, inputs.search
+    pixels = math.prod(grid.shape) * NANOSECONDS * (2 if "gain" in inputs.config.maps else 1)
+    return pixels + (math.prod(grid.nodes.shape) * nanoseconds(window, reach) if grid.nodes else 0)
 
 
 def _absent(inputs: Inputs) -> tuple[str, ...]:
@@ -306,8 +314,7 @@ def complete(ready: Prepared, *, part: Part = (0, 1), steal: bool = False, progr
         with _computing(ready, out, means, stealing.seldom(look), stale) as compute:
             if missing:
                 withdraw(job.url)
-                pixels = sum(math.prod(roi_shape(job.plan[index].write)) for index in own)
-                there = sum(row.summary.pixels for row in rows.values())
+                pixels, there = (sum(map(job.plan.weight, those)) for those in (own, rows))
                 with progress(len(missing), pixels, there) as advance:
                     rows |= {row.tile: row for row in compute(missing, advance=advance)}
             if steal:
@@ -320,8 +327,8 @@ def complete(ready: Prepared, *, part: Part = (0, 1), steal: bool = False, progr
         threshold = inputs.config.report.threshold
         return finish(job.url, inputs.notes, threads=threads, durable=durable, threshold=threshold)
     notes = (*inputs.notes, f"{stolen} tiles of other parts were computed") if stolen else inputs.notes
-    summary = merge(rows[index].summary for index in own)
-    return Result(job.url, complete=False, summary=summary, headline=ready.headline, notes=notes)
+    summary, shift = merge(rows[index].summary for index in own), lengths(rows[index] for index in own)
+    return Result(job.url, complete=False, summary=summary, headline=ready.headline, notes=notes, shift=shift)
 
 
 @contextmanager
@@ -371,7 +378,7 @@ def _cluster(ready: Prepared, stale: set[int]) -> Iterator[Callable[..., Iterato
                 if row is None:
                     continue
                 if advance is not None:
-                    advance(row.summary.pixels, there())
+                    advance(job.plan.weight(row.tile), there())
                 yield row
 
         yield compute

@@ -4,6 +4,7 @@ import math
 import os
 import random
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from bigncc.output import open_output, update_attributes
 from bigncc.pair import on_threads
 from bigncc.pyramid import Halving
 from bigncc.sections import Table, table_of
+from bigncc.shift import Lengths, lengths_of, merged
 from bigncc.summary import STATUS, Summary, merge, merge_items, packed_items
 from bigncc.tiles import Plan, share
 from bigncc.watch import ABSENT, object_of
@@ -25,9 +27,9 @@ from bigncc.watch import ABSENT, object_of
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: where its map is, the statistics of all pixels, and what was done with the moving image.
+    """A finished run: where its maps are, the statistics of all pixels, and what was done with the moving image.
 
-    `table` has those of each section and channel, if there are several.
+    `table` has those of each section and channel, if there are several; `shift` are the statistics of a shift map.
     """
 
     url: str
@@ -36,6 +38,12 @@ class Result:
     headline: str
     notes: tuple[str, ...] = ()
     table: Table | None = None
+    shift: Lengths | None = None
+
+    def further(self) -> dict[str, str]:
+        """Return the statistics of further maps, and of sections and channels, as words."""
+        found = {} if self.shift is None else self.shift.facts()
+        return found if self.table is None else found | self.table.facts()
 
 
 @dataclass(frozen=True)
@@ -96,9 +104,9 @@ def finish(
     if grid.rounds:
         means = engine.Means((), threads or len(os.sched_getaffinity(0)), durable)
         rows = _rounds(url, standing, rows, part, means)
-    summary = merge(rows[index].summary for index in sorted(rows))
+    summary, shift = merge(rows[index].summary for index in sorted(rows)), lengths(rows.values())
     if part[1] > 1:
-        return Result(url, complete=False, summary=summary, headline=standing["headline"], notes=notes)
+        return Result(url, complete=False, summary=summary, headline=standing["headline"], notes=notes, shift=shift)
     if len(rows) < len(grid):
         raise IncompleteError(incomplete(url))
     proof = _proof(url, standing, rows)
@@ -109,7 +117,14 @@ def finish(
     output.sweep(journal.directory(url))
     table = table_of({**standing, **proof}, stored_layout(standing), threshold)
     notes += absent_notes(proof)
-    return Result(url, complete=True, summary=summary, headline=standing["headline"], notes=notes, table=table)
+    done = url, True, summary, standing["headline"], notes, table, shift
+    return Result(*done)
+
+
+def lengths(rows: Iterable[journal.Row]) -> Lengths | None:
+    """Return the statistics of the tiles of nodes together, or None where there is none."""
+    found = [lengths_of(row.shift) for row in rows if row.shift is not None]
+    return merged(found) if found else None
 
 
 def _rounds(
@@ -198,6 +213,7 @@ def _proof(url: str, standing: dict[str, Any], rows: dict[int, journal.Row]) -> 
         "digest": store.digest(journal.canonical([row.tile, row.digests]) for row in every),
         "tiles": len(every),
         "absent": {name: len(keys) for name, keys in sorted(absent.items())},
+        **({} if (shift := lengths(every)) is None else {"shift": shift.to_dict()}),
     }
 
 

@@ -1,7 +1,8 @@
 """Coarser levels as a pure block reduction: each cell of two pixels per halved axis becomes one.
 
 The value is the mean of the cell's pixels of status 1 and the status is 1 where at least half of them have it, else
-the commonest other code. A level is made from the one before it, so that it does not matter where that was cut.
+the commonest other code. Of the gain the finite pixels count as those of status 1, and NaN stands for any other code.
+A level is made from the one before it, so that it does not matter where that was cut.
 """
 
 from __future__ import annotations
@@ -14,14 +15,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigncc.halving import halve_planes
-from bigncc.tiles import Roi, Tile, coarse, roi_coarse, roi_shape, roi_within
+from bigncc.tiles import Roi, Shape, Tile, coarse, roi_coarse, roi_shape, roi_within
 
 
 class Maps(NamedTuple):
-    """A region of a level: coefficients float32 and status uint8, of one shape."""
+    """A region of a level: coefficients float32, status uint8, and the gain float32 if there is one; of one shape."""
 
     ncc: NDArray[np.float32]
     status: NDArray[np.uint8]
+    gain: NDArray[np.float32] | None = None
+
+    @property
+    def named(self) -> dict[str, NDArray[Any]]:
+        """The maps that there are, by their names."""
+        return {name: array for name, array in self._asdict().items() if array is not None}
+
+    @property
+    def layers(self) -> list[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
+        """Each map of floats with what says where it has values: 1."""
+        coefficients = (self.ncc, self.status)
+        return (
+            [coefficients] if self.gain is None else [coefficients, (self.gain, np.isfinite(self.gain).view(np.uint8))]
+        )
+
+
+def empty(shape: Shape, *, gain: bool) -> Maps:
+    """Return maps to be filled."""
+    maps = Maps(np.empty(shape, np.float32), np.empty(shape, np.uint8))
+    return maps._replace(gain=np.empty(shape, np.float32)) if gain else maps
 
 
 Piece = tuple[Roi, Maps]
@@ -56,11 +77,12 @@ class Halving:
         Maps
             The mean is a float64 sum in row-major order, divided and rounded to float32; there is no -0.0.
         """
-        shape = coarse(fine.ncc.shape, 1, self.axes)
-        maps = Maps(np.empty(shape, np.float32), np.empty(shape, np.uint8))
         deep, flat = self.axes == 3, np.float32(self.flat)
-        for ncc, status, mean, code in zip(*(_stacked(array, deep) for array in (*fine, *maps)), strict=True):
-            halve_planes(ncc, status, deep, flat, mean, code)
+        maps = empty(coarse(fine.ncc.shape, 1, self.axes), gain=fine.gain is not None)
+        for those, these in zip(fine.layers, maps.layers, strict=True):
+            arrays = (_stacked(array, deep) for array in (*those, *these))
+            for value, status, mean, code in zip(*arrays, strict=True):
+                halve_planes(value, status, deep, flat, mean, code)
         return maps
 
     def piece(self, roi: Roi, fine: Maps) -> Piece:
@@ -87,10 +109,11 @@ class Halving:
 
 def together(roi: Roi, pieces: list[Piece]) -> Maps:
     """Return the maps of a region that pieces, in any order, make up; they are taken out of the list."""
-    maps = Maps(np.empty(roi_shape(roi), np.float32), np.empty(roi_shape(roi), np.uint8))
+    maps = empty(roi_shape(roi), gain=bool(pieces) and pieces[0][1].gain is not None)
     while pieces:  # each is let go as soon as it is in its place
         part, values = pieces.pop()
-        maps.ncc[roi_within(part, roi)], maps.status[roi_within(part, roi)] = values
+        for name, array in maps.named.items():
+            array[roi_within(part, roi)] = values.named[name]
     return maps
 
 

@@ -19,6 +19,7 @@ from bigncc.summary import BINS, STATUS, Summary
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from bigncc.shift import Lengths
 SUSPECT = "#d55e00"
 
 UNDEFINED = "#9a9a9a"
@@ -31,6 +32,27 @@ TITLE = 140
 
 MARK = b"Software\x00bigncc"
 """What a PNG of ours begins with, after its size."""
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """A shift map at the size of a picture: mean displacements of neighbouring nodes that have an uncertainty.
+
+    Parameters
+    ----------
+    y, x : ndarray, one dimension
+        Where they are, in pixels of the picture.
+    dy, dx : ndarray, ``[y, x]``
+        Displacements in pixels of the image, NaN where there is none.
+    lengths : Lengths
+        Of all nodes.
+    """
+
+    y: NDArray[Any]
+    x: NDArray[Any]
+    dy: NDArray[Any]
+    dx: NDArray[Any]
+    lengths: "Lengths"
 
 
 @dataclass(frozen=True)
@@ -51,6 +73,10 @@ class Panel:
         Pixels of the image per pixel of the picture.
     table : Table or None
         Of its sections and channels; of one stack, the images are those of its worst row.
+    gain : ndarray or None, ``[y, x]``
+        Block means of the gain, NaN where there is none; None where it was not asked for.
+    shift : Vectors or None
+        The shift map, where it was asked for.
     """
 
     title: str
@@ -60,6 +86,13 @@ class Panel:
     summary: Summary
     factor: int
     table: Table | None = None
+    gain: NDArray[Any] | None = None
+    shift: Vectors | None = None
+
+    @property
+    def further(self) -> int:
+        """How many further maps there are."""
+        return (self.gain is not None) + (self.shift is not None)
 
     @property
     def names(self) -> tuple[str, str]:
@@ -88,17 +121,22 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
     tall = min(max(4.4 * height / width, 2.8), 8.0)
     tables = [_with_sections(panel.table) for panel in panels]
     heights = [h for table in tables for h in ((tall + 0.8,) if table is None else (tall + 0.8, 3.4))]
-    figure = Figure(figsize=(18, sum(heights)), layout="constrained")
+    wide = 18 + 4.9 * max(panel.further for panel in panels)
+    figure = Figure(figsize=(wide, sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
     rows = iter(figure.subfigures(len(heights), 1, squeeze=False, hspace=0.04, height_ratios=heights)[:, 0])
     for panel, table in zip(panels, tables, strict=True):
         row = next(rows)
         row.suptitle(textwrap.fill(panel.title, TITLE), x=0.005, ha="left", fontsize=13, fontweight="bold")
-        axes = row.subplots(1, 4, width_ratios=(1, 1, 1.12, 0.85))
+        axes = row.subplots(1, 4 + panel.further, width_ratios=(1, 1, 1.12, *(1.12,) * panel.further, 0.85))
         for ax, image, name in zip(axes, (panel.reference, panel.moving), panel.names, strict=False):
             _grey(ax, image, name)
         _confidence(axes[2], panel)
-        _histogram(axes[3], panel.summary)
+        if panel.gain is not None:
+            _gain(axes[3], panel.gain)
+        if panel.shift is not None:
+            _shift(axes[-2], panel, panel.shift)
+        _histogram(axes[-1], panel.summary)
         if table is not None:
             _sections(next(rows).subplots(), table)
     picture = io.BytesIO()
@@ -174,6 +212,34 @@ def _confidence(axes: "Axes", panel: Panel) -> None:
     picture = axes.imshow(panel.ncc, cmap=_map(COLOURS), vmin=-1, vmax=1, interpolation="nearest")
     axes.get_figure().colorbar(picture, ax=axes, ticks=[-1, -0.5, 0, 0.5, 1], shrink=0.95)  # type: ignore[union-attr]
     axes.text(0.0, -0.02, "grey: no value", fontsize=9, va="top", transform=axes.transAxes)
+
+
+def _gain(axes: "Axes", gain: NDArray[Any]) -> None:
+    axes.set_title("gain: NCC after minus before")
+    axes.set_axis_off()
+    picture = axes.imshow(gain, cmap=_map("PuOr"), vmin=-1, vmax=1, interpolation="nearest")
+    axes.get_figure().colorbar(picture, ax=axes, ticks=[-1, -0.5, 0, 0.5, 1], shrink=0.95)  # type: ignore[union-attr]
+    axes.text(0.0, -0.02, "grey: no value before or after", fontsize=9, va="top", transform=axes.transAxes)
+
+
+def _shift(axes: "Axes", panel: Panel, found: Vectors) -> None:
+    """Draw vectors over the reference, or over nothing, each as long as its cell where it is as long as most are."""
+    _grey(axes, panel.reference if panel.reference is not None else np.zeros(panel.ncc.shape), "where it still slips")
+    for image in axes.get_images():
+        image.set_alpha(0.35)
+    lengths = np.hypot(found.dy, found.dx)
+    there = np.isfinite(lengths)
+    axes.text(0.0, -0.02, "\n".join(found.lengths.facts().values()), fontsize=9, va="top", transform=axes.transAxes)
+    if not there.any():
+        return
+    cell = min(float(np.diff(each).min()) if each.size > 1 else max(panel.ncc.shape) / 4 for each in (found.y, found.x))
+    most = max(float(np.percentile(lengths[there], 95)), 1e-6)
+    y, x = np.meshgrid(found.y, found.x, indexing="ij")
+    arrows = axes.quiver(
+        x[there], y[there], found.dx[there], found.dy[there], lengths[there], angles="xy", scale_units="xy",
+        scale=most / cell, cmap=_map("turbo"), width=0.006, clim=(0, most),
+    )  # fmt: skip
+    axes.get_figure().colorbar(arrows, ax=axes, shrink=0.95, label="residual shift, pixels")  # type: ignore[union-attr]
 
 
 def _histogram(axes: "Axes", summary: Summary) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from bigncc.errors import DoesNotFitError
+from bigncc.nodes import Nodes
 
 Roi = tuple[slice, ...]
 Shape = tuple[int, ...]
@@ -99,6 +100,8 @@ class Tile:
         The stored levels that it has a part of, finest first, and which.
     source : int
         The level that it is cut from.
+    nodes : bool
+        Whether `write` are nodes of the plan's grid and not pixels.
     """
 
     index: int
@@ -106,6 +109,7 @@ class Tile:
     read: Roi
     levels: tuple[tuple[int, Roi], ...] = ()
     source: int = 0
+    nodes: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,8 +125,8 @@ class Round:
 class Plan:
     """Tiles of whole output objects that cover each stored level once.
 
-    Those from the images come first; then, round by round, those that make what is left of the pyramid. A tile of a
-    round needs nothing but tiles of the round before, the first one tiles from the images.
+    Those from the images come first, those of pixels before those of nodes; then, round by round, those that make what
+    is left of the pyramid. A tile of a round needs nothing but tiles of the round before, the first one of pixels.
 
     Parameters
     ----------
@@ -148,6 +152,8 @@ class Plan:
         How the other levels are made.
     chunks : tuple of int
         Extent of a chunk, if objects of level 0 are stored that hold several.
+    nodes : Nodes or None
+        The grid of nodes, if there is one.
     """
 
     shape: Shape
@@ -161,16 +167,22 @@ class Plan:
     own: int = 0
     rounds: tuple[Round, ...] = ()
     chunks: Shape = ()
+    nodes: Nodes | None = None
 
     @property
     def grid(self) -> Shape:
-        """Number of tiles from the images per axis."""
+        """Number of tiles of pixels per axis."""
         return _counts(self.shape, self.tile)
 
     @property
     def base(self) -> int:
         """Number of tiles from the images."""
-        return math.prod(self.grid)
+        return math.prod(self.grid) + math.prod(self.node_grid)
+
+    @property
+    def node_grid(self) -> Shape:
+        """Number of tiles of nodes per axis."""
+        return (0,) if self.nodes is None else _counts(self.nodes.shape, self.nodes.tile)
 
     @property
     def unit(self) -> Shape:
@@ -178,7 +190,7 @@ class Plan:
         return unit_of(self.objects, self.levels[0], self.halved, self.chunks)
 
     def decoded(self, grain: Shape) -> int:
-        """Return how many pixels are decoded for all tiles from chunks of `grain`, if none is kept for another tile."""
+        """Return how many pixels are decoded for all tiles of pixels from chunks of `grain`, if none is kept."""
         total = 1
         axes = zip(self.grid, self.shape, self.tile, self.margin, self.origin, self.extent, grain, strict=True)
         for count, n, t, m, o, extent, g in axes:
@@ -213,6 +225,9 @@ class Plan:
     def __getitem__(self, index: int) -> Tile:
         if not 0 <= index < len(self):
             raise IndexError(index)
+        pixels = math.prod(self.grid)
+        if self.nodes is not None and pixels <= index < self.base:
+            return self._of_nodes(index, _cell(index - pixels, self.node_grid, self.nodes.tile, self.nodes.shape))
         if index < self.base:
             write = _cell(index, self.grid, self.tile, self.shape)
             own = tuple((k, roi_coarse(write, k, self.halved)) for k in self.levels if k <= self.own)
@@ -224,16 +239,28 @@ class Plan:
         levels = tuple((step.source + k, roi_coarse(write, k, self.halved)) for k in made)
         return Tile(index, write, write, levels, step.source)
 
+    def _of_nodes(self, index: int, write: Roi) -> Tile:
+        assert self.nodes is not None  # or there is none
+        read = roi_pad(roi_shift(self.nodes.pixels(write), self.origin), self.nodes.margin, self.extent)
+        return Tile(index, write, read, nodes=True)
+
+    def weight(self, index: int) -> int:
+        """Return how many pixels of the output a tile from the images is about."""
+        tile = self[index]
+        return math.prod(roi_shape(tile.write)) * (math.prod(self.nodes.step) if self.nodes and tile.nodes else 1)
+
     def parts(self, tile: Tile, block: Shape) -> list[Tile]:
-        """Return the blocks that a tile from the images is made of, each with what it reads."""
+        """Return the blocks that a tile from the images is made of, each with what it reads; of nodes its objects."""
+        if self.nodes is not None and tile.nodes:
+            return [self._of_nodes(tile.index, write) for write in parts(tile.write, self.nodes.objects)]
         return [Tile(tile.index, write, self._read(write)) for write in parts(tile.write, block)]
 
     def around(self, index: int) -> list[int]:
-        """Return a tile from the images and those that touch it."""
-        near = (
-            range(max(0, c - 1), min(n, c + 2)) for c, n in zip(_position(index, self.grid), self.grid, strict=True)
-        )
-        return [_number(cell, self.grid) for cell in product(*near)]
+        """Return a tile from the images and those of its kind that touch it."""
+        pixels = math.prod(self.grid)
+        first, grid = (0, self.grid) if index < pixels else (pixels, self.node_grid)
+        near = (range(max(0, c - 1), min(n, c + 2)) for c, n in zip(_position(index - first, grid), grid, strict=True))
+        return [first + _number(cell, grid) for cell in product(*near)]
 
     def _read(self, write: Roi) -> Roi:
         return roi_pad(roi_shift(write, self.origin), self.margin, self.extent)

@@ -16,10 +16,11 @@ from bigncc import lazy
 from bigncc.conventions import left_out
 from bigncc.errors import InputError
 from bigncc.lazy import MAPS, Nodata
+from bigncc.nodes import first_node, search_of
 from bigncc.output import open_output
 from bigncc.pair import from_storage
 from bigncc.sections import Table, table_of
-from bigncc.storage import open_image
+from bigncc.storage import Image, open_image
 from bigncc.summary import STATUS
 from bigncc.transform import Translation, to_dict
 from bigncc.window import Window, as_window
@@ -65,6 +66,10 @@ class Accessor:
         """Return the correlation with `other` and the status; options as for `bigncc.local_maps`."""
         return local_maps(self._reference, other, window, maps, **options)
 
+    def shift_map(self, other: xr.DataArray, window: int | tuple[int, ...] | Window = 7, **options: Any) -> xr.Dataset:
+        """Return where `other` still slips; options as for `bigncc.shift_map`."""
+        return shift_map(self._reference, other, window, **options)
+
 
 @dataclass(frozen=True)
 class _Matched:
@@ -105,6 +110,38 @@ def local_maps(
     return _with_grid_mapping(result, reference)
 
 
+def shift_map(
+    reference: xr.DataArray,
+    moving: xr.DataArray,
+    window: int | tuple[int, ...] | Window = 7,
+    *,
+    step: int | tuple[int, ...] | None = None,
+    search_radius: int | tuple[int, ...] = 8,
+    transform: Transform | Registration | None = None,
+    channel_axis: int | None = None,
+    order: int = 1,
+    pivot: Pivots | None = None,
+    **options: Any,
+) -> xr.Dataset:
+    """Do what `bigncc.shift_map` does, for DataArrays."""
+    window, transform = as_window(window), lazy.applied(transform)
+    steps, _ = search_of(window.shape, step, search_radius)
+    matched = _match(reference, moving, window, channel_axis, same_shape=transform is None, **options)
+    found = lazy.shift_map(
+        matched.reference.data, matched.moving.data, window, step=step, search_radius=search_radius,
+        transform=transform, order=order, pivot=pivot, nodata=matched.nodata, named=True, **matched.masks,
+    )  # fmt: skip
+    dims = matched.reference.dims
+    about = _about(window, transform, dims)
+    arrays = {
+        name: xr.DataArray(array, dims=dims, attrs={**_WORDS[name], **about}).transpose(*reference.dims)
+        for name, array in found.items()
+    }
+    places = zip(dims[-window.ndim :], first_node(steps), steps, strict=True)
+    nodes = reference.isel({dim: slice(first, None, each) for dim, first, each in places})
+    return _with_grid_mapping(xr.Dataset(arrays, coords=_kept(nodes, moving)), reference)
+
+
 def paired(
     reference: xr.DataArray, moving: xr.DataArray, window: Window, *, channel_axis: int | None, **options: Any
 ) -> Pair:
@@ -135,9 +172,10 @@ def open_result(url: str | os.PathLike[str], *, level: int = 0) -> xr.Dataset:
     -------
     xarray.Dataset
         ``ncc`` float32 and ``status`` uint8, ``[[t,] [c,] [z,] y, x]``, dask arrays in the stored chunks; status 0 is
-        what has not been computed. Of a complete result with several sections or channels also ``mean``, ``std`` and
-        ``share_with_value`` of each; of a stack the attribute ``suspect_sections``, and of several lags the
-        coordinate ``lag``.
+        what has not been computed. ``gain`` where it was asked for; the components of a shift map, at any level, have
+        dims ``node_y`` and ``node_x`` (and ``node_z``), whose coordinates are those of the nodes. Of a complete result
+        with several sections or channels also ``mean``, ``std`` and ``share_with_value`` of each; of a stack the
+        attribute ``suspect_sections``, and of several lags the coordinate ``lag``.
 
     Raises
     ------
@@ -146,16 +184,17 @@ def open_result(url: str | os.PathLike[str], *, level: int = 0) -> xr.Dataset:
     """
     output = open_output(url)
     attributes, place = output.attributes, output.url
-    places = {"ncc": place, "status": f"{place}/labels/status"}
-    images = {name: open_image(path, level=level) for name, path in places.items()}
-    found = images["ncc"]
-    coords = {
-        axis: (axis, translation + scale * np.arange(n), {"units": unit} if unit else {})
-        for axis, translation, scale, n, unit in zip(
-            found.axes, found.translation, found.scale, found.array.shape, found.units, strict=True
-        )
-    }
+    folders = {name: "labels/status" if name == "status" else f"maps/{name}" for name in output.names[1:]}
+    images = {name: open_image(f"{place}/{folder}", level=level) for name, folder in folders.items()}
+    images = {"ncc": open_image(place, level=level), **images}
     arrays = {name: (image.axes, from_storage(image.array), _WORDS[name]) for name, image in images.items()}
+    coords = _coordinates(images["ncc"])
+    for name in output.components:
+        image = open_image(f"{place}/maps/{name}")
+        own = {axis for axis in image.axes if f"shift_{axis}" in output.components}
+        dims = {axis: f"node_{axis}" if axis in own else axis for axis in image.axes}
+        arrays[name] = tuple(dims.values()), from_storage(image.array), _WORDS[name]
+        coords |= {dims[axis]: (dims[axis], *rest) for axis, (_, *rest) in _coordinates(image).items() if axis in own}
     names = ("state", "plan_id", "headline")
     about = {"window": attributes["config"]["window"]["size"], "versions": _versions(attributes["versions"])}
     result = xr.Dataset(arrays, coords=coords, attrs={**{name: attributes[name] for name in names}, **about})
@@ -180,8 +219,22 @@ def _with_sections(result: xr.Dataset, table: Table) -> xr.Dataset:
     return result
 
 
+def _coordinates(image: Image) -> dict[str, Any]:
+    """Return the coordinates of an image's axes."""
+    axes = zip(image.axes, image.translation, image.scale, image.array.shape, image.units, strict=True)
+    return {
+        axis: (axis, translation + scale * np.arange(n), {"units": unit} if unit else {})
+        for axis, translation, scale, n, unit in axes
+    }
+
+
 _WORDS: dict[str, dict[str, Any]] = {
     "ncc": {"long_name": "normalised cross-correlation", "valid_range": [-1.0, 1.0]},
+    "gain": {"long_name": "normalised cross-correlation after registration minus before", "valid_range": [-2.0, 2.0]},
+    **{f"shift_{axis}": {"long_name": f"residual shift along {axis}", "units": "pixel"} for axis in ("z", "y", "x")},
+    "shift_peak": {"long_name": "normalised cross-correlation at the residual shift", "valid_range": [-1.0, 1.0]},
+    "shift_ratio": {"long_name": "second highest maximum over the highest", "valid_range": [0.0, 1.0]},
+    "shift_uncertainty": {"long_name": "uncertainty of the residual shift", "units": "pixel"},
     "status": {
         "long_name": "why there is a correlation or none",
         "flag_values": list(range(len(STATUS))),

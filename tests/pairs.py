@@ -41,7 +41,8 @@ def maps(url):
 
 def same(one, two):
     """Assert that maps agree to the bit."""
-    for name in ("ncc", "status"):
+    assert {"ncc", "status"} <= one.keys() == two.keys()
+    for name in one:
         a, b = one[name], two[name]
         np.testing.assert_array_equal(a.view(f"u{a.itemsize}"), b.view(f"u{b.itemsize}"), err_msg=name)
 

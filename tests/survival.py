@@ -33,7 +33,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # or importing numpy starts threads
 import numpy as np
 from zarr.storage import _local as local
 
-from bigncc import budget, decision, engine, journal, kernel, objects, output, pipeline, proof, store
+from bigncc import budget, decision, engine, journal, kernel, objects, output, pipeline, proof, shift, store
 from bigncc.config import Config
 from bigncc.errors import BignccError, IncompleteError
 from bigncc.journal import Row
@@ -81,6 +81,9 @@ LARGER = 0.8
 
 MASKS = (0o077, 0o073, 0o075)
 """A umask for each of the runs that share an output: the mode of a file tells whose it is."""
+
+MAPS = {"maps": ["ncc", "gain", "shift"], "shift": {"step": 8, "search_radius": 2}}
+"""Further maps, of which the shift map has as many tiles as the others."""
 
 ABSENT, TORN = "is absent", "has other bytes"
 """What may be wrong with an object."""
@@ -196,7 +199,9 @@ class Ground:
         return self.config.output.shards is not None
 
 
-def ground(folder: Path, shape: tuple[int, int], *, shards: bool = False, tiles: int = 16) -> Ground:
+def ground(
+    folder: Path, shape: tuple[int, int], *, shards: bool = False, tiles: int = 16, maps: bool = False
+) -> Ground:
     """Write a pair and let a child correlate it, uninterrupted."""
     _warm_up()
     engine.LARGEST, budget.TILES = 64 * 64, tiles
@@ -204,7 +209,10 @@ def ground(folder: Path, shape: tuple[int, int], *, shards: bool = False, tiles:
     decision.registered = lambda inputs, _threads: replace(inputs, unknown="not measured")
     log = folder / "log"
     assert wait(fork(lambda: pairs.pair(folder, shape, chunks=(100, 100)), log)) == 0, log.read_text()
-    words = [{"output": {"shards": [64, 64]}}] if shards else []
+    words: list[dict[str, Any]] = [{"output": {"shards": [64, 64]}}] if shards else []
+    if maps:
+        (folder / "t.json").write_text('{"kind": "translation", "offset": [1, -2]}')
+        words.append({"registration": {"model": None, "transform": str(folder / "t.json")}, **MAPS})
     config = pairs.job(str(folder / "a.zarr"), str(folder / "b.zarr"), folder / "out", *words)
     assert wait(fork(lambda: pipeline.run(config), log)) == 0, log.read_text()
     url, beside = config.output.url, Path(journal.directory(config.output.url))
@@ -228,6 +236,7 @@ def _warm_up() -> None:
     image = np.arange(400, dtype=np.uint16).reshape(20, 20)
     block = kernel.local(image, image, Window((7, 7)))
     Halving(2, 0.0).reduced(Maps(block.ncc, block.status))
+    shift.local(image, image, Window((7, 7)), (2, 2), (range(3, 20, 8),) * 2)
     gc.freeze()  # or each child copies all pages when it first collects garbage
 
 
@@ -246,8 +255,10 @@ def names(where: Ground, tile: Tile) -> list[str]:
     """Return the files of a tile."""
     found = []
     for name, (array, level) in where.layout.arrays.items():
-        roi = dict(tile.levels).get(level, ())
-        extent = where.layout.at(level).objects
+        if (name in where.layout.components) != tile.nodes:
+            continue
+        roi = tile.write if tile.nodes else dict(tile.levels).get(level, ())
+        extent = where.layout.of(name).objects
         ranges = (range(s.start // n, -(-s.stop // n)) for s, n in zip(roi, extent, strict=False))
         keys = ["/".join(map(str, index)) for index in itertools.product(*ranges) if index]
         found += [(name.partition("/")[0], f"{array}/c/{key}") for key in keys]
@@ -854,10 +865,10 @@ def main(words: list[str] | None = None) -> int:
     dice, fine = random.Random(asked.seed), True
     with tempfile.TemporaryDirectory() as folder:
 
-        def place(shape: tuple[int, int], shards: bool, tiles: int = 16) -> Ground:
+        def place(shape: tuple[int, int], shards: bool, tiles: int = 16, maps: bool = False) -> Ground:
             here = Path(folder, "sharded" if shards else "plain")
             here.mkdir()
-            return ground(here, shape, shards=shards, tiles=tiles)
+            return ground(here, shape, shards=shards, tiles=tiles, maps=maps)
 
         if asked.failpoints:
             for shards in (False, True):
@@ -870,7 +881,7 @@ def main(words: list[str] | None = None) -> int:
             for name in asked.mutant or VARIANTS:
                 fine &= changed(where, name, asked.kills, dice)
         else:
-            where = place(LARGE, asked.shards)
+            where = place(LARGE, asked.shards, maps=asked.maps)
             fine = killed(where, asked.jobs, asked.kills, dice)
         if not fine:
             sys.stderr.write(where.log.read_text()[-10_000:])
@@ -882,6 +893,7 @@ def _asked(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=200, help="how many")
     parser.add_argument("--jobs", type=int, choices=(1, 3), default=1, help="runs that share the output")
     parser.add_argument("--shards", action="store_true", help="several chunks in a stored object")
+    parser.add_argument("--maps", action="store_true", help="gain and shift map too")
     parser.add_argument("--mutant", action="append", choices=VARIANTS, help="change the protocol so")
     parser.add_argument("--mutants", action="store_true", help="change it in each way, one after the other")
     parser.add_argument("--failpoints", action="store_true", help="end at each step instead")

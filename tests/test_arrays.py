@@ -128,3 +128,24 @@ def test_several_grey_levels_can_mean_nothing():
     f, g = (strategies.image(seed, (30, 40), "uint8", "levels") for seed in (1, 2))
     one = bigncc.local_maps(f, g, 5, nodata=((0, 1), None))
     pairs.same(one, bigncc.local_maps(f, g, 5, reference_mask=(f != 0) & (f != 1)))
+
+
+def test_colours_have_shift_maps_of_their_own():
+    f, g = (np.random.default_rng(seed).integers(0, 255, (3, 30, 40), np.uint8) for seed in (1, 2))
+    g[0] = np.roll(f[0], (1, -1), (0, 1))
+    mask = np.ones(f.shape, bool)
+    mask[1, 5:20] = False
+    options = {"step": 6, "search_radius": 2}
+    found = bigncc.shift_map(
+        np.moveaxis(f, 0, -1),
+        np.moveaxis(g, 0, -1),
+        7,
+        channel_axis=-1,
+        reference_mask=np.moveaxis(mask, 0, -1),
+        **options,
+    )
+    for i in range(3):
+        alone = bigncc.shift_map(f[i], g[i], 7, reference_mask=mask[i], **options)
+        for name, array in alone.items():
+            np.testing.assert_array_equal(found[name][..., i], array, err_msg=name)
+    assert np.median(found["shift_y"][..., 0]).round() == 1

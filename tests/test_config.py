@@ -20,6 +20,9 @@ def test_the_default_file_is_what_is_printed_and_loads():
     config = load([str(CONFIGS / "default.yaml")])
     assert config.model_dump(mode="json") == load([document]).model_dump(mode="json")
     for name, section in document.items():
+        if name == "maps":
+            assert section == list(config.maps)
+            continue
         assert set(section) == set(type(getattr(config, name)).model_fields)
 
 

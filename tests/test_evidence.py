@@ -94,7 +94,7 @@ def test_the_blocks_that_an_object_was_encoded_in_cannot_be_seen(tmp_path, block
         rois = list(parts(tile.write, size))[::-1]
         chunks = {map_name: {} for map_name in ("ncc", "status")}
         for roi in rois:
-            values = Maps(*(each[roi_within(roi, tile.write)] for each in maps))
+            values = Maps(*(each[roi_within(roi, tile.write)] for each in maps.named.values()))
             for map_, those in evidence.encoded(out, 0, roi, values).items():
                 chunks[map_] |= those
         halving = Halving(2, 0.0)

@@ -8,7 +8,7 @@ import pytest
 
 FLOORS = (
     ("errors", "compiled", "allocator"),
-    ("remote",),
+    ("remote", "nodes"),
     (
         "tiles",
         "window",
@@ -23,9 +23,9 @@ FLOORS = (
         "conventions",
         "coordinates",
     ),
-    ("metadata", "sums", "watch", "pyramid", "inline", "stealing", "notation", "crew", "interpolation"),
+    ("metadata", "sums", "matching", "watch", "pyramid", "inline", "stealing", "notation", "crew", "interpolation"),
     ("kernel", "warping", "transform", "storage", "journal", "objects", "layout", "stopping", "machine"),
-    ("resampling", "output", "config", "field", "reading", "grids", "sections", "lattice"),
+    ("shift", "resampling", "output", "config", "field", "reading", "grids", "sections", "lattice"),
     ("pair", "report", "evidence", "script", "cluster", "tasks"),
     ("sites", "masks", "search"),
     ("fit", "deformation", "variants"),

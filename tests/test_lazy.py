@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 import bigncc
 from bigncc import Displacement, Translation, Window
 from bigncc.errors import InputError
-from bigncc.kernel import local
+from bigncc.kernel import lattice, lattice_pivot, local
 from bigncc.lazy import merged, tile
+from bigncc.nodes import components, node_counts
 from bigncc.pair import SPREAD, Pair, each
 from bigncc.resampling import pull
 from bigncc.tiles import Plan
@@ -90,6 +91,56 @@ def test_chunks_cannot_be_seen(case):
     same(whole, got)
     assert whole["ncc"].shape == f.shape
     assert (whole["ncc"].dtype, whole["status"].dtype) == (np.float32, np.uint8)
+
+
+@given(cases())
+@settings(max_examples=15)
+def test_gain_is_the_correlation_minus_that_of_the_images_as_they_are(case):
+    f, g, window, options, chunks = case
+    if options["transform"] is None:
+        with pytest.raises(InputError, match="maps has gain and there is no transform"):
+            bigncc.local_maps(f, g, window, ("gain",), **options)
+        return
+    arrays = (da.from_array(image, chunks=c, name=False) for image, c in zip((f, g), chunks, strict=True))
+    found = bigncc.local_maps(*arrays, window, ("gain", "ncc", "status"), **options)
+    found = dict(zip(found, dask.compute(*found.values()), strict=True))
+    same(bigncc.local_maps(f, g, window, **options), found)
+    # what lies beyond the moving image is outside of its view
+    common = tuple(slice(0, min(n, m)) for n, m in zip(f.shape, g.shape, strict=True))
+    framed, seen = np.zeros(f.shape, g.dtype), np.zeros(f.shape, bool)
+    framed[common] = g[common]
+    mask = options.get("moving_mask")
+    seen[common] = True if mask is None else mask[common]
+    nodata = options["nodata"]
+    if nodata is not None:
+        seen[common] &= g[common] != nodata
+    masks = {"reference_mask": options.get("reference_mask"), "moving_mask": seen}
+    if options["pivot"] is None:  # those of the whole images
+        options["pivot"] = tuple(lattice_pivot(image[np.ix_(*lattice(image.shape))]) for image in (f, g))
+    levels = (nodata, None)
+    before = bigncc.local_maps(f, framed, window, pivot=options["pivot"], nodata=levels, **masks)
+    both = (before["status"] == 1) & (found["status"] == 1)
+    wanted = np.where(both, found["ncc"] - before["ncc"], np.float32("nan"))
+    np.testing.assert_array_equal(bits(found["gain"]), bits(wanted))
+
+
+@given(cases(), st.data())
+@settings(max_examples=8)
+def test_chunks_cannot_be_seen_in_a_shift_map(case, data):
+    f, g, window, options, chunks = case
+    ndim = window.ndim
+    search = {
+        "step": tuple(data.draw(st.integers(min(n, 3), n)) for n in f.shape[-ndim:]),
+        "search_radius": (0, 1, 2)[-ndim:],
+    }
+    whole = bigncc.shift_map(f, g, window, **search, **options)
+    arrays = (da.from_array(image, chunks=c, name=False) for image, c in zip((f, g), chunks, strict=True))
+    pieces = bigncc.shift_map(*arrays, window, **search, **options)
+    assert list(pieces) == list(components("zyx"[-ndim:]))
+    counts = node_counts(f.shape, (1,) * (f.ndim - ndim) + search["step"])
+    for name, array in zip(pieces, dask.compute(*pieces.values()), strict=True):
+        assert array.shape == counts
+        np.testing.assert_array_equal(bits(array), bits(whole[name]), err_msg=name)
 
 
 @given(st.data())
@@ -186,7 +237,7 @@ def test_nodata_can_differ_between_the_images():
         (((9, 9), (9, 9)), {"window": 11}, r"window.size is \[11, 11\], larger than the image of \[9, 9\]"),
         (((9,), (9,)), {}, "at least 2 axes are accepted"),
         (((9, 9, 3), (9, 9, 3)), {"window": 3}, "a colour image taken for a stack: channel_axis=-1"),
-        (((9, 9), (9, 9)), {"maps": ("ncc", "p")}, "maps has 'p': ncc, status are accepted"),
+        (((9, 9), (9, 9)), {"maps": ("ncc", "p")}, "maps has 'p': ncc, status, gain are accepted"),
         (((9, 9), (9, 9)), {"reference_mask": np.ones((3, 3), bool)}, r"the mask has shape \[3, 3\]"),
         (((9, 9), (9, 9)), {"moving_mask": np.ones((9, 9), int)}, "bool of shape"),
         (((9, 9), (9, 9)), {"transform": Translation((1, 1, 1))}, "transform, region and image have 3, 2, 2 axes"),

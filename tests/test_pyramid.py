@@ -36,17 +36,28 @@ def maps(draw, most=9):
     codes = draw(st.sampled_from(((1,), (1, 1, 1, 4), tuple(range(9)), (0, 2, 3, 4, 5, 6, 7, 8))))
     status = rng.choice(np.array(codes, np.uint8), shape)
     ncc = np.where(status == 1, values + 0.0, np.nan).astype(np.float32)
-    return Maps(ncc, status), axes, draw(st.sampled_from(FLAT))
+    there = draw(st.sampled_from((None, 0.0, 0.3, 1.0)))
+    gain = None if there is None else np.where(rng.random(shape) < there, values, np.nan).astype(np.float32)
+    return Maps(ncc, status, gain), axes, draw(st.sampled_from(FLAT))
 
 
 @given(maps())
 def test_a_cell_is_the_mean_of_its_valid_pixels_or_says_why_not(drawn):
     fine, axes, flat = drawn
     got = Halving(axes, flat).reduced(fine)
-    means, codes = oracle.coarser(*fine, axes, flat)
+    means, codes = oracle.coarser(fine.ncc, fine.status, axes, flat)
     np.testing.assert_array_equal(got.status, codes)
     assert (got.ncc.dtype, got.status.dtype) == (np.float32, np.uint8)
-    for value, mean, code in zip(got.ncc.ravel(), means.ravel(), codes.ravel(), strict=True):
+    verify(got.ncc, means, codes, flat)
+    if fine.gain is None:
+        assert got.gain is None
+    else:
+        means, codes = oracle.coarser(fine.gain, np.isfinite(fine.gain).astype(np.uint8), axes, flat)
+        verify(got.gain, means, codes, flat)
+
+
+def verify(got, means, codes, flat):
+    for value, mean, code in zip(got.ravel(), means.ravel(), codes.ravel(), strict=True):
         if code != 1:
             wanted = np.float32(flat if code in (3, 4, 5) else np.nan)
             assert value.view("u4") == wanted.view("u4")
@@ -59,7 +70,7 @@ def test_a_cell_is_the_mean_of_its_valid_pixels_or_says_why_not(drawn):
 
 @given(maps(), st.integers(0, 2**32 - 1))
 def test_sums_that_are_exact_are_rounded_once_per_step(drawn, seed):
-    (ncc, status), axes, flat = drawn
+    (ncc, status, _), axes, flat = drawn
     grid = np.random.default_rng(seed).integers(-(2**20), 2**20, ncc.shape).astype(np.float32) / np.float32(2**20)
     got = Halving(axes, flat).reduced(Maps(grid, status))
     means, codes = oracle.coarser(grid, status, axes, flat)
@@ -76,7 +87,7 @@ def test_the_cut_cannot_be_seen(drawn, data):
     last = data.draw(st.integers(1, 4))
     tile = Tile(0, roi_of((0,) * len(shape), shape), (), ((last, ()),))
     pieces = [
-        halving.piece(roi, Maps(*(np.ascontiguousarray(array[roi]) for array in fine)))
+        halving.piece(roi, Maps(**{name: np.ascontiguousarray(array[roi]) for name, array in fine.named.items()}))
         for roi in strategies.cover(shape, block)
     ]
     data.draw(st.randoms()).shuffle(pieces)
@@ -90,7 +101,7 @@ def test_the_cut_cannot_be_seen(drawn, data):
 
 
 def same(got, wanted):
-    pairs.same(dict(zip(("ncc", "status"), got, strict=True)), dict(zip(("ncc", "status"), wanted, strict=True)))
+    pairs.same(got.named, wanted.named)
 
 
 # --- on disk ----------------------------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ def test_the_python_of_readme(folder, monkeypatch):
         found.append(names.get("confidence"))
     for image in names["pair"].values():
         image["url"].close()
-    assert len(found) == 6
+    assert len(found) == 7
     # the three lines of the forum's question
     assert found[0].shape == f.shape
     assert np.abs(np.subtract(names["registration"].transform.offset, OFFSET)).max() < 0.06
@@ -84,6 +84,8 @@ def test_the_python_of_readme(folder, monkeypatch):
     assert names["colour"].shape == (40, 50, 3)
     assert names["result"].headline.startswith("moving image shifted by y +6.")
     assert names["doubtful"].dims == ("y", "x")
+    assert set(names["slips"]) == {f"shift_{name}" for name in ("y", "x", "peak", "ratio", "uncertainty")}
+    assert np.nanmean(names["gain"]) > 0.5
     accessor, geotiff = found[3], found[4]
     assert isinstance(accessor.data, da.Array)
     np.testing.assert_allclose(accessor, 1)
@@ -154,7 +156,7 @@ def test_the_commands_of_readme(folder):
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     typed = [line for block in blocks("sh") if ".venv" not in block for line in block.splitlines()]
     typed += re.findall(r"`(bigncc register [^`]*)`", README)
-    assert len(typed) == 20
+    assert len(typed) == 21
     for command in typed:
         done = subprocess.run(
             ["/bin/sh", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300

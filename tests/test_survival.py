@@ -24,8 +24,8 @@ def told(*words):
     return dict(line.split(": ", 1) for line in ended.stdout.splitlines())
 
 
-def kills(jobs, shards, count):
-    (said,) = told("--kills", str(count), "--jobs", str(jobs), *(["--shards"] if shards else [])).values()
+def kills(jobs, shards, count, *words):
+    (said,) = told("--kills", str(count), "--jobs", str(jobs), *(["--shards"] if shards else []), *words).values()
     killed, landed = map(int, SURVIVED.match(said).groups())
     assert killed >= count
     assert landed >= count / 3
@@ -34,6 +34,10 @@ def kills(jobs, shards, count):
 @pytest.mark.parametrize(("jobs", "shards", "count"), [(1, False, 20), (3, True, 20)])
 def test_a_run_that_is_killed_at_any_moment_ends_with_the_right_bytes(jobs, shards, count):
     kills(jobs, shards, count)
+
+
+def test_further_maps_survive_too():
+    kills(1, False, 4, "--maps")
 
 
 @pytest.mark.soak

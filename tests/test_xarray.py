@@ -300,3 +300,24 @@ def test_channels_of_a_result(tmp_path):
     found = bigncc.open_result(tmp_path / "out")
     assert found["ncc"].dims == ("c", "y", "x")
     np.testing.assert_array_equal(found["ncc"][0].values, bigncc.ncc(F, G))
+
+
+def test_a_shift_map_has_the_coordinates_of_its_nodes():
+    f, g = scenes.pair(3, (60, 72), 1.5, (1.0, -2.0))
+    coords = {"y": 5.0 + 0.5 * np.arange(60), "x": 9.0 - 0.25 * np.arange(72), "band": 3}
+    first = xr.DataArray(da.from_array(f, chunks=32), dims=("y", "x"), coords=coords)
+    second = xr.DataArray(g, dims=("y", "x"), coords=coords)
+    found = first.bigncc.shift_map(second, 9, step=(8, 5), search_radius=4)
+    wanted = bigncc.shift_map(f, g, 9, step=(8, 5), search_radius=4)
+    assert list(found) == list(wanted)
+    for name, array in wanted.items():
+        assert isinstance(found[name].data, da.Array)
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].attrs["window"] == [9, 9]
+    np.testing.assert_array_equal(found["y"], coords["y"][3::8])
+    np.testing.assert_array_equal(found["x"], coords["x"][2::5])
+    assert found["band"] == 3
+    assert found["shift_x"].attrs["units"] == "pixel"
+    gained = first.bigncc.local_maps(second, 9, ("gain",), transform=bigncc.Translation((1, -2)))
+    assert gained["gain"].dims == ("y", "x")
+    assert float(gained["gain"].mean()) > 0.4
