@@ -297,7 +297,7 @@ def request_of(inputs: Inputs, samples: dict[str, NDArray[Any]]) -> dict[str, An
     elif inputs.given is not None:
         how = transform.to_dict(inputs.given)
     search = {"initial": chosen.initial, "upsample_factor": chosen.upsample_factor}
-    request = {
+    request: dict[str, Any] = {
         "window": asdict(config.window.window()),
         "registration": {
             "transform": how,
