@@ -334,8 +334,9 @@ def open_output(url: str | os.PathLike[str]) -> Output:
         message = f"{place_of(group)} names levels {', '.join(levels)}: those that bigncc made, numbers, are accepted"
         raise InputError(message)
     own = attributes["bigncc"]
-    nodes = _components(own, image.axes)
-    folders = folders_of(tuple(own.get("config", {}).get("maps", ())), nodes)
+    asked = _asked(own)
+    nodes = components(image.axes[-asked[1] :]) if "shift" in asked[0] else ()
+    folders = folders_of(asked[0], nodes)
     places = {map_name(m, int(level)): f"{folders[m]}{level}" for level in levels for m in folders if m not in nodes}
     places |= {name: f"{folders[name]}0" for name in nodes}
     arrays = {name: member(group, path, len(image.axes)) for name, path in places.items()}
@@ -350,13 +351,17 @@ def open_output(url: str | os.PathLike[str]) -> Output:
     return Output(place_of(group), maps, own, layout, nodes)
 
 
-def _components(own: dict[str, Any], axes: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the maps of nodes that an output has, by what it says of itself."""
-    config = own.get("config", {})
-    if "shift" not in config.get("maps", ()):
-        return ()
-    size = config["window"]["size"]
-    return components(axes[-(len(size) if isinstance(size, list) else 2) :])
+def _asked(own: dict[str, Any]) -> tuple[tuple[str, ...], int]:
+    """Return which maps an output has, by what it says of itself, and the number of windowed axes.
+
+    What it says may have been changed; then it is found out that its arrays are not those of its plan.
+    """
+    config = own.get("config")
+    if not isinstance(config, dict):
+        return (), 2
+    window, maps = config.get("window"), config.get("maps")
+    size = window.get("size") if isinstance(window, dict) else None
+    return tuple(maps) if isinstance(maps, list) else (), 3 if isinstance(size, list) and len(size) == 3 else 2
 
 
 def update_attributes(url: str | os.PathLike[str], attributes: dict[str, Any]) -> None:
