@@ -177,7 +177,7 @@ def _kept(moving: Any, valid: da.Array | None, roi: Roi) -> tuple[da.Array, da.A
     """Return one block as it is stored."""
     grid = tuple((n,) for n in roi_shape(roi))
     flags = da.ones(roi_shape(roi), dtype=np.uint8, chunks=grid) if valid is None else valid[roi].rechunk(grid)
-    return _region(moving, roi, grid), flags
+    return _region(moving, roi, grid).rechunk(grid), flags
 
 
 def _declared(blocks: Array) -> Array:

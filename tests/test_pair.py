@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigncc import Translation
-from bigncc.pair import Pair, among, block_mean, on_grid, register, view, where_valid
+from bigncc.pair import Pair, PerItem, among, block_mean, on_grid, register, source_regions, view, where_valid
 
 
 @given(st.data())
@@ -55,3 +55,35 @@ def test_what_is_not_valid_is_not_seen():
 def test_labels_can_be_chosen(values):
     labels = np.arange(12).reshape(3, 4) % 5
     np.testing.assert_array_equal(among(da.from_array(labels, chunks=2), values).compute(), np.isin(labels, values))
+
+
+def test_each_item_is_pulled_through_its_own_transform_as_if_there_were_no_other():
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, (3, 12, 14), dtype="u1")
+    pair = Pair(da.from_array(image, chunks=(1, 5, 14)), da.from_array(image[::-1].copy(), chunks=(2, 12, 7)))
+    shifts = {(0,): Translation((1.5, -0.25)), (2,): Translation((2, -1))}
+    chunks = ((1, 1, 1), (5, 7), (14,))
+    here = register(pair, PerItem(2, (0,), shifts), 1, (0, 0, 0), chunks)
+    found = np.empty((3, 2, 2), object)
+    for k, array in enumerate((here.moving, here.moving_validity)):
+        for z, y in np.ndindex(3, 2):
+            found[z, y, k] = array.blocks[z, y, 0].compute()
+    for z in range(3):
+        alone = Pair(pair.reference[z], pair.moving[z])
+        if (z,) in shifts:
+            alone = register(alone, shifts[z,], 1, (0, 0), chunks[1:])
+        wanted = alone.moving.compute(), np.ones((12, 14), "u1")
+        if alone.moving_validity is not None:
+            wanted = wanted[0], alone.moving_validity.compute()
+        for part in range(2):
+            got = np.concatenate(list(found[z, :, part]), axis=1)[0]
+            np.testing.assert_array_equal(got, wanted[part])
+            # what is interpolated makes no floats of what is not
+            assert got.dtype == wanted[part].dtype
+    assert [found[z, 0, 0].dtype.kind for z in range(3)] == ["f", "u", "u"]
+    # each reads what its transform needs and no more
+    regions = [
+        source_regions(pair, (slice(z, z + 1), slice(0, 5), slice(0, 14)), PerItem(2, (0,), shifts), 1) for z in (1, 2)
+    ]
+    assert regions[0][1] == (slice(1, 2), slice(0, 5), slice(0, 14))
+    assert regions[1][1] == (slice(2, 3), slice(2, 7), slice(0, 13))
