@@ -98,7 +98,7 @@ def test_words_with_an_equals_sign_are_assignments_only_of_known_keys():
         ((AS_IS, "reference.level=-1"), "config key reference.level is -1"),
         ((AS_IS, "window=[1"), "is no YAML"),
         ((AS_IS, "registration.initial=metadata"), r"registration says where to search \(initial\) and what no search"),
-        (("registration.model=affine",), "config key registration.model is 'affine'"),
+        (("registration.model=projective",), "config key registration.model is 'projective'"),
         (("registration.upsample_factor=0",), "config key registration.upsample_factor is 0"),
         (("reference.url=7",), "config key reference.url is 7: a path is accepted, and from Python a zarr Array"),
         (("output.url=null",), "config key output.url is None: a path is accepted"),
