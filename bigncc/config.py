@@ -198,7 +198,10 @@ class RegistrationConfig(Section):
         None, description="metadata: search from the images' scale and translation on; null: everywhere"
     )
     upsample_factor: int = Field(
-        100, ge=1, le=1000, description="sites are measured to one part in this of a pixel; volumes to a 20th at most"
+        100,
+        ge=1,
+        le=1000,
+        description="peaks are looked for on a grid of one part in this of a pixel; in volumes of a quarter",
     )
     transform: str | None = Field(
         None, description="JSON file, at a path or an address, of a transform, reference pixel -> moving pixel"

@@ -183,7 +183,7 @@ def estimate(
     start : tuple of float, optional
         Where to begin, in pixels: only what overlaps by this offset is searched. By default everything is.
     upsample_factor : int
-        The peak of a site is found to one part in this of a pixel, in volumes to a 20th at most.
+        The peak of a site is looked for on a grid of one part in this of a pixel, in volumes of a quarter at most.
 
     Returns
     -------

@@ -32,9 +32,12 @@ SITE = {2: 256, 3: 64}
 LATTICE = {2: 6, 3: 4}
 """Most sites along an axis."""
 
-FINEST = {2: 1000, 3: 20}
-"""Parts of a pixel to which a peak is found, at most: a finer grid in three axes costs a second per site, and the mean
-over sites is finer anyway."""
+GRID = {2: 1000, 3: 4}
+"""Parts of a pixel of the grid on which a peak is looked for, at most: a finer one in three axes costs a second per
+site. Between its points lies the top of a parabola."""
+
+BESIDE = 0.25
+"""Pixels beside a peak at which a parabola is laid through it."""
 
 BAND = (1.0, 8.0)
 """Standard deviations in pixels of the two Gaussians whose difference is correlated: without noise and shading."""
@@ -154,7 +157,7 @@ def ask(
     places : sequence of Roi
         The sites, on the reference's grid.
     upsample_factor : int
-        A peak is found to one part in this of a pixel, in volumes to `FINEST` at most.
+        A peak is looked for on a grid of one part in this of a pixel, in volumes of `GRID` at most.
 
     Returns
     -------
@@ -169,8 +172,8 @@ def ask(
         If no site has texture.
     """
     shape, found = moving.shape, []
-    finest = min(upsample_factor, FINEST[len(shape)])
-    locate = functools.partial(_seen_at, guess=guess, shape=shape, upsample_factor=finest)
+    grid = min(upsample_factor, GRID[len(shape)])
+    locate = functools.partial(_seen_at, guess=guess, shape=shape, upsample_factor=grid)
     pairs = [(roi, source_roi(guess, roi, shape, ORDER)) for roi in places]
     found = both_at(reference, moving, pairs, locate)
     kept = [(roi, *site) for roi, site in zip(places, found, strict=True) if site is not None]
@@ -271,7 +274,27 @@ def _locate(first: Array, second: Array, upsample_factor: int) -> tuple[Offset, 
     chance = (power[0] * power[1]).sum() / (power[0].sum() * power[1].sum())
     chance *= (taper**4).mean() / (taper**2).mean() ** 2
     peak = math.sqrt(max(0.0, 1.0 - float(error) ** 2) / float(chance))
-    return tuple(-float(value) for value in found), peak
+    return tuple(-value for value in _summit(spectra[0] * spectra[1].conj(), found)), peak
+
+
+def _summit(product: Array, found: Sequence[float]) -> Offset:
+    """Return the top of the parabola along each axis through a correlation near its peak, which a grid has `found`."""
+    from scipy import fft
+
+    frequencies = [fft.fftfreq(n) for n in product.shape]
+    waves = [np.exp(2j * np.pi * f * at) for f, at in zip(frequencies, found, strict=True)]
+    tops = []
+    for axis, (f, at) in enumerate(zip(frequencies, found, strict=True)):
+        line = np.moveaxis(product, axis, 0)
+        for wave in reversed([wave for other, wave in enumerate(waves) if other != axis]):
+            line = line @ wave
+        before, here, after = (
+            float((line * np.exp(2j * np.pi * f * (at + step))).sum().real) for step in (-BESIDE, 0.0, BESIDE)
+        )
+        bend = before - 2 * here + after
+        off = BESIDE * (before - after) / (2 * bend) if bend else 0.0
+        tops.append(float(at) + min(max(off, -BESIDE), BESIDE))
+    return tuple(tops)
 
 
 def _taper(shape: Shape) -> Array:
