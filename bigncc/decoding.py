@@ -25,9 +25,9 @@ def decode_overhead(inputs: Inputs, grid: Plan, means: Means) -> dict[str, float
     Of the moving image only what a given transform takes of it is known; of many tiles some speak for all.
     """
     if inputs.stack is not None:
-        array = inputs.stack.whole.array
-        kept = means.cache // array.dtype.itemsize
-        return {"stack": stack.decode_overhead(inputs.stack, grid, _cell(array, means), kept)}
+        role = inputs.reference.array
+        kept = means.cache // role.dtype.itemsize
+        return {"stack": stack.decode_overhead(inputs.stack, grid, _cell(role, means), kept)}
     pixels, found = math.prod(grid.shape), {}
     found["reference"] = _straight(inputs.reference.array, grid, means) / pixels
     if not inputs.pulled:

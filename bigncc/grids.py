@@ -78,8 +78,8 @@ def check_scales(reference: Image, moving: Image, *, within: float) -> list[str]
         growth = reference.scale[i] / moving.scale[i] - 1
         sizes = f"axis {axis} has scale {reference.scale[i]:.9g} in reference and {moving.scale[i]:.9g} in moving"
         if abs(growth) > within:
-            message = f"{sizes}, which what is to be estimated does not bring together: scales within "
-            message += f"{100 * within:g} %, or a transform (registration.transform), are accepted"
+            message = f"{sizes}, which no such model brings together: scales within {100 * within:g} %, or a transform "
+            message += "(registration.transform), are accepted"
             raise InputError(message)
         if (off := abs(growth) * reference.array.shape[i]) >= 0.1:
             notes.append(f"{sizes}, by which pixels may be off by {off:.3g} px at the far end")

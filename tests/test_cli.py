@@ -414,11 +414,11 @@ BAD = {
     "no texture": (("run", "flat.zarr", "a.zarr", "out"), "no texture to be registered by in reference: --as-is"),
     "other scales to register": (
         ("run", "fine.ome.zarr", "coarse.ome.zarr", "out"),
-        "scale 1 in reference and 1.5 in moving, which no translation brings together: scales within 1 %",
+        "scale 1 in reference and 1.5 in moving, which no such model brings together: scales within 1 %",
     ),
     "no metadata": ((*AS_IS[:-1], "registration.initial=metadata"), "has neither scale nor translation: null is"),
     "initial as is": ((*AS_IS, "registration.initial=metadata"), "says where to search .initial. and what no search"),
-    "register as is": (("register", "a.zarr", "b.zarr", "registration.model=none"), "model=translation is accepted"),
+    "register as is": (("register", "a.zarr", "b.zarr", "registration.model=none"), "affine or displacement is accepted"),
     "register three": (("register", "a.zarr", "b.zarr", "c.zarr"), "neither REF MOV nor CONFIG.yaml"),
     "register to nowhere": (("register", "a.zarr", "a.zarr", "-o", "file/t.json"), "file/t.json cannot be written"),
     "pictures of nothing": (("demo", "out", "--images", "no.png", "no.png"), "no.png does not exist: a PNG, JPEG"),

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from bigncc.errors import InputError
-from bigncc.inputs import given_transform, headline, open_inputs
+from bigncc.inputs import given_transform, open_inputs
+from bigncc.placement import headline
 from bigncc.transform import Translation
 from tests import pairs
 

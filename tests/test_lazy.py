@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bigncc
-from bigncc import Displacement, Translation, Window
+from bigncc import Affine, Displacement, Translation, Window
 from bigncc.errors import InputError
 from bigncc.kernel import lattice, lattice_pivot, local
 from bigncc.lazy import merged, tile
@@ -32,11 +32,14 @@ def same(one, two):
 
 @st.composite
 def transforms(draw, shape):
-    """None, a shift (whole or not), or a rough displacement with nodes that nobody measured."""
-    kind = draw(st.sampled_from(("none", "whole", "shift", "field")))
+    """None, a shift (whole or not), an affine map, or a rough displacement with nodes that nobody measured."""
+    kind = draw(st.sampled_from(("none", "whole", "shift", "turn", "field")))
     if kind == "none":
         return None
     numbers = st.integers(-4, 4) if kind == "whole" else st.floats(-4, 4, width=32)
+    if kind == "turn":
+        matrix = np.eye(len(shape)) + np.random.default_rng(draw(st.integers(0, 99))).normal(0, 0.2, (len(shape),) * 2)
+        return Affine(matrix.tolist(), tuple(draw(numbers) for _ in shape))
     if kind != "field":
         return Translation(tuple(draw(numbers) for _ in shape))
     step = draw(st.integers(1, 5))
@@ -170,12 +173,20 @@ def test_tiles_cannot_be_seen(data):
     assert sum(s.pixels for s in summaries) == f.size
 
 
-def test_a_block_pulls_from_where_the_field_says_however_far(monkeypatch):
-    rng = np.random.default_rng(1)
-    f, g = rng.integers(0, 255, (2, 60, 60), dtype=np.uint8)
+def far_vector():
+    """A field of one vector that would make a block read nearly the whole image."""
     field = np.zeros((2, 60, 60))
-    field[:, 13, 17] = 40  # one vector that would make a block read nearly the whole image
-    transform = Displacement(field)
+    field[:, 13, 17] = 40
+    return Displacement(field)
+
+
+# what is more than twice as fine is split as well, but into no more pieces than that takes
+@pytest.mark.parametrize(
+    ("transform", "side", "pieces"), [(far_vector(), 60, 26), (Affine(((3.3, 0), (0, 3.3)), (0.5, 0.25)), 200, 40)]
+)
+def test_a_block_pulls_from_where_the_transform_says_however_far(transform, side, pieces, monkeypatch):
+    rng = np.random.default_rng(1)
+    f, g = (rng.integers(0, 255, (n, n), dtype=np.uint8) for n in (60, side))
     whole = bigncc.local_maps(f, g, 5, transform=transform)
     sizes = []
 
@@ -187,6 +198,7 @@ def test_a_block_pulls_from_where_the_field_says_however_far(monkeypatch):
     got = bigncc.local_maps(da.from_array(f, chunks=16), g, 5, transform=transform)
     same(whole, dict(zip(got, dask.compute(*got.values()), strict=True)))
     assert max(sizes) <= SPREAD * (16 + 4) ** 2 < g.size / 2
+    assert 16 < len(sizes) < pieces
 
 
 def test_the_kernel_is_what_is_computed():
