@@ -225,34 +225,49 @@ def _search(
     centres = tuple(p if isinstance(p, kernel.Pivot) else kernel.Pivot(float(p)) for p in pivot)
     around = tuple(n // 2 + r for n, r in zip(size, reach, strict=True))
     frame = [(k.start - m, k[-1] + m + 1) for k, m in zip(nodes, around, strict=True)]
-    extent = (1,) * len(lifted) + images[0].shape
-    inside = tuple((max(0, a), min(n, b)) for (a, b), n in zip(frame, extent, strict=True))
-    source = tuple(slice(a, b) for a, b in inside)
-    target = tuple(slice(a - start, b - start) for (a, b), (start, _) in zip(inside, frame, strict=True))
-    shape = tuple(b - a for a, b in frame)
-    masked = any(b - a < stop - start for (a, b), (start, stop) in zip(inside, frame, strict=True))
-    samples, validity = [], []
-    for image, flag, centre in zip(images, flags, centres, strict=True):
-        cut, valid = _centred(image.reshape(extent)[source], flag, extent, source, dtype, centre)
-        masked = masked or valid is not None
-        samples.append(_within(shape, target, cut))
-        validity.append((target, valid))
-    pairs = (*samples, *_masked(shape, samples, validity)) if masked else (*samples, *(np.zeros((1, 1, 1)),) * 4)
+    samples, edges = _framed(images, flags, frame, dtype, centres)
     exact, n = dtype.kind == "u", math.prod(size)
     scale = [1.0 if exact else p.scale for p in centres]
-    steps = tuple((0, k.step) for k in nodes)
     matching.match(
-        pairs,
-        masked,
+        samples,
+        samples[-1].size > 1,
         (size, reach),
-        tuple((t.start, t.stop) for t in target),
-        steps,
+        edges,
+        tuple((0, k.step) for k in nodes),
         _arithmetic(n, dtype),
         (window.min_valid_fraction, float(n if window.border == "valid" else 0)),
         (*((d * s) ** 2 for d, s in zip(window.deviations, scale, strict=True)), 0.0 if exact else kernel.RESOLUTION),
-        _space(reach, shape, size),
+        _space(reach, tuple(b - a for a, b in frame), size),
         out.reshape(*map(len, nodes), 6),
     )
+
+
+def _framed(
+    images: tuple[Array, Array],
+    flags: tuple[Array | None, ...],
+    frame: list[tuple[int, int]],
+    dtype: np.dtype[Any],
+    centres: tuple[kernel.Pivot, ...],
+) -> tuple[tuple[Array, ...], tuple[tuple[int, int], ...]]:
+    """Return samples, squares and validities in a frame that may reach beyond the images, and where these lie in it.
+
+    Where everything counts, the last four are of a single sample.
+    """
+    extent = (1,) * (3 - images[0].ndim) + images[0].shape
+    inside = [(max(0, a), min(n, b)) for (a, b), n in zip(frame, extent, strict=True)]
+    source = tuple(slice(a, b) for a, b in inside)
+    target = tuple(slice(a - start, b - start) for (a, b), (start, _) in zip(inside, frame, strict=True))
+    shape, nothing = tuple(b - a for a, b in frame), np.zeros((1, 1, 1))
+    cut = [
+        _centred(image.reshape(extent)[source], flag, extent, source, dtype, centre)
+        for image, flag, centre in zip(images, flags, centres, strict=True)
+    ]
+    edges = tuple((t.start, t.stop) for t in target)
+    f, g = (_within(shape, target, values) for values, _ in cut)
+    if inside == frame and all(valid is None for _, valid in cut):
+        return (f, g, nothing, nothing, nothing, nothing), edges
+    flagged = (_within(shape, target, 1.0 if valid is None else valid) for _, valid in cut)
+    return (f, g, f * f, g * g, *flagged), edges
 
 
 def _arithmetic(n: int, dtype: np.dtype[Any]) -> int:
@@ -290,12 +305,6 @@ def _within(shape: Shape, target: tuple[slice, ...], values: Any) -> Array:
     whole = np.zeros(shape)
     whole[target] = values
     return whole
-
-
-def _masked(shape: Shape, samples: list[Array], validity: list[Any]) -> tuple[Array, ...]:
-    """Return squares and validities of both images."""
-    valid = (_within(shape, target, 1.0 if flags is None else flags) for target, flags in validity)
-    return samples[0] ** 2, samples[1] ** 2, *valid
 
 
 def _space(reach: Shape, shape: Shape, size: Shape) -> tuple[Array, ...]:

@@ -177,6 +177,20 @@ def test_transforms_and_fields_lie_there_too(ground, bucket, tmp_path):
         )
 
 
+def test_further_maps_lie_there_too(ground, bucket, tmp_path):
+    paths = str(ground / "a.zarr"), str(ground / "b.zarr")
+    (tmp_path / "t.json").write_text('{"kind": "translation", "offset": [1, 0]}')
+    how = {"registration": {"model": None, "transform": str(tmp_path / "t.json")}, "maps": ["ncc", "gain", "shift"]}
+    words = "shift.step=16", "shift.search_radius=1"
+    for place in (tmp_path / "out", f"{bucket}/out"):
+        pipeline.run(pairs.job(*paths, place, how, *words))
+    assert objects(downloaded(bucket, tmp_path)) == objects(tmp_path / "out")
+    assert not pipeline.verify(f"{bucket}/out", recompute=2).faults
+    plan_id = journal.read_plan(f"{bucket}/out")["plan_id"]
+    pipeline.prepare(pairs.job(*paths, f"{bucket}/out"), overwrite=plan_id)
+    assert not any("maps/" in key for key in bucket.names("out"))
+
+
 def test_results_open_and_are_drawn(ground, bucket, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     reference, moving = uploaded(ground, bucket)
