@@ -184,7 +184,7 @@ def test_register_estimates_and_writes_a_transform(shifted):
     text = good(shifted, "register", "a.zarr", "b.zarr", "-o", "t.json")
     lines = text.splitlines()
     assert lines[0].startswith("moving image shifted by y +6.")
-    assert [line.split()[0] for line in lines[1:]] == ["offset", "measured", "quality", "residuals", "peaks"]
+    assert [line.split()[0] for line in lines[1:]] == ["transform", "measured", "quality", "residuals", "peaks"]
     assert sorted(p.name for p in shifted.iterdir()) == ["a.zarr", "b.zarr", "t.json"]
     given = good(shifted, "run", "a.zarr", "b.zarr", "given", "registration.transform=t.json")
     assert given.startswith("moving image shifted by y +6.")
@@ -418,7 +418,10 @@ BAD = {
     ),
     "no metadata": ((*AS_IS[:-1], "registration.initial=metadata"), "has neither scale nor translation: null is"),
     "initial as is": ((*AS_IS, "registration.initial=metadata"), "says where to search .initial. and what no search"),
-    "register as is": (("register", "a.zarr", "b.zarr", "registration.model=none"), "affine or displacement is accepted"),
+    "register as is": (
+        ("register", "a.zarr", "b.zarr", "registration.model=none"),
+        "affine or displacement is accepted",
+    ),
     "register three": (("register", "a.zarr", "b.zarr", "c.zarr"), "neither REF MOV nor CONFIG.yaml"),
     "register to nowhere": (("register", "a.zarr", "a.zarr", "-o", "file/t.json"), "file/t.json cannot be written"),
     "pictures of nothing": (("demo", "out", "--images", "no.png", "no.png"), "no.png does not exist: a PNG, JPEG"),
