@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bigncc import lazy
+from bigncc import lazy, vectors
 from bigncc.errors import InputError
 from bigncc.lazy import MAPS, Nodata
 from bigncc.pair import seen
@@ -140,13 +140,13 @@ def shift_map(
 
         return xarray.shift_map(reference, moving, window, channel_axis=channel_axis, **options)
     if channel_axis is None:
-        return lazy.shift_map(reference, moving, window, **options)
+        return vectors.shift_map(reference, moving, window, **options)
     ndim = as_window(window).ndim
     first, second = (_channels_first(image, channel_axis, ndim) for image in (reference, moving))
     for name in {"reference_mask", "moving_mask"} & options.keys():
         mask: Any = options[name]
         options[name] = _channels_first(mask, channel_axis, ndim) if np.ndim(mask) > ndim else mask
-    found = lazy.shift_map(first, second, window, named=True, **options)
+    found = vectors.shift_map(first, second, window, named=True, **options)
     return {name: np.moveaxis(array, 0, channel_axis) for name, array in found.items()}
 
 

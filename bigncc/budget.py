@@ -1,21 +1,19 @@
 """What a run takes: tiles, blocks, memory, disk; and the refusal, with its numbers, of what does not fit."""
 
-import errno
 import math
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bigncc import engine, search, shift, sites, stack, tiles
-from bigncc.config import Config, OutputConfig
-from bigncc.errors import DoesNotFitError, InputError
+from bigncc import capacity, planning, search, shift, sites, stack, tiles
+from bigncc.capacity import Means
+from bigncc.config import Config
+from bigncc.errors import DoesNotFitError
 from bigncc.inputs import Inputs
 from bigncc.layout import Layout
 from bigncc.nodes import Nodes
 from bigncc.reading import CELL, cell_of
-from bigncc.store import explained, is_local
 from bigncc.tiles import Plan, Shape
 
 BEGINNING = 200 * 10**6
@@ -24,8 +22,6 @@ BEGINNING = 200 * 10**6
 SPECTRA = 64
 """Bytes per sample of the spectra that two images are compared by, zero-padded to twice their extent (measured 50)."""
 
-CHUNKS = {2: ((1024, 4096),) * 2, 3: ((32, 64), (256, 512), (256, 512))}
-"""Extent of a chunk along the windowed axes, and the most pixels of the output that one of any level covers."""
 
 TILES = 16
 """Tiles that a run has at least, if there are that many objects: a stop costs little, and progress can be seen."""
@@ -120,56 +116,6 @@ def machine_memory() -> int:
     return min(limits) // 2
 
 
-def layout_of(inputs: Inputs) -> Layout:
-    """Return what the output looks like on disk."""
-    reference, asked, ndim = inputs.reference, inputs.config.output, inputs.config.window.window().ndim
-    # smaller where only coarser levels are stored: a tile of ordinary size is a whole object of the finest of them
-    default = tuple(max(1, min(n, m >> asked.finest_level)) for n, m in CHUNKS[ndim])
-    wanted, shards = asked.chunks or default, asked.shards
-    for name, sizes in (("chunks", wanted), ("shards", shards)):
-        if sizes is not None and len(sizes) != ndim:
-            message = f"output.{name} is {list(sizes)}: {ndim} numbers are accepted, as many as window.size has"
-            raise InputError(message)
-    if shards is not None and asked.ome_version == "0.4":
-        message = f"output.shards is {list(shards)} and OME-Zarr 0.4 has none: output.shards=null, or "
-        message += "output.ome_version=0.5, is accepted"
-        raise InputError(message)
-    batch = len(inputs.shape) - ndim
-    if shards is None:
-        wanted = tuple(min(n, c) for n, c in zip(inputs.shape[batch:], wanted, strict=True))
-    elif any(s % c for s, c in zip(shards, wanted, strict=True)):
-        message = f"output.shards is {list(shards)} with chunks of {list(wanted)}: multiples of these are accepted"
-        raise InputError(message)
-    one = (1,) * batch
-    shift = [o * s for o, s in zip(inputs.origin, reference.scale, strict=True)]
-    translation = tuple(t + d for t, d in zip(reference.translation, shift, strict=True))
-    grid = reference.axes, reference.scale, translation, reference.units
-    levels = _levels(inputs.shape[batch:], wanted, asked)
-    kept = None if shards is None else one + shards
-    labels = () if inputs.stack is None else inputs.stack.labels
-    step, reach = inputs.search
-    # an object of nodes covers about as many pixels as one of the finest level
-    extents = zip((n << asked.finest_level for n in shards or wanted), step, strict=False)
-    nodes = tuple(max(1, n // s) for n, s in extents)
-    return Layout(
-        inputs.shape, one + wanted, *grid, "ncc", kept, ndim, levels, asked.ome_version, labels,
-        maps=inputs.config.maps, step=step, nodes=nodes, reach=reach,
-    )  # fmt: skip
-
-
-def _levels(shape: Shape, chunks: Shape, asked: OutputConfig) -> Shape:
-    """Return the levels to be stored: down to the first that is a single chunk, or the finest one alone."""
-    finest, most = asked.finest_level, (max(shape) - 1).bit_length()
-    if finest > most:
-        message = f"output.finest_level is {finest} and level {most} of {list(shape)} pixels is a single one: "
-        message += f"0 to {most} are accepted"
-        raise InputError(message)
-    last = finest
-    while asked.pyramid and any(-(-n // 2**last) > c for n, c in zip(shape, chunks, strict=True)):
-        last += 1
-    return tuple(range(finest, last + 1))
-
-
 def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
     """Return the tiles of a new run; DoesNotFitError, with what would fit, if a single object does not."""
     finest, halved = layout.levels[0], layout.halved
@@ -188,13 +134,13 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
 
     def largest(objects: Shape, threads: int) -> Shape:
         memory, per_pixel = memory_of(inputs.config), _bytes_per_pixel(inputs) + _sample(inputs)
-        return tiles.largest_tile(
+        return planning.largest_tile(
             layout.shape,
             objects,
             margin,
             grain,
-            samples=engine.largest_samples(memory, per_pixel, threads, _pixels(objects), _most(inputs)),
-            pixels=engine.LARGEST,
+            samples=capacity.largest_samples(memory, per_pixel, threads, _pixels(objects), _most(inputs)),
+            pixels=capacity.LARGEST,
             tiles=max(TILES, EACH * jobs),
             # a tile has one time and one channel, as the pivot belongs to the channel
             fixed=0 if axis is None else axis + 1,
@@ -207,7 +153,7 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
     except DoesNotFitError as error:
         samples = math.prod(tiles.aligned(objects, margin, grain, layout.shape))
         blocks = threads * _pixels(objects) * _most(inputs)
-        needed = engine.RESERVED + blocks + samples * (_bytes_per_pixel(inputs) + _sample(inputs))
+        needed = capacity.RESERVED + blocks + samples * (_bytes_per_pixel(inputs) + _sample(inputs))
         each = layout.at(finest).objects
         other = _what_fits(lambda o, n: largest(_grown(o, finest, halved), n), each, threads, window.ndim)
         message = f"{error} (engine.memory={-(-needed // 10**6)}MB fits, {other})"
@@ -215,8 +161,8 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
     tile = _even(tile, layout)
     plan = Plan(layout.shape, objects, tile, margin, inputs.origin, inputs.reference.array.shape, chunks=chunks)
     plan = replace(plan, nodes=_nodes_of(layout, tile, margin))
-    pixels = min(engine.LARGEST, (memory_of(inputs.config) - engine.RESERVED) // engine.COARSENING)
-    return tiles.with_pyramid(plan, layout.coarser, halved, layout.levels, pixels)
+    pixels = min(capacity.LARGEST, (memory_of(inputs.config) - capacity.RESERVED) // capacity.COARSENING)
+    return planning.with_pyramid(plan, layout.coarser, halved, layout.levels, pixels)
 
 
 def _nodes_of(layout: Layout, tile: Shape, margin: Shape) -> Nodes | None:
@@ -290,7 +236,7 @@ def measuring(inputs: Inputs, threads: int) -> tuple[int, int]:
     return fitting, needed
 
 
-def means_of(inputs: Inputs, grid: Plan) -> engine.Means:
+def means_of(inputs: Inputs, grid: Plan) -> Means:
     """Return how this process computes the tiles of a plan, as its memory allows.
 
     Raises
@@ -310,7 +256,7 @@ def means_of(inputs: Inputs, grid: Plan) -> engine.Means:
     means = two if taken(inputs, grid, two) <= memory else least
     pixels = (memory - taken(inputs, grid, replace(means, block=(0,)))) // (threads * _scratch(inputs, means))
     tile = grid.tile if inputs.stack is None else stack.alike(inputs.stack, grid.tile, registered=inputs.measured)
-    block = engine.inner_block(tile, grid.unit, -(-4 * threads // means.flights), min(pixels, engine.INNER))
+    block = capacity.inner_block(tile, grid.unit, -(-4 * threads // means.flights), min(pixels, capacity.INNER))
     means = replace(means, block=block)
     images = (inputs.reference.array, inputs.moving.array)
     stored = sum(math.prod(image.shape) * image.dtype.itemsize for image in images)
@@ -324,13 +270,13 @@ def least_memory(inputs: Inputs, grid: Plan) -> int:
     return taken(alone, grid, _fitting(alone, grid, 0))
 
 
-def _fitting(inputs: Inputs, grid: Plan, memory: int) -> engine.Means:
+def _fitting(inputs: Inputs, grid: Plan, memory: int) -> Means:
     """Return the smallest means that decode as much at once as fits."""
     ways = [_least(inputs, grid, at_once) for at_once in (CELL, 1)]
     return next((means for means in ways if taken(inputs, grid, means) <= memory), ways[-1])
 
 
-def _least(inputs: Inputs, grid: Plan, at_once: int) -> engine.Means:
+def _least(inputs: Inputs, grid: Plan, at_once: int) -> Means:
     """Return the smallest means: kept are the chunks on a tile's edge, and those that the blocks in work share."""
     chosen, cells = inputs.config.engine, _grain(inputs, at_once)
     around, block = (math.prod(tiles.aligned(n, grid.margin, cells, grid.extent)) for n in (grid.tile, grid.unit))
@@ -338,19 +284,19 @@ def _least(inputs: Inputs, grid: Plan, at_once: int) -> engine.Means:
     cache = min(around, edge + threads_of(inputs.config) * block) * _sample(inputs)
     durable = chosen.durable == "all"
     halo = chosen.halo or ("read" if inputs.pulled else "overlap")
-    return engine.Means(grid.unit, threads_of(inputs.config), durable, halo, 1, cache, at_once)
+    return Means(grid.unit, threads_of(inputs.config), durable, halo, 1, cache, at_once)
 
 
-def taken(inputs: Inputs, grid: Plan, means: engine.Means) -> int:
+def taken(inputs: Inputs, grid: Plan, means: Means) -> int:
     """Return the bytes of the process at work: tiles in flight, blocks, and what is kept decoded."""
     blocks = means.threads * math.prod(means.block) * _scratch(inputs, means)
     region = math.prod(tiles.aligned(grid.tile, grid.margin, (1,) * len(grid.tile), grid.extent))
     # one tile is computed, and what was computed of it and of the one before waits; one of these is put together
     held = (_held(inputs) if means.halo == "overlap" else 0) + means.flights * _waiting(inputs) + _whole(inputs)
-    return engine.RESERVED + max(region * held + blocks, _taken_by_nodes(inputs, grid, means)) + means.cache
+    return capacity.RESERVED + max(region * held + blocks, _taken_by_nodes(inputs, grid, means)) + means.cache
 
 
-def _taken_by_nodes(inputs: Inputs, grid: Plan, means: engine.Means) -> int:
+def _taken_by_nodes(inputs: Inputs, grid: Plan, means: Means) -> int:
     """Return the bytes of the objects of nodes in work: each reads its own region, and searches it in bands."""
     if (nodes := grid.nodes) is None:
         return 0
@@ -361,15 +307,15 @@ def _taken_by_nodes(inputs: Inputs, grid: Plan, means: engine.Means) -> int:
     return means.threads * (math.prod(region) * (_held(inputs) + _sample(inputs)) + band * shift.SCRATCH)
 
 
-def _scratch(inputs: Inputs, means: engine.Means) -> int:
+def _scratch(inputs: Inputs, means: Means) -> int:
     """Return the bytes per pixel of a block in work."""
-    own = _most(inputs) if inputs.pulled else min(engine.SCRATCH, 8 + 2 * _sample(inputs))
+    own = _most(inputs) if inputs.pulled else min(capacity.SCRATCH, 8 + 2 * _sample(inputs))
     return own + (_held(inputs) if means.halo == "read" else 0)
 
 
 def _most(inputs: Inputs) -> int:
     """Return the most bytes per pixel of a block in work."""
-    return engine.SCRATCH + (engine.GAINED if "gain" in inputs.config.maps else 0)
+    return capacity.SCRATCH + (capacity.GAINED if "gain" in inputs.config.maps else 0)
 
 
 def _grain(inputs: Inputs, at_once: int = 1) -> Shape:
@@ -392,73 +338,21 @@ def _held(inputs: Inputs) -> int:
     """Return the bytes per pixel of both images on the reference's grid, with their validity."""
     dtypes = inputs.reference.array.dtype, inputs.moving.array.dtype
     again = dtypes[1].itemsize + 1 if "gain" in inputs.config.maps else 0  # the moving image as it is stored
-    return again + engine.bytes_per_pixel(*dtypes, pulled=inputs.pulled, masked=inputs.leaves_out)
+    return again + capacity.bytes_per_pixel(*dtypes, pulled=inputs.pulled, masked=inputs.leaves_out)
 
 
 def _waiting(inputs: Inputs) -> int:
     """Return the bytes per pixel of a tile whose blocks wait for the rest of it."""
     asked = inputs.config.output
-    return (_by_maps(inputs, engine.REDUCED) if asked.pyramid or asked.finest_level else 0) + _whole(inputs)
+    return (_by_maps(inputs, capacity.REDUCED) if asked.pyramid or asked.finest_level else 0) + _whole(inputs)
 
 
 def _whole(inputs: Inputs) -> int:
     """Return the bytes per pixel of the objects that a tile's blocks become, if these are not objects themselves."""
     asked = inputs.config.output
-    return _by_maps(inputs, engine.ENCODED) if asked.shards and not asked.finest_level else 0
+    return _by_maps(inputs, capacity.ENCODED) if asked.shards and not asked.finest_level else 0
 
 
 def _by_maps(inputs: Inputs, size: int) -> int:
     """Return the bytes of all maps, of which coefficients and status take `size`."""
     return -(-size * (9 if "gain" in inputs.config.maps else 5) // 5)
-
-
-def check_disk(layout: Layout, url: str) -> None:
-    """Raise DoesNotFitError if the disk of `url` has less space, or room for fewer files, than the output may take."""
-    if not is_local(url):  # nobody knows what an object store has room for
-        return
-    folder = Path(url).absolute()
-    with explained(folder):
-        while not folder.exists():
-            folder = folder.parent
-        if not folder.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        free, system = shutil.disk_usage(folder).free, os.statvfs(folder)
-    if disk(layout) > free:
-        message = f"{folder} has {free / 1e6:.1f} MB free: {disk(layout) / 1e6:.1f} MB, what the output may take, fit"
-        raise DoesNotFitError(message)
-    # a file system that makes room for files as they come has none to begin with
-    if system.f_files and objects(layout) > system.f_favail:
-        message = (
-            f"{folder} has room for {system.f_favail} files: {objects(layout)}, what the output takes, fit; "
-            "larger output.chunks, or output.shards, are fewer"
-        )
-        raise DoesNotFitError(message)
-
-
-def disk(layout: Layout) -> int:
-    """Return the most bytes that the output can take: float32 and uint8 that do not compress."""
-    return sum(_bytes_of(layout, level) for level in layout.levels) + _bytes_of_nodes(layout)
-
-
-def _bytes_of(layout: Layout, level: int) -> int:
-    return (9 if "gain" in layout.maps else 5) * math.prod(layout.at(level).shape)
-
-
-def _bytes_of_nodes(layout: Layout) -> int:
-    return 4 * len(layout.components) * math.prod(layout.node_grid.shape) if layout.step else 0
-
-
-def alternatives(layout: Layout) -> tuple[int, ...]:
-    """Return the most bytes that the output would take for each finest level, from 0, that could be asked for."""
-    last, fixed = layout.levels[-1], len(layout.shape) - layout.halved
-    while any(n > c for n, c in zip(layout.at(last).shape[fixed:], layout.chunks[fixed:], strict=True)):
-        last += 1
-    every = [_bytes_of(layout, level) for level in range(last + 1)]
-    alone = len(layout.levels) == 1 < len(every)
-    return tuple(_bytes_of_nodes(layout) + (n if alone else sum(every[level:])) for level, n in enumerate(every))
-
-
-def objects(layout: Layout) -> int:
-    """Return the number of stored objects of the output, all maps, all levels."""
-    arrays = (layout.of(name) for name in layout.arrays)
-    return sum(math.prod(-(-n // e) for n, e in zip(of.shape, of.objects, strict=True)) for of in arrays)

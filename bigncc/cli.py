@@ -6,10 +6,8 @@ What a verb needs is imported by the verb, so that ``bigncc --help`` answers at 
 import json
 import logging
 import os
-import re
 import shlex
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,6 +15,7 @@ import click
 
 from bigncc import stopping
 from bigncc.errors import BignccError, IncompleteError, InputError, RefusedError, StoppedError
+from bigncc.typed import WORDS, as_options, config_of, given_of, part_of, typed, wanted
 
 if TYPE_CHECKING:
     from bigncc.config import Config
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
 @click.version_option(package_name="bigncc")
 def cli() -> None:
     """Say where two registered images agree: local correlation maps of images that fit no memory."""
-
-
-WORDS = "[REF MOV OUT] [CONFIG.yaml...] [key.sub=value...]"
-STACKED = "STACK OUT"
 
 
 def _job_options(verb: Any) -> Any:
@@ -95,10 +90,10 @@ def run(
         stopping.after(max_time)
     if pairs is not None:
         _exclude("--pairs", {"--steal": steal, "--overwrite": overwrite is not None})
-        _run_pairs(pairs, _wanted(words, (), **options), (0, 1) if part is None else _part(part), repair=repair)
+        _run_pairs(pairs, wanted(words, (), **options), (0, 1) if part is None else part_of(part), repair=repair)
         return
-    config = _config(words, **options)
-    share = (0, 1) if part is None else _part(part)
+    config = config_of(words, **options)
+    share = (0, 1) if part is None else part_of(part)
     if share[1] > 1:
         _exclude(f"--part {part}", {"--repair": repair, "--overwrite": overwrite is not None})
     elif part is None and steal:
@@ -147,7 +142,7 @@ def prepare(words: tuple[str, ...], **options: Any) -> None:
     """Decide everything about a run and make OUT, for ``run --part`` by several jobs."""
     from bigncc import pipeline, progress
 
-    ready = pipeline.prepare(_config(words, **options), waiting=progress.waiting)
+    ready = pipeline.prepare(config_of(words, **options), waiting=progress.waiting)
     pipeline.rehearse(ready)
     click.echo(ready.headline)
     click.echo(f"prepared: {ready.job.url}, {len(ready.job.plan)} tiles, plan {ready.job.plan_id}")
@@ -160,7 +155,7 @@ def finish(out: str, part: str | None) -> None:
     """Make what is left of the pyramid and record that OUT is complete, after all parts of it are done."""
     from bigncc import pipeline, report
 
-    result = pipeline.finish(out, part=(0, 1) if part is None else _part(part))
+    result = pipeline.finish(out, part=(0, 1) if part is None else part_of(part))
     for note in result.notes:
         click.echo(f"note: {note}")
     click.echo(_facts(report.facts(result.summary) | result.further()))
@@ -176,7 +171,7 @@ def verify(out: str, recompute: int, part: str) -> None:
     """Prove the bytes of OUT against its journal; change nothing."""
     from bigncc import pipeline
 
-    found = pipeline.verify(out, recompute=recompute, part=_part(part))
+    found = pipeline.verify(out, recompute=recompute, part=part_of(part))
     for fault in found.faults:
         click.echo(fault)
     click.echo(_facts(found.facts()))
@@ -197,7 +192,7 @@ def plan(words: tuple[str, ...], **options: Any) -> None:
     """
     from bigncc import pipeline
 
-    found = pipeline.plan(_config(words, **options))
+    found = pipeline.plan(config_of(words, **options))
     click.echo(found.headline)
     click.echo(_facts(found.facts()))
 
@@ -214,7 +209,7 @@ def register(words: tuple[str, ...], output: str | None) -> None:
     from bigncc.config import load
 
     # no map is made here, and a job that names one may be given all the same
-    config = load([{"output": {"url": ""}}, *_given(words, ("reference", "moving"))])
+    config = load([{"output": {"url": ""}}, *given_of(words, ("reference", "moving"))])
     found = pipeline.register(config, output, waiting=progress.waiting)
     click.echo(f"moving image {found}")
     click.echo(_facts(found.facts()))
@@ -286,14 +281,14 @@ def script(words: tuple[str, ...], pairs: str | None, output: str | None, **opti
     from bigncc import script as room
     from bigncc import store
 
-    typed = [*_typed(words), *_as_options(**options)]
+    again = [*typed(words), *as_options(**options)]
     if pairs is None:
-        printed = room.text(_config(words, **options), typed, _site())
+        printed = room.text(config_of(words, **options), again, _site())
     else:
         from bigncc import table
 
-        listed = table.configs(pairs, _wanted(words, (), **options))
-        printed = room.text(listed[0], typed, _site(), table=store.absolute(pairs), rows=len(listed))
+        listed = table.configs(pairs, wanted(words, (), **options))
+        printed = room.text(listed[0], again, _site(), table=store.absolute(pairs), rows=len(listed))
     if output is None:
         click.echo(printed, nl=False)
         return
@@ -342,98 +337,6 @@ class _Echo(logging.Handler):
         click.echo(f"bigncc: {record.getMessage()}", err=True)
 
 
-def _part(text: str) -> tuple[int, int]:
-    """Return (i, n) for the text i/n."""
-    match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
-    if match is None or int(match[1]) >= int(match[2]):
-        message = f"--part is {text!r}: I/N is accepted, I from 0 to N - 1"
-        raise InputError(message)
-    return int(match[1]), int(match[2])
-
-
-def _config(words: tuple[str, ...], **options: Any) -> "Config":
-    """Return the checked config that words and options mean."""
-    from bigncc.config import load
-
-    return load(_wanted(words, ("reference", "moving", "output"), **options))
-
-
-def _wanted(
-    words: tuple[str, ...],
-    names: tuple[str, ...],
-    window: str | None,
-    radius: str | None,
-    as_is: bool,
-    trust_field: bool,
-    region: str | None,
-    missing_chunks: str | None,
-    stack: str | None,
-) -> list[Any]:
-    """Return what words and options mean, with one path per name or config files, to be loaded."""
-    from bigncc.config import is_assignment
-
-    if names and not words:
-        message = f"Missing argument {WORDS!r}."
-        raise click.UsageError(message)
-    stacked = stack is not None or _is_stacked(words)
-    images = ("reference",) if stacked else ("reference", "moving")
-    wanted = tuple(name for name in names if name == "output" or name in images)
-    given = _given([word for word in words if not is_assignment(word)], wanted)
-    if stack is not None:
-        given.append({"stack": {"lags": _numbers("--stack", stack)}})
-    if window is not None and radius is not None:
-        message = f"--window {window} and --radius {radius} are given: one of them is accepted"
-        raise InputError(message)
-    if window is not None:
-        given.append({"window": {"size": _numbers("--window", window)}})
-    if radius is not None:
-        sizes = _numbers("--radius", radius)
-        given.append({"window": {"size": 2 * sizes + 1 if isinstance(sizes, int) else [2 * r + 1 for r in sizes]}})
-    if trust_field:
-        given.append({"registration": {"trust_field": True}})
-    if as_is:
-        given.append({"registration": {"model": "none"}})
-    if region is not None:
-        given.append({"output": {"region": region}})
-    if missing_chunks is not None:
-        given += [{name: {"missing_chunks": missing_chunks}} for name in images]
-    return [*given, *(word for word in words if is_assignment(word))]
-
-
-def _is_stacked(words: tuple[str, ...]) -> bool:
-    """Say whether files or words without the option name lags."""
-    from bigncc.config import is_assignment, merged
-
-    said = merged(word for word in words if is_assignment(word) or word.endswith((".yaml", ".yml")))
-    section = said.get("stack")
-    return isinstance(section, dict) and section.get("lags") is not None
-
-
-def _typed(words: Iterable[str]) -> list[str]:
-    """Return words as they can be typed in any folder: the names of files in full."""
-    from bigncc import store
-    from bigncc.config import is_assignment
-
-    return [word if is_assignment(word) else store.absolute(word) for word in words]
-
-
-def _as_options(
-    window: str | None,
-    radius: str | None,
-    as_is: bool,
-    trust_field: bool,
-    region: str | None,
-    missing_chunks: str | None,
-    stack: str | None,
-) -> list[str]:
-    """Return options as they were typed."""
-    named = {"--window": window, "--radius": radius, "--stack": stack, "--region": region}
-    named |= {"--missing-chunks": missing_chunks}
-    given = [word for name, value in named.items() if value is not None for word in (name, value)]
-    flags = {"--as-is": as_is, "--trust-field": trust_field}
-    return [*given, *(flag for flag, typed in flags.items() if typed)]
-
-
 def _site() -> "Site":
     """Return where jobs are to run what runs here."""
     from bigncc.script import Site
@@ -442,34 +345,6 @@ def _site() -> "Site":
     if not kept and not os.access(Path(__file__).parent, os.W_OK):
         kept = str(Path.home() / ".cache" / "bigncc")  # what all machines of a cluster see
     return Site(str(Path(sys.argv[0]).absolute()), str(Path.cwd()), {"NUMBA_CACHE_DIR": kept} if kept else {})
-
-
-def _given(words: Iterable[str], names: tuple[str, ...]) -> list[Any]:
-    """Return what is to be loaded for one path per name, for config files, or for both: what is typed wins."""
-    from bigncc.config import is_assignment
-
-    plain = [word for word in words if not is_assignment(word)]
-    paths = [word for word in plain if not word.endswith((".yaml", ".yml"))]
-    if paths and len(paths) != len(names):
-        words_of = {"reference": "REF", "moving": "MOV", "output": "OUT"}
-        wanted = STACKED if names == ("reference", "output") else " ".join(words_of[name] for name in names)
-        message = f"{' '.join(plain)!r} is neither {wanted} nor CONFIG.yaml...: one of these, or both, is accepted"
-        if not names:
-            message = f"{' '.join(plain)!r} is no CONFIG.yaml...: one, beside the table of pairs, is accepted"
-        raise InputError(message)
-    given: list[Any] = [word for word in plain if word not in paths]
-    if paths:
-        given.append({name: {"url": url} for name, url in zip(names, paths, strict=True)})
-    return [*given, *(word for word in words if is_assignment(word))]
-
-
-def _numbers(option: str, text: str) -> int | list[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        message = f"{option} is {text!r}: a whole number, or two or three with commas, is accepted"
-        raise InputError(message) from None
-    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def _facts(facts: dict[str, str]) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 
 from bigncc import journal, kernel, transform
 from bigncc import layout as layouts
-from bigncc.budget import check_disk, layout_of, measuring, threads_of, tiles_of
+from bigncc.budget import measuring, threads_of, tiles_of
 from bigncc.engine import Job
 from bigncc.errors import InputError, RefusedError
+from bigncc.footprint import check_disk, layout_of
 from bigncc.inputs import Inputs
 from bigncc.lattice import Samples, pivots
 from bigncc.layout import Layout

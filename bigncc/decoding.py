@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from bigncc import stack
-from bigncc.engine import Means
+from bigncc.capacity import Means
 from bigncc.inputs import Inputs
 from bigncc.reading import cell_of
 from bigncc.resampling import source_roi

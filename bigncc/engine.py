@@ -7,11 +7,12 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from bigncc import evidence, journal, lazy, shift
+from bigncc import evidence, journal, lazy, shift, vectors
+from bigncc.capacity import Means, inner_block
 from bigncc.crew import Crew, crew_of, in_flight, in_turn
 from bigncc.errors import BignccError
 from bigncc.kernel import Block, Pivots
@@ -26,36 +27,11 @@ from bigncc.transform import Transform
 from bigncc.watch import Trail, Watched
 from bigncc.window import Window
 
-RESERVED = 360 * 10**6
-"""Bytes of the process before it computes anything: interpreter, libraries, compiled code (measured 330 MB)."""
-
-LARGEST = 2**24
-"""Pixels of a tile: enough that its margin and its journal row cost nothing, few enough to lose without regret."""
-
 AGAIN = 0.5
 """Seconds before a tile that failed is tried again."""
 
 PIECE = 2**20
 """Pixels of a stored level that one thread reads at once."""
-
-INNER = 2**22
-"""Pixels of a block inside a tile: what one thread works on."""
-
-REDUCED = 2
-"""Bytes per pixel of a tile that wait, as the next level, for the rest of it: 5 for four pixels, rounded up."""
-
-ENCODED = 5
-"""Bytes per pixel of a tile whose chunks wait for the rest of a shard, and as many when they have become one."""
-
-COARSENING = 4
-"""Bytes per pixel that a tile of a round reads: the next level in pieces and as a whole, and its chunks."""
-
-SCRATCH = 32
-"""Bytes per pixel of the blocks in work: their copies with halo, and the result before it is encoded."""
-
-
-GAINED = 16
-"""As many more where they are compared with the images as these are stored."""
 
 
 @dataclass(frozen=True)
@@ -86,75 +62,6 @@ class Job:
     def halving(self) -> Halving:
         """How the next level is made."""
         return Halving(self.plan.halved, self.window.flat)
-
-
-@dataclass(frozen=True)
-class Means:
-    """How this process computes; nothing of it can be seen in the result.
-
-    Parameters
-    ----------
-    block : tuple of int
-        Extent of what one thread works on, a multiple of the plan's unit.
-    threads : int
-        Threads to compute on.
-    durable : bool
-        Whether the pixels, and not only the journal, outlive a power cut.
-    halo : {"overlap", "read"}
-        Whether the blocks of a tile give each other their margins, or each reads its own.
-    flights : int
-        Tiles in work at once: while one is read and computed, what is left of the one before is stored.
-    cache : int
-        Bytes of decoded chunks that are kept for tiles to come.
-    at_once : int
-        Samples to decode by one call, if chunks are smaller.
-    """
-
-    block: Shape
-    threads: int
-    durable: bool = False
-    halo: Literal["overlap", "read"] = "overlap"
-    flights: int = 1
-    cache: int = 0
-    at_once: int = 1
-
-
-def bytes_per_pixel(reference: np.dtype[Any], moving: np.dtype[Any], *, pulled: bool, masked: bool) -> int:
-    """Return the memory that a pixel of a tile takes in the worst case, when all inputs wait for their neighbours.
-
-    Samples are held as blocks of the tile's grid; a pulled image is float64 with its validity.
-    """
-    held = reference.itemsize + moving.itemsize
-    if pulled:
-        held += 2 * (8 + 1)
-    return held + (4 if masked else 0)
-
-
-def largest_samples(memory: int, per_pixel: int, threads: int, block: int, scratch: int = SCRATCH) -> int:
-    """Return how many decoded pixels of a tile fit `memory` beside the process and the blocks in work."""
-    return (memory - RESERVED - threads * block * scratch) // per_pixel
-
-
-def inner_block(tile: Shape, unit: Shape, least: int, pixels: int) -> Shape:
-    """Return the extent of a block inside a tile: whole units, at most `pixels`, and `least` of them if it can be."""
-
-    def fine(block: Shape) -> bool:
-        blocks = math.prod(-(-n // b) for n, b in zip(tile, block, strict=True))
-        return math.prod(block) <= pixels and blocks >= least
-
-    def grown(block: Shape, axis: int) -> Shape:
-        longer = min(-(-tile[axis] // unit[axis]) * unit[axis], 2 * block[axis])
-        return tuple(longer if i == axis else b for i, b in enumerate(block))
-
-    block = unit
-    while True:
-        # alike along all axes, the last first: its pixels lie side by side in memory
-        axes = sorted(range(len(block)), key=lambda i: (block[i] // unit[i], -i))
-        larger = (grown(block, axis) for axis in axes)
-        found = next((other for other in larger if other != block and fine(other)), None)
-        if found is None:
-            return block
-        block = found
 
 
 def done(job: Job, out: Output, tiles: range, threads: int) -> dict[int, journal.Row]:
@@ -278,9 +185,9 @@ def _regions(job: Job, pair: Pair, tile: Tile, means: Means) -> list[tuple[Roi |
 def compute(job: Job, pair: Pair, out: Output, tile: Tile, means: Means, crew: Crew | None = None) -> journal.Row:
     """Compute a tile, store it with its part of the coarser levels, read it back."""
     if tile.nodes:
-        vectors = _blocks(job, pair, tile, means, partial(_commit_nodes, out=out, durable=means.durable), crew)
-        lengths = shift.merged(length for length, _ in vectors)
-        components = {name: [each for _, part in vectors for each in part[name]] for name in out.components}
+        found_nodes = _blocks(job, pair, tile, means, partial(_commit_nodes, out=out, durable=means.durable), crew)
+        lengths = shift.merged(length for length, _ in found_nodes)
+        components = {name: [each for _, part in found_nodes for each in part[name]] for name in out.components}
         return evidence.row(tile, Summary(), components, shift=lengths.to_dict())
     halving = job.halving if tile.levels[-1][0] else None
     whole = job.plan.unit == job.plan.objects
@@ -415,7 +322,7 @@ def _searched(job: Job, pair: Pair, part: Tile, function: Callable[[Any, Roi], A
     assert job.plan.nodes is not None  # or there would be no such part
     (pivots,) = job.pivots_of(part)  # an object of nodes has one channel
     frame = part, job.plan.nodes, job.plan.origin, job.transform, job.order
-    return function(one(lazy.vectors(pair, job.window, job.reach, pivots, *frame)), part.write)
+    return function(one(vectors.vectors(pair, job.window, job.reach, pivots, *frame)), part.write)
 
 
 def _lazy(job: Job, pair: Pair, tile: Tile, block: Shape) -> Any:

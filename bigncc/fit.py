@@ -13,7 +13,8 @@ from bigncc import sites
 from bigncc.errors import RegistrationError
 from bigncc.sites import FLOOR, LEAST, TOLERANCE, UNSURE, Floats, Offset
 from bigncc.tiles import Shape
-from bigncc.transform import Affine, Translation, points, shift_in_words
+from bigncc.transform import Affine, Translation, points
+from bigncc.wording import shift_in_words
 
 Model = Literal["translation", "rigid", "similarity", "affine"]
 

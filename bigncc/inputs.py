@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bigncc import kernel, stack, storage, transform
-from bigncc.config import Config, ImageConfig
+from bigncc.config import Config
 from bigncc.errors import InputError
 from bigncc.field import open_field
 from bigncc.grids import check_pair, check_scales
@@ -22,6 +22,7 @@ from bigncc.pair import Pair, PerItem, from_storage
 from bigncc.reading import Decoded
 from bigncc.registration import Registration
 from bigncc.resampling import check_view
+from bigncc.science import ImageConfig
 from bigncc.stack import Match, Stack
 from bigncc.storage import Image
 from bigncc.store import absolute, digest, get

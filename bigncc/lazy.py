@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from functools import partial
 from itertools import accumulate, pairwise, product
 from typing import Any
 
@@ -19,13 +18,12 @@ from dask.base import compute
 from dask.delayed import delayed
 from numpy.typing import NDArray
 
-from bigncc import kernel, shift
+from bigncc import kernel
 from bigncc.errors import InputError
 from bigncc.kernel import Pivots
-from bigncc.nodes import QUALITY, Nodes, check_fits, components, first_node, node_counts, search_of
 from bigncc.pair import Chunks, Pair, PerItem, as_stored, beside, on_grid, register, validity
 from bigncc.registration import Registration
-from bigncc.tiles import Roi, Shape, Tile, cut, roi_of, roi_pad, roi_shape, roi_shift, roi_within
+from bigncc.tiles import Roi, Shape, Tile, cut, roi_of, roi_shape, roi_shift, roi_within
 from bigncc.transform import Transform
 from bigncc.window import Window, as_window, check_shapes
 
@@ -114,7 +112,7 @@ def local_maps(
         raise InputError(message)
     pair = paired(reference, moving, window, same_shape=transform is None, **options)
     first, second = pair.reference, pair.moving
-    constants = pivot if pivot is not None else (_pivot(first), _pivot(second))
+    constants = pivot if pivot is not None else (pivot_of(first), pivot_of(second))
     chunks = _block_grid(first.chunks, window)
     start = (0,) * first.ndim
     stored = as_stored(pair, window.ndim)
@@ -129,57 +127,6 @@ def local_maps(
         return arrays
     scheduler = dask.config.get("scheduler", None) or "threads"
     return dict(zip(maps, compute(*arrays.values(), scheduler=scheduler), strict=True))
-
-
-def shift_map(
-    reference: Any,
-    moving: Any,
-    window: int | tuple[int, ...] | Window = 7,
-    *,
-    step: int | tuple[int, ...] | None = None,
-    search_radius: int | tuple[int, ...] = 8,
-    transform: Transform | Registration | None = None,
-    order: int = 1,
-    pivot: Pivots | None = None,
-    **options: Any,
-) -> dict[str, Any]:
-    """Do what `bigncc.shift_map` does, for numpy and dask arrays; `options` as for `paired`."""
-    is_lazy = any(isinstance(image, da.Array) for image in (reference, moving))
-    window, transform = as_window(window), applied(transform)
-    steps, reach = search_of(window.shape, step, search_radius)
-    pair = paired(reference, moving, window, same_shape=transform is None, **options)
-    shape, batch = pair.reference.shape, (0,) * (pair.reference.ndim - window.ndim)
-    check_fits(shape[len(batch) :], steps)
-    steps = (1,) * len(batch) + steps
-    margin = (*batch, *(r + n for r, n in zip(window.radius, reach, strict=True)))
-    grid = Nodes(node_counts(shape, steps), steps, shape, shape, margin)
-    constants = pivot if pivot is not None else (_pivot(pair.reference), _pivot(pair.moving))
-    cells = _node_blocks(pair.reference.chunks, grid)
-    parts = np.empty(tuple(map(len, cells)), object)
-    start = (0,) * len(shape)
-    for cell in np.ndindex(parts.shape):
-        write = tuple(spans[i] for spans, i in zip(cells, cell, strict=True))
-        part = Tile(0, write, roi_pad(grid.pixels(write), margin, shape), nodes=True)
-        found = vectors(pair, window, reach, constants, part, grid, start, transform, order)
-        size = (window.ndim + len(QUALITY), *roi_shape(write))
-        parts[cell] = da.from_delayed(found, size, np.float32)
-    whole = da.block(parts.tolist()) if parts.size > 1 else parts.item()
-    names = components(("z", "y", "x")[-window.ndim :])
-    arrays = dict(zip(names, whole, strict=True))
-    if is_lazy:
-        return arrays
-    scheduler = dask.config.get("scheduler", None) or "threads"
-    return dict(zip(names, compute(*arrays.values(), scheduler=scheduler), strict=True))
-
-
-def _node_blocks(chunks: Chunks, grid: Nodes) -> list[list[slice]]:
-    """Return the nodes of each block of an image along each axis; blocks without a node go with their neighbours."""
-    found = []
-    for sizes, count, step, first in zip(chunks, grid.shape, grid.step, first_node(grid.step), strict=True):
-        ends = (min(count, max(0, -(-(stop - first) // step))) for stop in accumulate(sizes))
-        edges = sorted({0, count, *ends})
-        found.append([slice(a, b) for a, b in pairwise(edges)])
-    return found
 
 
 def correlate(pair: Pair, window: Window, pivot: Any, chunks: Chunks, lead: Shape) -> da.Array:
@@ -284,45 +231,6 @@ def tile(
     return da.concatenate(channels, axis=channel_axis)
 
 
-def vectors(
-    pair: Pair,
-    window: Window,
-    reach: Shape,
-    pivot: Pivots,
-    part: Tile,
-    grid: Nodes,
-    origin: Shape,
-    transform: Transform | PerItem | None,
-    order: int,
-) -> Any:
-    """Search the displacements of some nodes of a pair.
-
-    Parameters
-    ----------
-    pair, window, pivot, origin, transform, order
-        As for `tile`.
-    reach : tuple of int
-        As for `bigncc.shift.local`.
-    part : Tile
-        ``write`` are nodes of `grid`, ``read`` pixels of the reference.
-    grid : Nodes
-        Where they are.
-
-    Returns
-    -------
-    Delayed
-        What `bigncc.shift.local` returns of them.
-    """
-    here = on_grid(pair, part.read, tuple((n,) for n in roi_shape(part.read)), transform, order)
-    pixels = roi_within(roi_shift(grid.pixels(part.write), origin), part.read)
-    nodes = tuple(range(s.start, s.stop, step) for s, step in zip(pixels, grid.step, strict=True))[-window.ndim :]
-    return delayed(partial(_search, window=window, reach=reach, nodes=nodes), pure=False)(pivot=pivot, **here.arrays)
-
-
-def _search(*, window: Window, reach: Shape, nodes: tuple[range, ...], pivot: Pivots, **images: Any) -> Any:
-    return shift.local(images.pop("reference"), images.pop("moving"), window, reach, nodes, pivot=pivot, **images)
-
-
 def regions(window: Window, tile: Tile, origin: Shape, block: Shape) -> list[Roi]:
     """Return what each block of a tile reads on the reference's grid; the rest comes from its neighbours.
 
@@ -411,7 +319,7 @@ def _as_dask(image: Any, window: Window) -> da.Array:
     return da.from_array(array, chunks=chunks, name=False)
 
 
-def _pivot(image: da.Array) -> Any:
+def pivot_of(image: da.Array) -> Any:
     """Return the image's pivot, to be computed with the blocks."""
     if 0 in image.shape:
         return kernel.Pivot()

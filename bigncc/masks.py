@@ -8,9 +8,9 @@ import dask.array as da
 
 from bigncc import storage
 from bigncc.choice import GREY, Pick
-from bigncc.config import ImageConfig, MaskConfig
 from bigncc.errors import InputError
 from bigncc.pair import among, from_storage, validity
+from bigncc.science import ImageConfig, MaskConfig
 from bigncc.storage import Image, Readable, Stored, View
 
 

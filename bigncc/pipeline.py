@@ -17,26 +17,23 @@ from bigncc import cluster, engine, journal, stealing, store, tasks, worker
 from bigncc import config as words
 from bigncc.budget import (
     Estimate,
-    alternatives,
-    check_disk,
-    disk,
-    layout_of,
     least_memory,
     means_of,
     measuring,
     memory_of,
-    objects,
     processors,
     taken,
     threads_of,
     tiles_of,
     workers_of,
 )
+from bigncc.capacity import Means
 from bigncc.config import Config
 from bigncc.decision import attributes_of, check_request, decide, job_of, opened, recalled, stored_layout
 from bigncc.decoding import decode_overhead
 from bigncc.engine import Job
 from bigncc.errors import IncompleteError, InputError, RefusedError
+from bigncc.footprint import alternatives, check_disk, disk, layout_of, objects
 from bigncc.inputs import Inputs, lattices, open_inputs, pair_of, request_of
 from bigncc.output import Output, check_removable, check_vacant, create_output, remove_output
 from bigncc.picture import panel, report, tabulate
@@ -333,7 +330,7 @@ def complete(ready: Prepared, *, part: Part = (0, 1), steal: bool = False, progr
 
 @contextmanager
 def _computing(
-    ready: Prepared, out: Output, means: engine.Means, look: stealing.Look, stale: set[int]
+    ready: Prepared, out: Output, means: Means, look: stealing.Look, stale: set[int]
 ) -> Iterator[Callable[..., Iterator[journal.Row]]]:
     """Yield what computes tiles, but those that another job has finished by the time that they are begun."""
     job, inputs = ready.job, ready.inputs

@@ -13,7 +13,8 @@ from bigncc.inputs import Inputs, item_of, opened, pair_of
 from bigncc.masks import leaves_out
 from bigncc.pair import from_storage, on_threads, seen
 from bigncc.registration import estimate, residual, texture_of
-from bigncc.transform import Displacement, in_words
+from bigncc.transform import Displacement
+from bigncc.wording import in_words
 
 if TYPE_CHECKING:
     import dask.array as da

@@ -11,6 +11,7 @@ from typing import Any
 
 from bigncc import engine, evidence, journal, output, store
 from bigncc.budget import means_of
+from bigncc.capacity import Means
 from bigncc.config import Config
 from bigncc.decision import attributes_of, job_of, opened, recalled, stored_grid, stored_layout
 from bigncc.errors import IncompleteError, InputError
@@ -102,7 +103,7 @@ def finish(
     if not rows.keys() >= set(range(grid.base)):
         raise IncompleteError(incomplete(url))
     if grid.rounds:
-        means = engine.Means((), threads or len(os.sched_getaffinity(0)), durable)
+        means = Means((), threads or len(os.sched_getaffinity(0)), durable)
         rows = _rounds(url, standing, rows, part, means)
     summary, shift = merge(rows[index].summary for index in sorted(rows)), lengths(rows.values())
     if part[1] > 1:
@@ -128,7 +129,7 @@ def lengths(rows: Iterable[journal.Row]) -> Lengths | None:
 
 
 def _rounds(
-    url: str, standing: dict[str, Any], rows: dict[int, journal.Row], part: tuple[int, int], means: engine.Means
+    url: str, standing: dict[str, Any], rows: dict[int, journal.Row], part: tuple[int, int], means: Means
 ) -> dict[int, journal.Row]:
     """Make the tiles of a share of each round that are missing, or not what their rows say; return all rows.
 

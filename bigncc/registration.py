@@ -17,7 +17,8 @@ from bigncc.errors import RegistrationError
 from bigncc.search import Small
 from bigncc.sites import Floats, Offset, Texture, band
 from bigncc.tiles import Shape, roi_shape, roi_shift
-from bigncc.transform import Affine, Transform, Translation, compose, from_dict, in_words, points, to_dict
+from bigncc.transform import Affine, Transform, Translation, compose, from_dict, points, to_dict
+from bigncc.wording import in_words
 
 if TYPE_CHECKING:
     import dask.array as da

@@ -20,7 +20,8 @@ from bigncc.interpolation import VALID
 from bigncc.pair import both_at
 from bigncc.resampling import pull, source_roi
 from bigncc.tiles import Roi, Shape, roi_of, roi_shape
-from bigncc.transform import Transform, Translation, points, shift_in_words
+from bigncc.transform import Transform, Translation, points
+from bigncc.wording import shift_in_words
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]

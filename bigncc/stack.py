@@ -11,15 +11,16 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
-from bigncc.config import ImageConfig
 from bigncc.errors import InputError, RegistrationError
 from bigncc.masks import leaves_out, validity_of
 from bigncc.pair import Pair, PerItem, from_storage, on_threads, seen
 from bigncc.reading import Decoded, Sections
 from bigncc.registration import Model, estimate
+from bigncc.science import ImageConfig
 from bigncc.storage import Image
 from bigncc.tiles import Plan, Roi, Shape
-from bigncc.transform import Displacement, Transform, from_dict, in_words, shift_in_words, to_dict
+from bigncc.transform import Displacement, Transform, from_dict, to_dict
+from bigncc.wording import in_words, shift_in_words
 
 OUTSIDE = 2
 """Validity of a section that is beyond the stack: outside of the moving image's view."""

@@ -12,10 +12,11 @@ from typing import Any
 
 from bigncc import allocator, engine, journal, stealing, store
 from bigncc.budget import means_of
+from bigncc.capacity import Means
 from bigncc.config import Config
 from bigncc.crew import Crew, crew_of
 from bigncc.decision import check_request, job_of, opened, recalled
-from bigncc.engine import Job, Means
+from bigncc.engine import Job
 from bigncc.errors import BignccError, DoesNotFitError, InputError
 from bigncc.evidence import matches
 from bigncc.inputs import Inputs, open_inputs, pair_of

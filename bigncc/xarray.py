@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from bigncc import lazy
+from bigncc import lazy, vectors
 from bigncc.conventions import left_out
 from bigncc.errors import InputError
 from bigncc.lazy import MAPS, Nodata
@@ -127,7 +127,7 @@ def shift_map(
     window, transform = as_window(window), lazy.applied(transform)
     steps, _ = search_of(window.shape, step, search_radius)
     matched = _match(reference, moving, window, channel_axis, same_shape=transform is None, **options)
-    found = lazy.shift_map(
+    found = vectors.shift_map(
         matched.reference.data, matched.moving.data, window, step=step, search_radius=search_radius,
         transform=transform, order=order, pivot=pivot, nodata=matched.nodata, named=True, **matched.masks,
     )  # fmt: skip

@@ -33,7 +33,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # or importing numpy starts threads
 import numpy as np
 from zarr.storage import _local as local
 
-from bigncc import budget, decision, engine, journal, kernel, objects, output, pipeline, proof, shift, store
+from bigncc import budget, capacity, decision, engine, journal, kernel, objects, output, pipeline, proof, shift, store
 from bigncc.config import Config
 from bigncc.errors import BignccError, IncompleteError
 from bigncc.journal import Row
@@ -204,7 +204,7 @@ def ground(
 ) -> Ground:
     """Write a pair and let a child correlate it, uninterrupted."""
     _warm_up()
-    engine.LARGEST, budget.TILES = 64 * 64, tiles
+    capacity.LARGEST, budget.TILES = 64 * 64, tiles
     # a residual shift is no step of the protocol, and measuring it takes as long as all tiles
     decision.registered = lambda inputs, _threads: replace(inputs, unknown="not measured")
     log = folder / "log"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigncc import Window, engine, journal, pipeline
+from bigncc import Window, capacity, engine, journal, pipeline
 from bigncc.engine import Job
 from bigncc.objects import places
 from bigncc.output import open_output
@@ -29,12 +29,12 @@ DTYPES = ("uint8", "uint16", "float32", "float64")
     block=st.integers(1, 2**22),
 )
 def test_the_samples_of_a_tile_fill_the_memory_and_no_more(memory, per_pixel, threads, block):
-    samples = engine.largest_samples(memory, per_pixel, threads, block)
-    fixed = engine.RESERVED + threads * block * engine.SCRATCH
+    samples = capacity.largest_samples(memory, per_pixel, threads, block)
+    fixed = capacity.RESERVED + threads * block * capacity.SCRATCH
     assert fixed + samples * per_pixel <= memory
     assert fixed + (samples + 1) * per_pixel > memory
-    assert engine.largest_samples(memory, per_pixel, threads + 1, block) <= samples
-    assert engine.largest_samples(memory, per_pixel + 1, threads, block) <= max(samples, 0)
+    assert capacity.largest_samples(memory, per_pixel, threads + 1, block) <= samples
+    assert capacity.largest_samples(memory, per_pixel + 1, threads, block) <= max(samples, 0)
 
 
 extents = st.integers(2, 3).flatmap(lambda n: st.lists(st.integers(1, 300), min_size=n, max_size=n).map(tuple))
@@ -44,8 +44,8 @@ extents = st.integers(2, 3).flatmap(lambda n: st.lists(st.integers(1, 300), min_
 def test_a_block_is_whole_objects_few_enough_pixels_and_enough_of_them(objects, data):
     counts = tuple(data.draw(st.integers(1, 40)) for _ in objects)
     tile, least = tuple(o * n for o, n in zip(objects, counts, strict=True)), data.draw(st.integers(1, 256))
-    pixels = data.draw(st.integers(1, engine.INNER))
-    block = engine.inner_block(tile, objects, least, pixels)
+    pixels = data.draw(st.integers(1, capacity.INNER))
+    block = capacity.inner_block(tile, objects, least, pixels)
     assert all(b % o == 0 and o <= b <= t for b, o, t in zip(block, objects, tile, strict=True))
     assert math.prod(block) <= max(pixels, math.prod(objects))
     blocks = math.prod(-(-t // b) for t, b in zip(tile, block, strict=True))
@@ -67,13 +67,13 @@ def test_a_block_is_whole_objects_few_enough_pixels_and_enough_of_them(objects, 
     ],
 )
 def test_blocks_of_ordinary_tiles(tile, objects, least, block):
-    assert engine.inner_block(tile, objects, least, engine.INNER) == block
+    assert capacity.inner_block(tile, objects, least, capacity.INNER) == block
 
 
 def test_more_costs_more_memory():
     kinds = [np.dtype(name) for name in DTYPES]
     cost = {
-        (f, g, p, m): engine.bytes_per_pixel(kinds[f], kinds[g], pulled=bool(p), masked=bool(m))
+        (f, g, p, m): capacity.bytes_per_pixel(kinds[f], kinds[g], pulled=bool(p), masked=bool(m))
         for f, g, p, m in np.ndindex(len(kinds), len(kinds), 2, 2)
     }
     for (f, g, p, m), bytes_ in cost.items():

@@ -10,7 +10,7 @@ import pytest
 import zarr
 
 import bigncc
-from bigncc import Displacement, Translation, Window, engine, inputs, journal, pipeline, registration
+from bigncc import Displacement, Translation, Window, capacity, engine, inputs, journal, pipeline, registration
 from bigncc.decision import stored_grid
 from bigncc.errors import DoesNotFitError, IncompleteError, InputError, RefusedError, RegistrationError
 from bigncc.kernel import Pivot
@@ -53,7 +53,7 @@ def test_memory_threads_and_input_chunks_cannot_be_seen(tmp_path, monkeypatch):
     first = run(tmp_path, reference, moving, out="first")
     tiles = journal.read_plan(str(tmp_path / "first"))["tiles"]["tile"]
     # so little that a tile is one object
-    monkeypatch.setattr(engine, "LARGEST", 40 * 40)
+    monkeypatch.setattr(capacity, "LARGEST", 40 * 40)
     second = run(tmp_path, reference, moving, {"engine": {"threads": 1}}, out="second")
     assert journal.read_plan(str(tmp_path / "second"))["tiles"]["tile"] == [32, 32] != tiles
     pairs.same(first, second)

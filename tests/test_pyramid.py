@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bigncc
-from bigncc import config, engine, journal, pipeline
+from bigncc import capacity, config, engine, journal, pipeline
 from bigncc.decision import stored_grid
 from bigncc.errors import DoesNotFitError, IncompleteError, InputError, RefusedError
 from bigncc.pyramid import Halving, Maps
@@ -147,9 +147,9 @@ def patched(monkeypatch, words):
     """Do what the words say that are no words of a config; return the others."""
     if "few tiles" in words:
         monkeypatch.setattr("bigncc.budget.TILES", 1)
-        monkeypatch.setattr(engine, "LARGEST", 70 * 70)
+        monkeypatch.setattr(capacity, "LARGEST", 70 * 70)
     if "small rounds" in words:
-        monkeypatch.setattr(engine, "LARGEST", 40 * 40)
+        monkeypatch.setattr(capacity, "LARGEST", 40 * 40)
     return [word for word in words if "=" in word]
 
 
@@ -178,7 +178,7 @@ def test_every_level_is_the_same_to_the_bit(tmp_path, monkeypatch, way):
 
 def test_stacks_and_volumes(tmp_path, monkeypatch):
     monkeypatch.setattr("bigncc.budget.TILES", 1)
-    monkeypatch.setattr(engine, "LARGEST", 5 * 40 * 40)
+    monkeypatch.setattr(capacity, "LARGEST", 5 * 40 * 40)
     f, g = (strategies.image(seed, (7, 60, 75), "uint8", "noise") for seed in (1, 2))
     g[:4] = f[:4]
     paths = pairs.store(tmp_path / "a", f), pairs.store(tmp_path / "b", g)
@@ -256,7 +256,7 @@ def test_a_tile_is_whole_objects_of_a_coarser_finest_level(tmp_path, finest, chu
     array = zarr.open_array(f"{tmp_path}/out/{finest}", mode="r")
     assert array.chunks == (chunk, chunk)
     grid = grid_of(tmp_path / "out")
-    assert np.prod(grid.tile) <= engine.LARGEST
+    assert np.prod(grid.tile) <= capacity.LARGEST
     assert all(t % (chunk << finest) == 0 for t in grid.tile)
 
 
@@ -427,5 +427,5 @@ def test_rounds_keep_to_the_memory(tmp_path):
         except DoesNotFitError as error:
             pytest.fail(str(error))
         most[memory] = max(np.prod(step.tile) for step in grid_of(tmp_path / memory).rounds)
-    assert most["400MB"] * engine.COARSENING <= 400 * 10**6 - engine.RESERVED
+    assert most["400MB"] * capacity.COARSENING <= 400 * 10**6 - capacity.RESERVED
     assert most["400MB"] > 2**21

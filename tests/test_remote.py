@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bigncc
-from bigncc import decision, engine, journal, output, pipeline, remote, store
+from bigncc import capacity, decision, engine, journal, output, pipeline, remote, store
 from bigncc.errors import IncompleteError, InputError, RefusedError, StoppedError
 from bigncc.storage import open_image
 from tests import objectstore, pairs
@@ -87,7 +87,7 @@ def ground(tmp_path_factory):
 @pytest.fixture
 def small(monkeypatch):
     """Let a tile be one object."""
-    monkeypatch.setattr(engine, "LARGEST", 32 * 32)
+    monkeypatch.setattr(capacity, "LARGEST", 32 * 32)
 
 
 def uploaded(ground, bucket, kind="zarr"):

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigncc.errors import DoesNotFitError
+from bigncc.planning import largest_tile, with_pyramid
 from bigncc.tiles import (
     Plan,
     aligned,
     coarse,
     cut,
-    largest_tile,
     roi_cells,
     roi_coarse,
     roi_meet,
@@ -22,7 +22,6 @@ from bigncc.tiles import (
     roi_shift,
     roi_within,
     share,
-    with_pyramid,
 )
 from tests.strategies import cover
 

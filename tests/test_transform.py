@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from bigncc.errors import InputError
 from bigncc.resampling import pull
-from bigncc.transform import Affine, Displacement, Translation, compose, from_dict, in_words, points, to_dict
+from bigncc.transform import Affine, Displacement, Translation, compose, from_dict, points, to_dict
+from bigncc.wording import in_words
 from tests.transforms import anything, everything, quick, same_bits
 
 
