@@ -413,7 +413,7 @@ def _searched(job: Job, pair: Pair, part: Tile, function: Callable[[Any, Roi], A
 
 def _lazy(job: Job, pair: Pair, tile: Tile, block: Shape) -> Any:
     return lazy.tile(
-        pair, job.window, job.pivot(tile), tile, job.plan.origin, block, job.transform, job.order, gain=job.gain
+        pair, job.window, job.pivot(tile), tile, job.plan.origin, block, job.transform, job.order, job.gain
     )
 
 

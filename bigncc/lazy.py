@@ -239,7 +239,6 @@ def tile(
     block: Shape,
     transform: Transform | None,
     order: int,
-    *,
     gain: bool = False,
 ) -> da.Array:
     """Correlate one tile of a stored pair in blocks of about `block` pixels.
