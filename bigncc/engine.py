@@ -326,8 +326,8 @@ def _searched(job: Job, pair: Pair, part: Tile, function: Callable[[Any, Roi], A
 
 
 def _lazy(job: Job, pair: Pair, tile: Tile, block: Shape) -> Any:
-    how = job.transform, job.order, job.channel_axis
-    return lazy.tile(pair, job.window, job.pivots_of(tile), tile, job.plan.origin, block, *how, gain=job.gain)
+    how = job.transform, job.order, job.channel_axis, job.gain
+    return lazy.tile(pair, job.window, job.pivots_of(tile), tile, job.plan.origin, block, *how)
 
 
 def _start(tile: Tile) -> Shape:

@@ -187,7 +187,6 @@ def tile(
     transform: Transform | PerItem | None,
     order: int,
     channel_axis: int | None = None,
-    *,
     gain: bool = False,
 ) -> da.Array:
     """Correlate one tile of a stored pair in blocks of about `block` pixels.
