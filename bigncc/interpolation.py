@@ -174,11 +174,11 @@ def _shift_line(a: Image, b: Image, c: Image, d: Image, fractions: Fractions, ou
     v, u, t = fractions
     m = 1 if t != 0.0 else 0
     for x in range(out.size):
-        value = weighed(float(a[x]), float(a[x + m]), t)
-        value = weighed(value, weighed(float(b[x]), float(b[x + m]), t), u)
+        value = weighed(np.float64(a[x]), np.float64(a[x + m]), t)
+        value = weighed(value, weighed(np.float64(b[x]), np.float64(b[x + m]), t), u)
         if v != 0.0:
-            other = weighed(float(c[x]), float(c[x + m]), t)
-            value = linear(value, weighed(other, weighed(float(d[x]), float(d[x + m]), t), u), v)
+            other = weighed(np.float64(c[x]), np.float64(c[x + m]), t)
+            value = linear(value, weighed(other, weighed(np.float64(d[x]), np.float64(d[x + m]), t), u), v)
         out[x] = value
 
 

@@ -213,10 +213,10 @@ def _place(coordinate: float, extent: int, order: int) -> tuple[int, int, float]
 @compiled_loop
 def _on_line(line: Image, i: int, taps: int, t: float) -> float:
     if taps == 1:
-        return float(line[i])
+        return np.float64(line[i])
     if taps == 2:
-        return linear(float(line[i]), float(line[i + 1]), t)
-    return cubic(float(line[i]), float(line[i + 1]), float(line[i + 2]), float(line[i + 3]), t)
+        return linear(np.float64(line[i]), np.float64(line[i + 1]), t)
+    return cubic(np.float64(line[i]), np.float64(line[i + 1]), np.float64(line[i + 2]), np.float64(line[i + 3]), t)
 
 
 @compiled_loop
@@ -300,8 +300,8 @@ def _none_leaves(places: Floats, ndim: int, low: Three, size: Three, shape: Thre
 def _linear_at(plane: Image, j: int, k: int, u: float, i: int, m: int, t: float) -> float:
     # unsigned, or else each index is asked whether it counts from the end
     jj, kk, ii, mm = np.uintp(j), np.uintp(k), np.uintp(i), np.uintp(m)
-    a = weighed(float(plane[jj, ii]), float(plane[jj, mm]), t)
-    return weighed(a, weighed(float(plane[kk, ii]), float(plane[kk, mm]), t), u)
+    a = weighed(np.float64(plane[jj, ii]), np.float64(plane[jj, mm]), t)
+    return weighed(a, weighed(np.float64(plane[kk, ii]), np.float64(plane[kk, mm]), t), u)
 
 
 @inlined_loop
@@ -341,7 +341,11 @@ def _linear_line(
 @inlined_loop
 def _cubic_on(line: Image, i: int, t: float) -> float:
     a, b, c, d = np.uintp(i - 1), np.uintp(i), np.uintp(i + 1), np.uintp(i + 2)
-    return float(line[b]) if t == 0.0 else cubic(float(line[a]), float(line[b]), float(line[c]), float(line[d]), t)
+    return (
+        np.float64(line[b])
+        if t == 0.0
+        else cubic(np.float64(line[a]), np.float64(line[b]), np.float64(line[c]), np.float64(line[d]), t)
+    )
 
 
 @inlined_loop

@@ -16,11 +16,11 @@ WAYS = ("registration.model=none", "registration.transform={turned}", "registrat
 def job(tmp_path, monkeypatch):
     """A config of a way to register, and the images that decode for it, chunk by chunk."""
     monkeypatch.setattr(budget, "CELL", 1)
-    reference, moving, *_ = pairs.pair(tmp_path, (256, 320), chunks=(16, 20))
+    reference, moving, *_ = pairs.pair(tmp_path, (128, 160), chunks=(8, 10))
     c, s = math.cos(math.radians(20)), math.sin(math.radians(20))
-    turned = {"kind": "affine", "matrix": [[c, -s], [s, c]], "offset": [110.5, 40.25]}
+    turned = {"kind": "affine", "matrix": [[c, -s], [s, c]], "offset": [55.5, 20.25]}
     (tmp_path / "t.json").write_text(json.dumps(turned))
-    np.save(tmp_path / "f.npy", np.random.default_rng(0).uniform(-9, 9, (2, 17, 21)))
+    np.save(tmp_path / "f.npy", np.random.default_rng(0).uniform(-9, 9, (2, 9, 11)))
     places = {"turned": tmp_path / "t.json", "field": tmp_path / "f.npy"}
 
     def made(how, *words):
@@ -44,7 +44,7 @@ def test_a_run_decodes_what_is_said(job, monkeypatch, how):
     said = pipeline.plan(job(how)).decode_overhead
     pipeline.run(job(how))
     assert said["reference"] == 1
-    assert [image.decoded * 16 * 20 / (256 * 320) for image in made] == list(said.values())
+    assert [image.decoded * 8 * 10 / (128 * 160) for image in made] == list(said.values())
     # what lies outside of the view of a turned image is not read
     assert said["moving image"] < 0.8 if "turned" in how else said["moving image"] == 1
 
@@ -56,7 +56,7 @@ def test_without_memory_each_tile_decodes_for_itself(job, monkeypatch, how):
     alone = pipeline.plan(job(how)).decode_overhead["moving image"]
     assert 1.3 * ample < alone < 4 * ample
     # some tiles speak for all
-    monkeypatch.setattr(decoding, "LOOKED_AT", 150)
+    monkeypatch.setattr(decoding, "LOOKED_AT", 60)
     assert pipeline.plan(job(how)).decode_overhead["moving image"] == pytest.approx(alone, rel=0.2)
 
 

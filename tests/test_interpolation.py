@@ -222,13 +222,14 @@ def test_what_is_compiled_is_said_once(caplog):
 
 def test_without_compilation():
     script = (
-        "import numpy as np; from bigncc.transform import *; from bigncc.tiles import roi_of\n"
+        "import itertools, numpy as np; from bigncc.transform import *; from bigncc.tiles import roi_of\n"
         "from bigncc.resampling import pull\n"
         "image, roi = np.random.default_rng(0).random((6, 6)), roi_of((0, 0), (6, 6))\n"
         "affine = Affine(((.9, -.3), (.4, 1.1)), (.7, .2))\n"
         "for t in (Translation((.3, .6)), affine, Displacement(image[None].repeat(2, 0))):\n"
-        "    for order in (0, 1, 3):\n"
-        "        print(*(a.tobytes().hex() for a in pull(t, image, None, roi, roi, (6, 6), order)))\n"
+        "    for order, kind in itertools.product((0, 1, 3), ('u2', 'f4', 'f8')):\n"
+        "        part = (1000 * image).astype(kind)\n"
+        "        print(*(a.tobytes().hex() for a in pull(t, part, None, roi, roi, (6, 6), order)))\n"
     )
     said = [
         subprocess.run(

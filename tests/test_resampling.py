@@ -146,7 +146,7 @@ def test_a_uniform_field_equals_the_translation_to_the_bit(order, ndim):
     assert (shifted[1] == VALID).sum() >= 25
 
 
-@quick
+@settings(max_examples=100, deadline=None)
 @given(cases(), st.sampled_from(ORDERS))
 def test_an_affine_that_only_shifts_is_the_translation_to_the_bit(case, order):
     _, moving, validity, extent = case
@@ -160,7 +160,7 @@ def test_an_affine_that_only_shifts_is_the_translation_to_the_bit(case, order):
     assert whole_pixels(same, order) == whole_pixels(shift, order)
 
 
-@quick
+@settings(max_examples=100, deadline=None)
 @given(st.sampled_from([2, 3]).flatmap(affines), st.sampled_from(ORDERS), st.data())
 def test_source_roi_of_an_affine_is_exact(transform, order, data):
     extent, shape = (tuple(data.draw(st.integers(1, 6)) for _ in range(transform.ndim)) for _ in range(2))
@@ -208,7 +208,7 @@ def test_a_quarter_of_a_turn_is_that_of_numpy(order):
     np.testing.assert_array_equal(values, np.rot90(image))
 
 
-@quick
+@settings(max_examples=100, deadline=None)
 @given(cases(), st.sampled_from(ORDERS), st.data())
 def test_what_no_pixel_sees_is_refused_and_nothing_else(case, order, data):
     transform, moving, _, extent = case

@@ -115,6 +115,20 @@ def test_quick_lines_and_single_pixels_agree_to_the_bit(ndim, kind, masked):
                 assert same_bits(one, np.ascontiguousarray(other[..., : extent[-1]]))
 
 
+@pytest.mark.parametrize("order", [1, 3])
+@pytest.mark.parametrize("kind", [kind for kind in (*COMPILED, np.float16, np.int32) if kind is not np.float64])
+def test_samples_of_any_type_are_mixed_as_float64(kind, order):
+    rng = np.random.default_rng(8)
+    image, roi = rng.normal(100, 40, (30, 30)).clip(0).astype(kind), roi_of((0, 0), (24, 24))
+    for transform in (transform_of(rng), transform_of(rng), bigncc.Translation((1.3, 2.7))):
+        for shape in ((30, 30), (20, 20)):
+            part = image[: shape[0], : shape[1]]
+            one = pull(transform, part, None, roi, everything(shape), shape, order)
+            other = pull(transform, part.astype(np.float64), None, roi, everything(shape), shape, order)
+            assert all(same_bits(a, b) for a, b in zip(one, other, strict=True))
+            assert (one[1] == VALID).mean() > 0.1
+
+
 def test_every_line_that_can_be_is_quick():
     # with the interpreter, in which each pixel that is asked by itself can be counted
     script = (
