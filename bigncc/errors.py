@@ -34,9 +34,9 @@ class RegistrationError(InputError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(
-            f"{reason}: --as-is (registration.model=none), a place to begin (registration.initial=metadata), "
-            "a transform (registration.transform=FILE) or a displacement field (registration.displacement.url=FILE) "
-            "is accepted"
+            f"{reason}: another model (registration.model=affine), --as-is (registration.model=none), a place to begin "
+            "(registration.initial=metadata), a transform (registration.transform=FILE) or a displacement field "
+            "(registration.displacement.url=FILE) is accepted"
         )
 
 

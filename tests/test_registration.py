@@ -5,14 +5,15 @@ import json
 import dask.array as da
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter, zoom
+from scipy.ndimage import affine_transform, gaussian_filter, zoom
 from skimage import data
 
-from bigncc import sites
+from bigncc import fit, sites
 from bigncc.errors import RegistrationError
 from bigncc.registration import estimate, registration_from_dict, residual
 from bigncc.sites import SITE
-from tests import scenes
+from bigncc.transform import Affine, Translation, points
+from tests import scenery, scenes
 
 NEEDED = "3 sites, 50 % and 12 are needed"
 
@@ -262,3 +263,54 @@ def test_the_facts_are_those_of_the_sites():
     assert facts["measured"].startswith("y +2.")
     assert f"{len(found.sites.peaks)} sites agree" in facts["quality"]
     assert f"lowest {found.sites.peaks.min():.1f}" in facts["peaks"]
+
+
+@pytest.mark.parametrize("model", ["rigid", "affine"])
+@pytest.mark.parametrize("masked", [0.0, 0.2])
+def test_what_is_turned_is_found_to_a_part_of_a_pixel(model, masked):
+    side = 500
+    true = scenery.transform(7, model, side)
+    found = estimate(*lazy(*scenery.pair(7, true, side, masked=masked)), model)
+    assert found.model == model
+    assert scenery.corner_error(found.measured, true, side) < 0.15
+    assert str(found).startswith("pulled through an affine transform: turned by ")
+    again = registration_from_dict(json.loads(json.dumps(found.to_dict())))
+    assert (again.transform, again.measured, again.facts()) == (found.transform, found.measured, found.facts())
+
+
+def test_what_is_masked_moves_no_peak():
+    offset = (12.4, -7.3)
+    f, g = scenes.pair(24, (700, 700), 1.5, offset, noise=0, kind="float32")
+    rng = np.random.default_rng(1)
+    for image in (f, g):
+        blots = gaussian_filter(rng.standard_normal(image.shape), 25)
+        image[blots > np.quantile(blots, 0.8)] = np.nan
+    assert error(estimate(*lazy(f, g)), offset) < 0.01
+
+
+def test_a_volume_is_turned_and_stretched():
+    shape = (32, 128, 132)
+    volume = scenes.scene(3, shape, 1.8)
+    matrix = np.array([[1.01, 0, 0.004], [0, 0.99, 0.12], [-0.01, -0.12, 0.99]])
+    middle = (np.array(shape) - 1) / 2
+    true = Affine(tuple(map(tuple, matrix.tolist())), tuple((middle - matrix @ middle + (1.3, -4.2, 2.7)).tolist()))
+    back = true.inverse()
+    moved = affine_transform(volume, back.matrix, back.offset, order=3)
+    found = estimate(*(da.from_array(image.astype(np.float32), chunks=64) for image in (volume, moved)), "affine")
+    corners = fit.corners(shape)
+    off = np.abs(points(found.measured, corners) - points(true, corners)).max(axis=0)
+    assert (off < (0.4, 0.1, 0.1)).all()  # of 32 planes several have nothing to be compared with
+
+
+@pytest.mark.parametrize("model", ["rigid", "similarity", "affine"])
+def test_unrelated_scenes_are_on_no_model(model):
+    f, g = (scenes.scene([31, i], (300, 300), 1.5) for i in (0, 1))
+    with pytest.raises(RegistrationError, match=f"agree on no {model} transform|no {model} transform is found"):
+        estimate(*lazy(f, g), model)
+
+
+def test_what_does_not_differ_from_whole_pixels_is_a_shift_by_them():
+    f, g = scenes.pair(25, (400, 400), 1.0, (3, -5))
+    found = estimate(*lazy(f, g), "affine")
+    assert found.transform == Translation((3.0, -5.0))
+    assert isinstance(found.measured, Affine)
