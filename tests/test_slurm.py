@@ -122,11 +122,12 @@ def chains(slurm, folder):
     hungry = Chain(slurm, folder, "hungry", here, hog, "cluster.array.jobs=1").submit()
     many = Chain(slurm, folder, "many", here, table=True).submit()
 
+    # first, as all of it runs at once and is over soon
+    running = crashed.working()
+    assert slurm.crash("n2", *(job["JobId"] for job in running))
     until(lambda: {task["ArrayTaskId"] for task in troubled.working()} >= {"2", "3"}, troubled.explain)
     slurm.do("scontrol", "requeue", f"{troubled.ids[1]}_2")
     slurm.do("scancel", "--batch", "--signal=USR1", f"{troubled.ids[1]}_3")
-    running = crashed.working()
-    assert slurm.crash("n2", *(job["JobId"] for job in running))
     until(lambda: not crashed.tasks(), crashed.explain)
     slurm.start("n2")
     hungry.first = hungry.ended(), slurm.jobs(hungry.ids[2])[0]["ExitCode"], computed(folder / "hungry")
