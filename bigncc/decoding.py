@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from bigncc import stack
 from bigncc.capacity import Means
@@ -28,13 +29,22 @@ def decode_overhead(inputs: Inputs, grid: Plan, means: Means) -> dict[str, float
         role = inputs.reference.array
         kept = means.cache // role.dtype.itemsize
         return {"stack": stack.decode_overhead(inputs.stack, grid, _cell(role, means), kept)}
-    pixels, found = math.prod(grid.shape), {}
-    found["reference"] = _straight(inputs.reference.array, grid, means) / pixels
+    kinds = _kinds(grid)
+    found = {"reference": sum(_straight(inputs.reference.array, each, means) for each in kinds)}
     if not inputs.pulled:
-        found["moving image"] = _straight(inputs.moving.array, grid, means) / pixels
-    elif inputs.given is not None:
-        found["moving image"] = _pulled(inputs.moving.array, inputs, inputs.given, grid, means)
+        found["moving image"] = sum(_straight(inputs.moving.array, each, means) for each in kinds)
+    elif (given := inputs.given) is not None:
+        found["moving image"] = sum(_pulled(inputs.moving.array, inputs, given, each, means) for each in kinds)
     return found
+
+
+def _kinds(grid: Plan) -> list[Plan]:
+    """Return the tiles of pixels and those of nodes each as a plan of pixels."""
+    plain = replace(grid, nodes=None)
+    if (nodes := grid.nodes) is None:
+        return [plain]
+    tile = tuple(t * s for t, s in zip(nodes.tile, nodes.step, strict=True))
+    return [plain, replace(plain, tile=tile, margin=nodes.margin)]
 
 
 def _cell(image: View, means: Means) -> Shape:
@@ -46,11 +56,12 @@ def _fits(image: View, waiting: int, means: Means) -> bool:
     return 2 * waiting * image.dtype.itemsize <= means.cache
 
 
-def _straight(image: View, grid: Plan, means: Means) -> int:
-    """Return the pixels that are decoded of an image on the reference's grid."""
+def _straight(image: View, grid: Plan, means: Means) -> float:
+    """Return how much is decoded of an image on the reference's grid."""
     cell = _cell(image, means)
     waiting = min(grid.waiting(cell), math.prod(image.shape))
-    return grid.decoded_once(cell) if _fits(image, waiting, means) else grid.decoded(cell)
+    decoded = grid.decoded_once(cell) if _fits(image, waiting, means) else grid.decoded(cell)
+    return decoded / math.prod(grid.shape)
 
 
 def _pulled(image: View, inputs: Inputs, transform: Transform, grid: Plan, means: Means) -> float:

@@ -82,7 +82,7 @@ def test_stacks_volumes_and_colours_are_registered():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"model": "affine"}, "model is 'affine': translation is accepted"),
+        ({"model": "projective"}, "model is 'projective': translation, rigid, similarity, affine, displacement are"),
         ({"ndim": 4}, "ndim is 4: 2 or 3"),
         ({"upsample_factor": 0}, "upsample_factor is 0: a whole number from 1 to 1000"),
         ({"upsample_factor": 2.5}, "upsample_factor is 2.5: a whole number"),
@@ -120,7 +120,7 @@ def test_what_is_no_transform_is_refused(transform):
 
 def test_what_cannot_be_registered_says_what_to_do():
     f = np.full((100, 100), 7)
-    with pytest.raises(RegistrationError, match=r"no texture .*: --as-is .* is accepted"):
+    with pytest.raises(RegistrationError, match=r"no texture .*: another model .*--as-is .* is accepted"):
         bigncc.register(f, f)
 
 

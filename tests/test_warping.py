@@ -62,7 +62,7 @@ def test_a_warped_run_does_not_show_its_tiling(seed):
 
     for index in range(len(plan)):
         for part in plan.parts(plan[index], objects) if apart else [plan[index]]:
-            blocks = tile(pair, window, pivot, part, plan.origin, objects, transform, order)
+            blocks = tile(pair, window, (pivot,), part, plan.origin, objects, transform, order)
             each(blocks, keep, tuple(s.start for s in part.write))
     same(whole, got)
 

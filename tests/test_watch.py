@@ -326,8 +326,9 @@ def checked(tmp_path_factory):
 BIG = {"output": {"chunks": [60, 40]}}
 
 
-@pytest.mark.parametrize("layout", ["v3", "sharded"])
-@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.parametrize(
+    ("layout", "kind"), [*(("sharded", kind) for kind in FAULTS), ("v3", "flip"), ("v3", "ENOENT")]
+)
 @pytest.mark.parametrize("seeds", [1, pytest.param(150, marks=pytest.mark.soak)])
 def test_no_read_that_goes_wrong_makes_a_wrong_map(tmp_path, checked, layout, kind, seeds):
     folders, wanted = checked
