@@ -27,7 +27,7 @@ from bigncc.stack import Match, Stack
 from bigncc.storage import Image
 from bigncc.store import absolute, digest, get
 from bigncc.tiles import Shape, roi_of
-from bigncc.transform import Displacement, Transform, Translation
+from bigncc.transform import Affine, Displacement, Transform, Translation
 from bigncc.watch import Watched
 from bigncc.window import check_shapes
 
@@ -220,7 +220,8 @@ def opened(section: ImageConfig, channel: int | str | None = None) -> Image:
 def _check_maps(inputs: Inputs) -> None:
     """Refuse further maps that would say nothing."""
     given = inputs.given
-    nothing = isinstance(given, Translation) and not any(given.offset)
+    shifts = isinstance(given, Translation) or (isinstance(given, Affine) and given.only_shifts)
+    nothing = shifts and not any(given.offset)
     if "gain" in inputs.config.maps and (nothing or not inputs.pulled):
         how = "a transform that moves nothing" if nothing else "registration.model=none (--as-is)"
         message = f"maps has gain and {how} leaves it 0 everywhere: a registration, or maps without gain, is accepted"
