@@ -220,8 +220,8 @@ def opened(section: ImageConfig, channel: int | str | None = None) -> Image:
 def _check_maps(inputs: Inputs) -> None:
     """Refuse further maps that would say nothing."""
     given = inputs.given
-    shifts = isinstance(given, Translation) or (isinstance(given, Affine) and given.only_shifts)
-    nothing = shifts and not any(given.offset)
+    shifts = given.only_shifts if isinstance(given, Affine) else isinstance(given, Translation)
+    nothing = shifts and not (given is None or isinstance(given, Displacement) or any(given.offset))
     if "gain" in inputs.config.maps and (nothing or not inputs.pulled):
         how = "a transform that moves nothing" if nothing else "registration.model=none (--as-is)"
         message = f"maps has gain and {how} leaves it 0 everywhere: a registration, or maps without gain, is accepted"
