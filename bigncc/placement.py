@@ -119,7 +119,7 @@ def headline(inputs: Inputs) -> str:
     if given is not None:
         return f"moving image {in_words(given, inputs.reference.array.shape[-inputs.ndim :])}"
     if inputs.pulled:
-        return f"moving image {found or f'to be brought onto the reference by a {chosen.model} not estimated yet'}"
+        return f"moving image {found or f'to be registered ({chosen.model}): not estimated yet'}"
     if found is not None:
         return f"moving image correlated as it is stored; residual shift {found.says} ({found.votes})"
     return f"moving image correlated as it is stored; residual shift unknown: {inputs.unknown or 'not measured yet'}"

@@ -407,7 +407,7 @@ def test_the_headline_says_what_is_done_with_the_moving_image(tmp_path):
         ((field,), "moving image pulled through the displacement field field.npy"),
         (
             ("registration.model=translation",),
-            "moving image to be brought onto the reference by a translation not estimated yet",
+            "moving image to be registered (translation): not estimated yet",
         ),
     ):
         assert pipeline.plan(pairs.job(reference, moving, out, *words)).headline == wanted
