@@ -352,12 +352,13 @@ def _submission(
 
 def _job(dialect: Dialect, command: str, values: dict[str, object]) -> Iterator[str]:
     """Yield the lines that run ``$@``, hand on signals and say how it ended."""
-    yield f'{shlex.quote(command)} "$@" &'
-    yield "child=$! code=127 again=1 killed="
+    yield "child= code=127 again=1 killed="
     yield "# time is nearly over: bigncc stops by itself, with exit code 75"
-    yield "trap 'again=1; kill -USR1 \"$child\"' USR1"
+    yield 'trap \'again=1; [ -z "$child" ] || kill -USR1 "$child"\' USR1'
     yield "# whoever stops this job decides what becomes of it"
-    yield "trap 'again=1 killed=1; kill -TERM \"$child\"' TERM INT"
+    yield 'trap \'again=1 killed=1; [ -z "$child" ] || kill -TERM "$child"\' TERM INT'
+    yield f'{shlex.quote(command)} "$@" &'
+    yield "child=$!"
     yield 'while [ "$again" ]; do'
     yield "  again="
     yield '  wait "$child"'

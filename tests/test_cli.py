@@ -408,10 +408,13 @@ BAD = {
     "report of an image": (("report", "fine.ome.zarr"), "fine.ome.zarr is no output of bigncc"),
     "unrelated": (
         ("run", "a.zarr", "other.zarr", "out"),
-        r"agree on no translation \(of \d+ sites \d+ agree .* are needed\): --as-is .* is accepted",
+        r"agree on no translation \(of \d+ sites \d+ agree .* are needed\): another model .*--as-is .* is accepted",
     ),
-    "unrelated to register": (("register", "a.zarr", "other.zarr", "-o", "out"), "agree on no translation .*: --as-is"),
-    "no texture": (("run", "flat.zarr", "a.zarr", "out"), "no texture to be registered by in reference: --as-is"),
+    "unrelated to register": (
+        ("register", "a.zarr", "other.zarr", "-o", "out"),
+        "agree on no translation .*: another model",
+    ),
+    "no texture": (("run", "flat.zarr", "a.zarr", "out"), "no texture to be registered by in reference: another model"),
     "other scales to register": (
         ("run", "fine.ome.zarr", "coarse.ome.zarr", "out"),
         "scale 1 in reference and 1.5 in moving, which no such model brings together: scales within 1 %",
@@ -573,7 +576,7 @@ def test_a_result_whose_pixels_are_gone_is_not_complete(store, tmp_path):
     assert done.returncode != 0 or json.loads(done.stdout)["state"] != "complete"
 
 
-@pytest.mark.parametrize("jobs", [2, 4])
+@pytest.mark.parametrize("jobs", [3])
 def test_runs_at_once_make_one_result(tmp_path, jobs):
     pairs.pair(tmp_path, (300, 300))
     words = ("--as-is", "output.chunks=[32, 32]", "engine.threads=1")
@@ -739,7 +742,6 @@ def long_run(tmp_path_factory):
     ("number", "code", "text"),
     [
         (signal.SIGINT, STOPPED, "bigncc: stopped by SIGINT; the same command continues"),
-        (signal.SIGUSR1, STOPPED, "bigncc: stopped by SIGUSR1; the same command continues"),
         (signal.SIGTERM, STOPPED, "bigncc: stopped by SIGTERM; the same command continues"),
         (signal.SIGKILL, -9, ""),
     ],

@@ -130,12 +130,10 @@ def test_rows_know_nothing_of_blocks_and_threads(tmp_path, monkeypatch):
     found = {}
     for name, threads, block, halo in (
         ("one", 1, None, "overlap"),
-        ("two", 2, None, "overlap"),
         ("apart", 2, None, "read"),
         ("single", 2, (32, 32), "overlap"),
         ("single apart", 1, (32, 32), "read"),
         ("wide", 1, (32, 64), "overlap"),
-        ("tall", 1, (64, 32), "overlap"),
         ("whole", 2, (256, 320), "overlap"),
     ):
         with monkeypatch.context() as patch:

@@ -21,7 +21,7 @@ def job(tmp_path, images, *words, names=None):
     return config.load([sections, {"output": {"url": str(tmp_path / "out")}}, "engine.threads=2", *words])
 
 
-@pytest.mark.parametrize("model", ["rigid", "similarity", "affine"])
+@pytest.mark.parametrize("model", ["similarity", "affine"])
 def test_a_run_estimates_once_and_keeps_what_it_found(tmp_path, model):
     true = scenery.transform(4, model, SIDE)
     images = [view.astype("uint16") for view in scenery.pair(4, true, SIDE)]

@@ -27,7 +27,7 @@ def error(found, offset):
 
 
 @pytest.mark.parametrize("sigma", [0.7, 1.5, 3.0])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_shift_by_parts_of_a_pixel_is_found(seed, sigma):
     offset = scenes.offset(seed, 150)
     found = estimate(*lazy(*scenes.pair(seed, (700, 640), sigma, offset)))
@@ -265,8 +265,7 @@ def test_the_facts_are_those_of_the_sites():
     assert f"lowest {found.sites.peaks.min():.1f}" in facts["peaks"]
 
 
-@pytest.mark.parametrize("model", ["rigid", "affine"])
-@pytest.mark.parametrize("masked", [0.0, 0.2])
+@pytest.mark.parametrize(("model", "masked"), [("rigid", 0.0), ("affine", 0.2)])
 def test_what_is_turned_is_found_to_a_part_of_a_pixel(model, masked):
     side = 500
     true = scenery.transform(7, model, side)
@@ -302,7 +301,7 @@ def test_a_volume_is_turned_and_stretched():
     assert (off < (0.4, 0.1, 0.1)).all()  # of 32 planes several have nothing to be compared with
 
 
-@pytest.mark.parametrize("model", ["rigid", "similarity", "affine"])
+@pytest.mark.parametrize("model", ["rigid", "affine"])
 def test_unrelated_scenes_are_on_no_model(model):
     f, g = (scenes.scene([31, i], (300, 300), 1.5) for i in (0, 1))
     with pytest.raises(RegistrationError, match=f"agree on no {model} transform|no {model} transform is found"):

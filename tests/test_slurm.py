@@ -123,7 +123,8 @@ def chains(slurm, folder):
     many = Chain(slurm, folder, "many", here, table=True).submit()
 
     # first, as all of it runs at once and is over soon
-    running = crashed.working()
+    until(lambda: len(crashed.working(12)) == JOBS, crashed.explain)
+    running = crashed.tasks()
     assert slurm.crash("n2", *(job["JobId"] for job in running))
     until(lambda: {task["ArrayTaskId"] for task in troubled.working()} >= {"2", "3"}, troubled.explain)
     slurm.do("scontrol", "requeue", f"{troubled.ids[1]}_2")

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from distributed import LocalCluster
 
-from bigncc import cluster, config, engine, pipeline, worker
+from bigncc import cluster, config, pipeline, worker
 from bigncc.errors import DoesNotFitError, IncompleteError, InputError, RefusedError
 from tests import pairs
 from tests.slurm import until
@@ -190,26 +190,6 @@ def test_an_input_that_changes_meanwhile_is_refused_with_the_worker_s_name(folde
     one.write_bytes(other.read_bytes())
     with pytest.raises(RefusedError, match=r"a.zarr has changed since this output was begun .*\(worker tcp://"):
         pipeline.run(where)
-
-
-def test_a_tile_that_fails_twice_is_quarantined_and_the_others_are_finished(folder, threads, monkeypatch):
-    where = asked(folder, "torn", "cluster.kind=address", f"cluster.address={threads.scheduler_address}")
-    computing = engine.compute
-
-    def failing(job, pair, out, tile, *rest):
-        if tile.index == 7:
-            message = "as planned"
-            raise RuntimeError(message)
-        return computing(job, pair, out, tile, *rest)
-
-    monkeypatch.setattr(engine, "compute", failing)
-    with pytest.raises(IncompleteError, match=r"tile 7 failed twice \(RuntimeError: as planned\)"):
-        pipeline.run(where)
-    # the last tile of the whole is one of a coarser level
-    assert sorted(computed(folder / "torn")) == [i for i in range(len(computed(folder / "whole")) - 1) if i != 7]
-    monkeypatch.undo()
-    pipeline.run(where)
-    complete(folder, "torn")
 
 
 DEADLY = """

@@ -13,7 +13,7 @@ from bigncc.transform import Affine, Displacement, Translation
 
 ORDERS = (0, 1, 3)
 STRANGE = (math.nan, math.inf, -math.inf, 1e300, -1e300, 1.7e308, -1.7e308)
-quick = settings(max_examples=250, deadline=None)
+quick = settings(max_examples=120, deadline=None)
 
 
 def everything(shape):
