@@ -240,7 +240,7 @@ def pyramid():
     """A pair of 32768 x 32768 pixels with a pyramid, turned and stretched."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("BIGNCC_BENCHMARK_FOLDER")) as folder:
         apart(write_turned, folder, 32768)
-        for model in MODELS[1:]:
+        for model in ("affine", "displacement"):  # no rigid one stretches along one axis
             say(f"{model} of 32768 x 32768 with a pyramid:")
             registered(folder, ".ome.zarr", f"registration.model={model}", "engine.memory=1GB")
 
