@@ -742,7 +742,6 @@ def long_run(tmp_path_factory):
     ("number", "code", "text"),
     [
         (signal.SIGINT, STOPPED, "bigncc: stopped by SIGINT; the same command continues"),
-        (signal.SIGTERM, STOPPED, "bigncc: stopped by SIGTERM; the same command continues"),
         (signal.SIGKILL, -9, ""),
     ],
     ids=lambda value: value.name if isinstance(value, signal.Signals) else "",

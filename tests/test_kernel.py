@@ -79,7 +79,7 @@ def test_window_too_large_for_64_bit_products():
         assert abs(block.ncc[centre]) < 0.01  # a small covariance is where a rounded product would show
 
 
-@pytest.mark.parametrize("shape", [(15, 17), (363, 363)])
+@pytest.mark.parametrize("shape", [(15, 17), pytest.param((363, 363), marks=pytest.mark.soak)])
 def test_the_narrowest_integers_hold_saturated_windows(shape):
     # sums of 8-bit samples reach 255 * 128 < 2^15 < 289 * 128, and 363^2 * 128^2 > 2^31
     f, g = np.zeros((2, *shape), np.uint8)

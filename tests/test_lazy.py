@@ -78,7 +78,7 @@ def cases(draw):
 
 
 @given(cases())
-@settings(max_examples=15)
+@settings(max_examples=10)
 def test_chunks_cannot_be_seen(case):
     f, g, window, options, chunks = case
     whole = bigncc.local_maps(f, g, window, **options)

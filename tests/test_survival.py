@@ -31,7 +31,7 @@ def kills(jobs, shards, count, *words):
     assert landed >= count / 3
 
 
-@pytest.mark.parametrize(("jobs", "shards", "count"), [(1, False, 5), (3, True, 5)])
+@pytest.mark.parametrize(("jobs", "shards", "count"), [(1, False, 5), pytest.param(3, True, 5, marks=pytest.mark.soak)])
 def test_a_run_that_is_killed_at_any_moment_ends_with_the_right_bytes(jobs, shards, count):
     kills(jobs, shards, count)
 
@@ -48,6 +48,7 @@ def test_a_thousand_kills(jobs, shards):
     kills(jobs, shards, 250)
 
 
+@pytest.mark.soak
 def test_a_breach_of_the_protocol_is_found_out_and_a_fault_of_the_storage_is_survived():
     found = told("--mutants", "--kills", "2")
     assert len(found) == len(survival.VARIANTS)

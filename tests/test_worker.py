@@ -125,6 +125,7 @@ def test_a_stopped_run_ends_in_time_and_leaves_no_process(folder):
     until(lambda: not any(map(psutil.pid_exists, pids)), "workers without a client")
 
 
+@pytest.mark.soak
 def test_a_scheduler_that_is_there_makes_the_same_map_by_its_file(folder, threads):
     file = folder / "scheduler.json"
     file.write_text(json.dumps(threads.scheduler.identity()))
@@ -141,6 +142,7 @@ def test_a_scheduler_that_speaks_tls_makes_the_same_map(folder):
     complete(folder, "closed")
 
 
+@pytest.mark.soak
 def test_shares_of_a_run_are_computed_by_workers_too(folder, threads):
     where = asked(folder, "shared", "cluster.kind=address", f"cluster.address={threads.scheduler_address}")
     pipeline.prepare(where)
@@ -178,6 +180,7 @@ def test_a_tile_that_another_process_has_finished_meanwhile_is_not_computed_agai
             client.submit(worker.tile, elsewhere, (5, False), pure=False).result()
 
 
+@pytest.mark.soak
 def test_an_input_that_changes_meanwhile_is_refused_with_the_worker_s_name(folder, threads, tmp_path):
     pairs.pair(tmp_path, (900, 1000), chunks=(128, 128))
     (tmp_path / "none.json").write_text('{"kind": "translation", "offset": [0, 0]}')
