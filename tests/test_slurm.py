@@ -80,6 +80,11 @@ class Chain:
         until(lambda: len(computed(self.folder / self.out)) >= least and self.tasks(), self.explain)
         return self.tasks()
 
+    def begun(self, *tasks):
+        """Say whether tasks of the array have said something: then their scripts have long set their traps."""
+        paths = [self.folder / f"bigncc-{self.out}-array-{self.ids[1]}_{task}.log" for task in tasks]
+        return all(path.exists() and path.stat().st_size for path in paths)
+
     def ended(self):
         """Wait for the end and return the states of prepare, array and finish, each in their order."""
         jobs = self.slurm.ended(*self.ids, seconds=240)
@@ -126,7 +131,10 @@ def chains(slurm, folder):
     until(lambda: len(crashed.working(12)) == JOBS, crashed.explain)
     running = crashed.tasks()
     assert slurm.crash("n2", *(job["JobId"] for job in running))
-    until(lambda: {task["ArrayTaskId"] for task in troubled.working()} >= {"2", "3"}, troubled.explain)
+    until(
+        lambda: {task["ArrayTaskId"] for task in troubled.working()} >= {"2", "3"} and troubled.begun(2, 3),
+        troubled.explain,
+    )
     slurm.do("scontrol", "requeue", f"{troubled.ids[1]}_2")
     slurm.do("scancel", "--batch", "--signal=USR1", f"{troubled.ids[1]}_3")
     until(lambda: not crashed.tasks(), crashed.explain)
