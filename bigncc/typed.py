@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
 
 WORDS = "[REF MOV OUT] [CONFIG.yaml...] [key.sub=value...]"
-
-
 STACKED = "STACK OUT"
 
 
@@ -91,21 +89,10 @@ def typed(words: Iterable[str]) -> list[str]:
     return [word if is_assignment(word) else store.absolute(word) for word in words]
 
 
-def as_options(
-    window: str | None,
-    radius: str | None,
-    as_is: bool,
-    trust_field: bool,
-    region: str | None,
-    missing_chunks: str | None,
-    stack: str | None,
-) -> list[str]:
+def as_options(**options: str | bool | None) -> list[str]:
     """Return options as they were typed."""
-    named = {"--window": window, "--radius": radius, "--stack": stack, "--region": region}
-    named |= {"--missing-chunks": missing_chunks}
-    given = [word for name, value in named.items() if value is not None for word in (name, value)]
-    flags = {"--as-is": as_is, "--trust-field": trust_field}
-    return [*given, *(flag for flag, typed in flags.items() if typed)]
+    named = ((f"--{name.replace('_', '-')}", value) for name, value in options.items() if value not in (None, False))
+    return [word for option, value in named for word in ((option,) if value is True else (option, str(value)))]
 
 
 def given_of(words: Iterable[str], names: tuple[str, ...]) -> list[Any]:
