@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from bigncc.pipeline import run
     from bigncc.registration import Registration
     from bigncc.storage import open_image
-    from bigncc.transform import Affine, Displacement, Translation
+    from bigncc.transform import Affine, Displacement, Translation, compose
     from bigncc.window import Window
     from bigncc.xarray import open_result
 
@@ -21,6 +21,7 @@ _ROOMS = {
     "Registration": "registration",
     "Translation": "transform",
     "Window": "window",
+    "compose": "transform",
     "local_maps": "arrays",
     "ncc": "arrays",
     "open_image": "storage",
@@ -36,6 +37,7 @@ __all__ = [
     "Registration",
     "Translation",
     "Window",
+    "compose",
     "local_maps",
     "ncc",
     "open_image",
