@@ -269,7 +269,7 @@ def test_where_files_and_words_go_into_what_is_printed(tmp_path):
     where = CONFIGS / "where" / "slurm_array.yaml"
     words = ("script", "job.yaml", where, "window.size=9", "cluster.array.jobs=5", "--as-is", "--region", "0:9,0:9")
     text = good(tmp_path, *words)
-    assert f"\nset -- {tmp_path}/job.yaml {where} window.size=9 cluster.array.jobs=5 --region 0:9,0:9 --as-is\n" in text
+    assert f"\nset -- {tmp_path}/job.yaml {where} window.size=9 cluster.array.jobs=5 --as-is --region 0:9,0:9\n" in text
     assert "--array=0-4 " in text
     assert good(tmp_path, *words, "-o", "my job.sh") == "bash 'my job.sh' submits the jobs\n"
     assert (tmp_path / "my job.sh").read_text() == text

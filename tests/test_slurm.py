@@ -101,7 +101,9 @@ class Chain:
         return (self.folder / f"bigncc-{self.out}-{step}-{self.ids[1]}_{task}.log").read_text()
 
     def explain(self):
-        return self.slurm.jobs(*self.ids), self.logs()
+        of = ("JobName", "ArrayTaskId", "JobState", "ExitCode", "Reason", "Restarts")
+        jobs = (" ".join(job.get(name, "-") for name in of) for job in self.slurm.jobs(*self.ids))
+        return "\n".join((*jobs, self.logs()))
 
     def complete(self, capsys):
         """Assert that the map is that of one process, and say how many tiles were computed twice."""
