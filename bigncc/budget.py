@@ -12,6 +12,7 @@ from bigncc.config import Config
 from bigncc.errors import DoesNotFitError
 from bigncc.inputs import Inputs
 from bigncc.layout import Layout
+from bigncc.maps import BYTES, of_pixels
 from bigncc.nodes import Nodes
 from bigncc.reading import CELL, cell_of
 from bigncc.tiles import Plan, Shape
@@ -355,4 +356,4 @@ def _whole(inputs: Inputs) -> int:
 
 def _by_maps(inputs: Inputs, size: int) -> int:
     """Return the bytes of all maps, of which coefficients and status take `size`."""
-    return -(-size * (9 if "gain" in inputs.config.maps else 5) // 5)
+    return -(-size * (5 + BYTES * len(of_pixels(inputs.config.maps))) // 5)

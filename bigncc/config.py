@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import yaml
 from pydantic import (
@@ -21,6 +21,7 @@ from pydantic import (
 
 from bigncc.errors import InputError
 from bigncc.machine import ClusterConfig, EngineConfig, Section
+from bigncc.maps import Name, in_order
 from bigncc.science import (
     ImageConfig,
     OutputConfig,
@@ -51,7 +52,7 @@ class Config(Section):
     output: OutputConfig = Field(description="where the result goes")
     window: WindowConfig = Field(WindowConfig(), description="which samples are correlated for each pixel")
     stack: StackConfig = Field(StackConfig(), validate_default=True, description="sections of one stack")
-    maps: tuple[Literal["ncc", "gain", "shift"], ...] = Field(
+    maps: tuple[Name, ...] = Field(
         ("ncc",),
         description="what is computed: ncc, and of gain (NCC after minus before registration) and shift (where it "
         "still slips) what is wanted",
@@ -94,11 +95,11 @@ class Config(Section):
 
     @field_validator("maps")
     @classmethod
-    def _with_ncc(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _with_ncc(cls, value: tuple[Name, ...]) -> tuple[Name, ...]:
         if "ncc" not in value or len(set(value)) < len(value):
-            message = "ncc, and each of gain and shift at most once, is accepted"
+            message = "ncc, and others at most once each, is accepted"
             raise ValueError(message)
-        return tuple(name for name in ("ncc", "gain", "shift") if name in value)
+        return in_order(value)
 
     @field_validator("shift")
     @classmethod

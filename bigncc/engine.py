@@ -16,10 +16,11 @@ from bigncc.capacity import Means, inner_block
 from bigncc.crew import Crew, crew_of, in_flight, in_turn
 from bigncc.errors import BignccError
 from bigncc.kernel import Block, Pivots
+from bigncc.maps import NOTHING, Asked
 from bigncc.metadata import in_one_line
 from bigncc.output import Output
 from bigncc.pair import Pair, PerItem, all_of, as_stored, each, one, source_regions
-from bigncc.pyramid import Halving, Maps, Piece
+from bigncc.pyramid import Halving, Maps, Piece, of_named
 from bigncc.reading import kept, wanted
 from bigncc.summary import Items, Summary, merge, merge_items
 from bigncc.tiles import Plan, Roi, Shape, Tile, parts, roi_shape
@@ -46,7 +47,7 @@ class Job:
     order: int
     pivots: tuple[Pivots, ...]
     channel_axis: int | None
-    gain: bool = False
+    asked: Asked = NOTHING
     reach: Shape = ()
 
     def pivots_of(self, tile: Tile) -> tuple[Pivots, ...]:
@@ -176,7 +177,7 @@ def _regions(job: Job, pair: Pair, tile: Tile, means: Means) -> list[tuple[Roi |
         regions = [part.read for part in job.plan.parts(tile, means.block)]
     found: list[tuple[Roi | None, Roi | None]] = []
     found += [source_regions(pair, region, job.transform, job.order) for region in regions]
-    if job.gain and not tile.nodes:  # the moving image once more, as it is stored
+    if job.asked.gain and not tile.nodes:  # the moving image once more, as it is stored
         stored = as_stored(pair, job.window.ndim)
         found += [(None, source_regions(pair, region, stored, job.order)[1]) for region in regions]
     return found
@@ -279,7 +280,7 @@ def _pieces(out: Output, tile: Tile, halving: Halving, threads: int) -> list[Pie
     block = inner_block(roi_shape(tile.write), unit, 4 * threads, PIECE)
 
     def piece(roi: Roi) -> Piece:
-        return halving.piece(roi, Maps(**{name: np.ascontiguousarray(array[roi]) for name, array in fine.items()}))
+        return halving.piece(roi, of_named({name: np.ascontiguousarray(array[roi]) for name, array in fine.items()}))
 
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(piece, parts(tile.write, block)))
@@ -326,7 +327,7 @@ def _searched(job: Job, pair: Pair, part: Tile, function: Callable[[Any, Roi], A
 
 
 def _lazy(job: Job, pair: Pair, tile: Tile, block: Shape) -> Any:
-    how = job.transform, job.order, job.channel_axis, job.gain
+    how = job.transform, job.order, job.channel_axis, job.asked
     return lazy.tile(pair, job.window, job.pivots_of(tile), tile, job.plan.origin, block, *how)
 
 
@@ -374,4 +375,4 @@ def _piece(block: Block, roi: Roi, halving: Halving | None) -> Piece | None:
 
 
 def _maps(block: Block) -> Maps:
-    return Maps(block.ncc, block.status, block.gain)
+    return Maps(block.ncc, block.status, block.further)

@@ -9,6 +9,7 @@ from pathlib import Path
 from bigncc.errors import DoesNotFitError, InputError
 from bigncc.inputs import Inputs
 from bigncc.layout import Layout
+from bigncc.maps import BYTES, of_pixels
 from bigncc.science import OutputConfig
 from bigncc.store import explained, is_local
 from bigncc.tiles import Shape
@@ -96,7 +97,7 @@ def disk(layout: Layout) -> int:
 
 
 def _bytes_of(layout: Layout, level: int) -> int:
-    return (9 if "gain" in layout.maps else 5) * math.prod(layout.at(level).shape)
+    return (5 + BYTES * len(of_pixels(layout.maps))) * math.prod(layout.at(level).shape)
 
 
 def _bytes_of_nodes(layout: Layout) -> int:

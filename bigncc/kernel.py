@@ -6,7 +6,8 @@ the image ends.
 """
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from bigncc.coefficients import TABLE
 from bigncc.errors import InputError
+from bigncc.maps import NOTHING, Asked
 from bigncc.summary import BINS, STATUS, Items, Summary, merge
 from bigncc.sums import all_finite, walk
 from bigncc.tiles import Roi
@@ -53,21 +55,21 @@ _PAD: dict[Border, str] = {"reflect": "symmetric", "mirror": "reflect", "nearest
 class Block:
     """What the kernel makes of a block: ``ncc`` float32 and ``status`` uint8 of the core, and their summary.
 
-    `items` has the summary of each batch item, by its place in the block; ``gain`` is float32 where a block is compared
-    with another one.
+    `items` has the summary of each batch item, by its place in the block; `further` has maps of float32 by their names.
     """
 
     ncc: NDArray[np.float32]
     status: NDArray[np.uint8]
     summary: Summary
     items: Items
-    gain: NDArray[np.float32] | None = None
+    further: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 def gained(after: Block, before: Block) -> Block:
     """Return a block with its coefficients minus those of another one, NaN where not both have status 1."""
     both = (after.status == 1) & (before.status == 1)
-    return replace(after, gain=np.where(both, after.ncc - before.ncc, np.float32(np.nan)))
+    gain = np.where(both, after.ncc - before.ncc, np.float32(np.nan))
+    return replace(after, further={"gain": gain, **after.further})
 
 
 def common_dtype(reference: DTypeLike, moving: DTypeLike) -> np.dtype[Any]:
@@ -130,6 +132,7 @@ def local(
     reference_validity: NDArray[np.uint8] | None = None,
     moving_validity: NDArray[np.uint8] | None = None,
     pivot: Pivots = (0.0, 0.0),
+    asked: Asked = NOTHING,
 ) -> Block:
     """Correlate the windows around each pixel of a block's core.
 
@@ -145,6 +148,8 @@ def local(
         1 valid, 0 masked, 2 outside the moving image's view; of the blocks' shape. NaN and Inf are invalid anyway.
     pivot : tuple of (Pivot or float)
         Subtracted from reference and moving where they are floats; the same for all blocks of a pair.
+    asked : Asked
+        What is made beside coefficients and status.
 
     Returns
     -------

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from bigncc.maps import PIXELS, SHIFT, of_pixels
 from bigncc.metadata import validated
 from bigncc.nodes import components, first_node, node_counts
 from bigncc.summary import STATUS
@@ -26,7 +27,7 @@ COLOURS = (
     (64, 64, 64, 255),
     (213, 94, 0, 255),
 )
-FURTHER = {"gain": ("gain",), "shift": components("zyx")}
+FURTHER = {**{name: (name,) for name in PIXELS}, SHIFT: components("zyx")}
 """What the further maps that can be asked for are called in an output; a shift map has an image for each component.
 
 OME-Zarr has one axis for channels, which those of the image may have taken; and a viewer shows images side by side,
@@ -55,8 +56,7 @@ RENDERED = {
 
 def folders_of(maps: tuple[str, ...], nodes: tuple[str, ...]) -> dict[str, str]:
     """Return where the levels of maps are, of pixels and of nodes, in an output that was asked for some `maps`."""
-    names = (*(("gain",) if "gain" in maps else ()), *nodes)
-    return {"ncc": "", "status": "labels/status/"} | {name: f"maps/{name}/" for name in names}
+    return {"ncc": "", "status": "labels/status/"} | {name: f"maps/{name}/" for name in (*of_pixels(maps), *nodes)}
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Layout:
     labels : tuple of str
         What the channels are called, if they have names.
     maps : tuple of str
-        What was asked for: ncc, and of gain and shift what there is.
+        What was asked for: ncc, and further maps.
     step, nodes, reach : tuple of int
         Of a shift map, along the windowed axes: pixels between nodes, nodes of a stored object, pixels searched.
     """
@@ -258,11 +258,13 @@ def _further(layout: Layout, name: str) -> dict[str, Any]:
     if name in layout.components:
         ends = {"shift_peak": (-1.0, 1.0), "shift_ratio": (0.0, 1.0), "shift_uncertainty": (0.0, 1.0)}
         far = float(max(layout.reach))
-        multiscale, (low, high) = _multiscale(layout.node_grid), ends.get(name, (-far, far))
+        multiscale = _multiscale(layout.node_grid)
+        shown: tuple[float, float] | None = ends.get(name, (-far, far))
     else:
-        multiscale, (low, high) = _multiscale(layout) | (FINITE if layout.halved else {}), (-1.0, 1.0)
+        multiscale, shown = _multiscale(layout) | (FINITE if layout.halved else {}), PIXELS[name].ends
     image = _versioned({"multiscales": [{**multiscale, "name": name}]}, layout.version)
-    image.get("ome", image)["omero"] = _rendering(layout, name, low, high)
+    if shown is not None:  # or a viewer looks for itself
+        image.get("ome", image)["omero"] = _rendering(layout, name, *shown)
     return image
 
 

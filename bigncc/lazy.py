@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from bigncc import kernel
 from bigncc.errors import InputError
 from bigncc.kernel import Pivots
+from bigncc.maps import NOTHING, PIXELS, Asked, of_pixels
 from bigncc.pair import Chunks, Pair, PerItem, as_stored, beside, on_grid, register, validity
 from bigncc.registration import Registration
 from bigncc.tiles import Roi, Shape, Tile, cut, roi_of, roi_shape, roi_shift, roi_within
@@ -35,9 +36,6 @@ Nodata = Levels | tuple[Levels, Levels]
 MAPS = ("ncc", "status")
 
 IMAGES = ("reference", "moving")
-
-FURTHER = ("gain",)
-"""Maps that are made where they are asked for."""
 
 
 def for_each(nodata: Nodata) -> tuple[Levels, Levels]:
@@ -102,12 +100,13 @@ def local_maps(
     **options: Any,
 ) -> dict[str, Any]:
     """Do what `bigncc.local_maps` does, for numpy and dask arrays; `options` as for `paired`."""
-    if unknown := [name for name in maps if name not in (*MAPS, *FURTHER)]:
-        message = f"maps has {unknown[0]!r}: {', '.join((*MAPS, *FURTHER))} are accepted"
+    if unknown := [name for name in maps if name not in (*MAPS, *PIXELS)]:
+        message = f"maps has {unknown[0]!r}: {', '.join((*MAPS, *PIXELS))} are accepted"
         raise InputError(message)
+    asked = Asked(of_pixels(maps))
     is_lazy = any(isinstance(image, da.Array) for image in (reference, moving))
     window, transform = as_window(window), applied(transform)
-    if "gain" in maps and transform is None:
+    if asked.gain and transform is None:
         message = "maps has gain and there is no transform, so that nothing can be gained: one is accepted"
         raise InputError(message)
     pair = paired(reference, moving, window, same_shape=transform is None, **options)
@@ -116,12 +115,12 @@ def local_maps(
     chunks = _block_grid(first.chunks, window)
     start = (0,) * first.ndim
     stored = as_stored(pair, window.ndim)
-    before = pair if stored is None or "gain" not in maps else register(pair, stored, order, start, chunks)
+    before = pair if stored is None or not asked.gain else register(pair, stored, order, start, chunks)
     if transform is not None:
         pair = register(pair, transform, order, start, chunks)
-    if "gain" in maps:
+    if asked.gain:
         pair = beside(pair, before)
-    result = correlate(pair, window, constants, chunks, (0,) * first.ndim)
+    result = correlate(pair, window, constants, chunks, (0,) * first.ndim, asked)
     arrays = {name: _field(result, name, chunks) for name in maps}
     if is_lazy:
         return arrays
@@ -129,7 +128,7 @@ def local_maps(
     return dict(zip(maps, compute(*arrays.values(), scheduler=scheduler), strict=True))
 
 
-def correlate(pair: Pair, window: Window, pivot: Any, chunks: Chunks, lead: Shape) -> da.Array:
+def correlate(pair: Pair, window: Window, pivot: Any, chunks: Chunks, lead: Shape, asked: Asked = NOTHING) -> da.Array:
     """Correlate a pair block by block.
 
     Parameters
@@ -144,6 +143,8 @@ def correlate(pair: Pair, window: Window, pivot: Any, chunks: Chunks, lead: Shap
         Blocks of the result; along windowed axes none but a single one is smaller than the radius.
     lead : tuple of int
         Where the result begins in the arrays; samples before and after it are context.
+    asked : Asked
+        What is made beside coefficients and status.
 
     Returns
     -------
@@ -174,6 +175,7 @@ def correlate(pair: Pair, window: Window, pivot: Any, chunks: Chunks, lead: Shap
         names=tuple(arrays),
         window=window,
         pivot=pivot,
+        asked=asked,
     )
 
 
@@ -187,7 +189,7 @@ def tile(
     transform: Transform | PerItem | None,
     order: int,
     channel_axis: int | None = None,
-    gain: bool = False,
+    asked: Asked = NOTHING,
 ) -> da.Array:
     """Correlate one tile of a stored pair in blocks of about `block` pixels.
 
@@ -207,8 +209,8 @@ def tile(
         Whole objects of the output.
     channel_axis : int, optional
         The axis of several pivots.
-    gain : bool
-        Whether it is compared with the correlation of the images as they are stored.
+    asked : Asked
+        What is made beside coefficients and status.
 
     Returns
     -------
@@ -217,16 +219,16 @@ def tile(
     """
     chunks, lead, grid = _blocks(window, tile, origin, block)
     here = on_grid(pair, tile.read, grid, transform, order)
-    if gain:
+    if asked.gain:
         here = beside(here, on_grid(pair, tile.read, grid, as_stored(pair, window.ndim), order))
     if len(pivots) == 1 or channel_axis is None:
-        return correlate(here, window, pivots[0], chunks, lead)
+        return correlate(here, window, pivots[0], chunks, lead, asked)
     one = (*chunks[:channel_axis], (1,), *chunks[channel_axis + 1 :])
     channels = []
     for i, pivot in enumerate(pivots):
         place = (slice(None),) * channel_axis + (slice(i, i + 1),)
         alone = Pair(**{name: array[place] for name, array in here.arrays.items()})
-        channels.append(correlate(alone, window, pivot, one, lead))
+        channels.append(correlate(alone, window, pivot, one, lead, asked))
     return da.concatenate(channels, axis=channel_axis)
 
 
@@ -257,12 +259,12 @@ def _blocks(window: Window, tile: Tile, origin: Shape, block: Shape) -> tuple[Ch
     )
 
 
-def _block(*arrays: Any, names: Iterable[str], window: Window, pivot: Pivots) -> Any:
+def _block(*arrays: Any, names: Iterable[str], window: Window, pivot: Pivots, asked: Asked) -> Any:
     *images, cell = arrays
     named = dict(zip(names, images, strict=True))
     reference, moving, before, flags = (named.pop(name, None) for name in (*IMAGES, "before", "before_validity"))
-    rules = {"core": cell.item(), "pivot": pivot}
-    block = kernel.local(reference, moving, window, **rules, **named)
+    rules: dict[str, Any] = {"core": cell.item(), "pivot": pivot}
+    block = kernel.local(reference, moving, window, asked=asked, **rules, **named)
     if before is None:
         return block
     return kernel.gained(
@@ -272,7 +274,11 @@ def _block(*arrays: Any, names: Iterable[str], window: Window, pivot: Pivots) ->
 
 def _field(blocks: da.Array, name: str, chunks: Chunks) -> da.Array:
     meta = np.empty((0,) * blocks.ndim, np.uint8 if name == "status" else np.float32)
-    return da.map_blocks(getattr, blocks, name, dtype=meta.dtype, meta=meta, chunks=chunks)
+    return da.map_blocks(_map, blocks, name, dtype=meta.dtype, meta=meta, chunks=chunks)
+
+
+def _map(block: Any, name: str) -> Any:
+    return getattr(block, name) if name in MAPS else block.further[name]
 
 
 def _extended(chunks: tuple[int, ...], before: int, length: int) -> tuple[int, ...]:

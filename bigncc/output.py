@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bigncc.errors import InputError, RefusedError
 from bigncc.layout import FURTHER, GROUPS, OBJECT, V2, Layout, documents_of, folders_of, map_name, metadata_of
+from bigncc.maps import PIXELS
 from bigncc.metadata import local_path, member, open_node, open_store, place_of, validated
 from bigncc.nodes import components
 from bigncc.storage import open_image
@@ -66,7 +67,7 @@ class Output:
     @property
     def names(self) -> tuple[str, ...]:
         """The maps that have levels."""
-        return tuple(name for name in ("ncc", "status", "gain") if map_name(name, self.levels[0]) in self.maps)
+        return tuple(name for name in ("ncc", "status", *PIXELS) if map_name(name, self.levels[0]) in self.maps)
 
     def level(self, number: int) -> dict[str, AnyArray]:
         """Return the maps of a stored level."""

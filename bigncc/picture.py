@@ -12,6 +12,7 @@ from bigncc.config import Config
 from bigncc.decision import recalled
 from bigncc.errors import IncompleteError, InputError
 from bigncc.inputs import open_inputs, pair_of
+from bigncc.maps import of_pixels
 from bigncc.nodes import first_node
 from bigncc.output import Output, open_output
 from bigncc.pair import block_mean, from_storage, view, where_valid
@@ -81,7 +82,7 @@ def panel(url: str, threshold: float | None = None) -> Panel:
     maps = output.level(level)
     factor = max(1, max(maps["ncc"].shape[-2:]) // PICTURE)
     seen = {name: _seen(output, array, place) for name, array in maps.items()}
-    gain = seen.pop("gain", None)
+    further = {name: _mean(seen.pop(name), factor) for name in of_pixels(maps)}
     try:
         inputs = recalled(open_inputs(config), output.attributes["registration"])
         plane = tiles.roi_shift(_plane(output, inputs.shape, place), inputs.origin)
@@ -93,7 +94,7 @@ def panel(url: str, threshold: float | None = None) -> Panel:
     title = "; ".join((output.attributes["headline"], *proof.absent_notes(output.attributes)))
     return Panel(
         title, reference, moving, _mean(where_valid(**seen), factor), summary, factor << level, table,
-        None if gain is None else _mean(gain, factor), _vectors(output, config, factor << level, place),
+        further, _vectors(output, config, factor << level, place),
     )  # fmt: skip
 
 

@@ -1,14 +1,16 @@
 """Coarser levels as a pure block reduction: each cell of two pixels per halved axis becomes one.
 
 The value is the mean of the cell's pixels of status 1 and the status is 1 where at least half of them have it, else
-the commonest other code. Of the gain the finite pixels count as those of status 1, and NaN stands for any other code.
+the commonest other code. Of a further map the finite pixels count as those of status 1, and NaN stands for any other
+code.
 A level is made from the one before it, so that it does not matter where that was cut.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,30 +21,33 @@ from bigncc.tiles import Roi, Shape, Tile, coarse, roi_coarse, roi_shape, roi_wi
 
 
 class Maps(NamedTuple):
-    """A region of a level: coefficients float32, status uint8, and the gain float32 if there is one; of one shape."""
+    """A region of a level: coefficients float32, status uint8, and further maps float32 by name; of one shape."""
 
     ncc: NDArray[np.float32]
     status: NDArray[np.uint8]
-    gain: NDArray[np.float32] | None = None
+    further: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
 
     @property
     def named(self) -> dict[str, NDArray[Any]]:
-        """The maps that there are, by their names."""
-        return {name: array for name, array in self._asdict().items() if array is not None}
+        """All maps by their names."""
+        return {"ncc": self.ncc, "status": self.status, **self.further}
 
     @property
     def layers(self) -> list[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
         """Each map of floats with what says where it has values: 1."""
-        coefficients = (self.ncc, self.status)
-        return (
-            [coefficients] if self.gain is None else [coefficients, (self.gain, np.isfinite(self.gain).view(np.uint8))]
-        )
+        return [(self.ncc, self.status), *((m, np.isfinite(m).view(np.uint8)) for m in self.further.values())]
 
 
-def empty(shape: Shape, *, gain: bool) -> Maps:
+def of_named(named: Mapping[str, NDArray[Any]]) -> Maps:
+    """Return maps that are there by their names."""
+    rest = dict(named)
+    return Maps(rest.pop("ncc"), rest.pop("status"), rest)
+
+
+def empty(shape: Shape, further: Iterable[str] = ()) -> Maps:
     """Return maps to be filled."""
-    maps = Maps(np.empty(shape, np.float32), np.empty(shape, np.uint8))
-    return maps._replace(gain=np.empty(shape, np.float32)) if gain else maps
+    floats = {name: np.empty(shape, np.float32) for name in further}
+    return Maps(np.empty(shape, np.float32), np.empty(shape, np.uint8), floats)
 
 
 Piece = tuple[Roi, Maps]
@@ -78,7 +83,7 @@ class Halving:
             The mean is a float64 sum in row-major order, divided and rounded to float32; there is no -0.0.
         """
         deep, flat = self.axes == 3, np.float32(self.flat)
-        maps = empty(coarse(fine.ncc.shape, 1, self.axes), gain=fine.gain is not None)
+        maps = empty(coarse(fine.ncc.shape, 1, self.axes), fine.further)
         for those, these in zip(fine.layers, maps.layers, strict=True):
             arrays = (_stacked(array, deep) for array in (*those, *these))
             for value, status, mean, code in zip(*arrays, strict=True):
@@ -109,7 +114,7 @@ class Halving:
 
 def together(roi: Roi, pieces: list[Piece]) -> Maps:
     """Return the maps of a region that pieces, in any order, make up; they are taken out of the list."""
-    maps = empty(roi_shape(roi), gain=bool(pieces) and pieces[0][1].gain is not None)
+    maps = empty(roi_shape(roi), pieces[0][1].further if pieces else ())
     while pieces:  # each is let go as soon as it is in its place
         part, values = pieces.pop()
         for name, array in maps.named.items():

@@ -2,8 +2,8 @@
 
 import io
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bigncc import store
 from bigncc.errors import RefusedError
+from bigncc.maps import PIXELS
 from bigncc.sections import Row, Table
 from bigncc.summary import BINS, STATUS, Summary
 
@@ -73,8 +74,8 @@ class Panel:
         Pixels of the image per pixel of the picture.
     table : Table or None
         Of its sections and channels; of one stack, the images are those of its worst row.
-    gain : ndarray or None, ``[y, x]``
-        Block means of the gain, NaN where there is none; None where it was not asked for.
+    further : dict of ndarray, ``[y, x]``
+        Block means of further maps by their names, NaN where there are none.
     shift : Vectors or None
         The shift map, where it was asked for.
     """
@@ -86,13 +87,13 @@ class Panel:
     summary: Summary
     factor: int
     table: Table | None = None
-    gain: NDArray[Any] | None = None
+    further: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     shift: Vectors | None = None
 
     @property
-    def further(self) -> int:
+    def beside(self) -> int:
         """How many further maps there are."""
-        return (self.gain is not None) + (self.shift is not None)
+        return len(self.further) + (self.shift is not None)
 
     @property
     def names(self) -> tuple[str, str]:
@@ -121,19 +122,19 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
     tall = min(max(4.4 * height / width, 2.8), 8.0)
     tables = [_with_sections(panel.table) for panel in panels]
     heights = [h for table in tables for h in ((tall + 0.8,) if table is None else (tall + 0.8, 3.4))]
-    wide = 18 + 4.9 * max(panel.further for panel in panels)
+    wide = 18 + 4.9 * max(panel.beside for panel in panels)
     figure = Figure(figsize=(wide, sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
     rows = iter(figure.subfigures(len(heights), 1, squeeze=False, hspace=0.04, height_ratios=heights)[:, 0])
     for panel, table in zip(panels, tables, strict=True):
         row = next(rows)
         row.suptitle(textwrap.fill(panel.title, TITLE), x=0.005, ha="left", fontsize=13, fontweight="bold")
-        axes = row.subplots(1, 4 + panel.further, width_ratios=(1, 1, 1.12, *(1.12,) * panel.further, 0.85))
+        axes = row.subplots(1, 4 + panel.beside, width_ratios=(1, 1, 1.12, *(1.12,) * panel.beside, 0.85))
         for ax, image, name in zip(axes, (panel.reference, panel.moving), panel.names, strict=False):
             _grey(ax, image, name)
         _confidence(axes[2], panel)
-        if panel.gain is not None:
-            _gain(axes[3], panel.gain)
+        for ax, (name, values) in zip(axes[3:], panel.further.items(), strict=False):
+            _further(ax, name, values)
         if panel.shift is not None:
             _shift(axes[-2], panel, panel.shift)
         _histogram(axes[-1], panel.summary)
@@ -214,12 +215,17 @@ def _confidence(axes: "Axes", panel: Panel) -> None:
     axes.text(0.0, -0.02, "grey: no value", fontsize=9, va="top", transform=axes.transAxes)
 
 
-def _gain(axes: "Axes", gain: NDArray[Any]) -> None:
-    axes.set_title("gain: NCC after minus before")
+def _further(axes: "Axes", name: str, values: NDArray[Any]) -> None:
+    axes.set_title("\n".join(textwrap.wrap(f"{name}: {PIXELS[name].words}", 48)))
     axes.set_axis_off()
-    picture = axes.imshow(gain, cmap=_map("PuOr"), vmin=-1, vmax=1, interpolation="nearest")
-    axes.get_figure().colorbar(picture, ax=axes, ticks=[-1, -0.5, 0, 0.5, 1], shrink=0.95)  # type: ignore[union-attr]
-    axes.text(0.0, -0.02, "grey: no value before or after", fontsize=9, va="top", transform=axes.transAxes)
+    there = values[np.isfinite(values)]
+    low, high = PIXELS[name].ends or (np.percentile(there, (1, 99)) if there.size else (0.0, 1.0))
+    colours = _map("PuOr" if low < 0 < high else "viridis")
+    if low < 0 < high:  # what is neither has the colour in the middle
+        low, high = -max(-low, high), max(-low, high)
+    picture = axes.imshow(values, cmap=colours, vmin=low, vmax=max(high, low + 1e-9), interpolation="nearest")
+    axes.get_figure().colorbar(picture, ax=axes, shrink=0.95)  # type: ignore[union-attr]
+    axes.text(0.0, -0.02, "grey: no value", fontsize=9, va="top", transform=axes.transAxes)
 
 
 def _shift(axes: "Axes", panel: Panel, found: Vectors) -> None:

@@ -16,6 +16,7 @@ from bigncc import lazy, vectors
 from bigncc.conventions import left_out
 from bigncc.errors import InputError
 from bigncc.lazy import MAPS, Nodata
+from bigncc.maps import PIXELS
 from bigncc.nodes import first_node, search_of
 from bigncc.output import open_output
 from bigncc.pair import from_storage
@@ -172,10 +173,10 @@ def open_result(url: str | os.PathLike[str], *, level: int = 0) -> xr.Dataset:
     -------
     xarray.Dataset
         ``ncc`` float32 and ``status`` uint8, ``[[t,] [c,] [z,] y, x]``, dask arrays in the stored chunks; status 0 is
-        what has not been computed. ``gain`` where it was asked for; the components of a shift map, at any level, have
-        dims ``node_y`` and ``node_x`` (and ``node_z``), whose coordinates are those of the nodes. Of a complete result
-        with several sections or channels also ``mean``, ``std`` and ``share_with_value`` of each; of a stack the
-        attribute ``suspect_sections``, and of several lags the coordinate ``lag``.
+        what has not been computed. Further maps where they were asked for; the components of a shift map, at any
+        level, have dims ``node_y`` and ``node_x`` (and ``node_z``), whose coordinates are those of the nodes. Of a
+        complete result with several sections or channels also ``mean``, ``std`` and ``share_with_value`` of each; of a
+        stack the attribute ``suspect_sections``, and of several lags the coordinate ``lag``.
 
     Raises
     ------
@@ -230,7 +231,7 @@ def _coordinates(image: Image) -> dict[str, Any]:
 
 _WORDS: dict[str, dict[str, Any]] = {
     "ncc": {"long_name": "normalised cross-correlation", "valid_range": [-1.0, 1.0]},
-    "gain": {"long_name": "normalised cross-correlation after registration minus before", "valid_range": [-2.0, 2.0]},
+    **{name: {"long_name": further.words} for name, further in PIXELS.items()},
     **{f"shift_{axis}": {"long_name": f"residual shift along {axis}", "units": "pixel"} for axis in ("z", "y", "x")},
     "shift_peak": {"long_name": "normalised cross-correlation at the residual shift", "valid_range": [-1.0, 1.0]},
     "shift_ratio": {"long_name": "second highest maximum over the highest", "valid_range": [0.0, 1.0]},

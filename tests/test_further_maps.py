@@ -12,7 +12,7 @@ from bigncc import config, journal, pipeline, shift
 from bigncc.errors import IncompleteError, InputError, RefusedError
 from bigncc.nodes import first_node
 from bigncc.output import open_output
-from bigncc.pyramid import Halving, Maps
+from bigncc.pyramid import Halving, of_named
 from tests import pairs, scenes
 from tests.test_pipeline import Killed, killed_after
 
@@ -76,10 +76,14 @@ def test_what_is_stored_is_what_arrays_give(place, made):
     options = {"transform": bigncc.Translation(OFFSET), "nodata": 0}
     vectors = bigncc.shift_map(f, g, 9, step=8, search_radius=3, **options)
     maps = bigncc.local_maps(f, g, 9, ("ncc", "status", "gain"), **options)
-    level, number = Maps(**maps), 0
+    level, number = of_named(maps), 0
     wanted = {f"maps/{name}/0": array for name, array in vectors.items()}
     while f"{number}" in found:
-        wanted |= {f"{number}": level.ncc, f"labels/status/{number}": level.status, f"maps/gain/{number}": level.gain}
+        wanted |= {
+            f"{number}": level.ncc,
+            f"labels/status/{number}": level.status,
+            f"maps/gain/{number}": level.further["gain"],
+        }
         level, number = Halving(2, 0.0).reduced(level), number + 1
     assert number == 3
     alike(found, wanted)
@@ -267,7 +271,7 @@ def test_what_it_takes_is_said(place, made, tmp_path):
 def test_the_report_shows_them(made):
     shown = pipeline.panel(str(made[0]))
     gain = arrays(made[0])["maps/gain/0"]
-    np.testing.assert_array_equal(shown.gain, gain.astype(float))
+    np.testing.assert_array_equal(shown.further["gain"], gain.astype(float))
     assert shown.shift.lengths == made[1].shift
     assert shown.shift.dy.shape == shown.shift.dx.shape == (shown.shift.y.size, shown.shift.x.size) == (19, 21)
     np.testing.assert_array_equal(shown.shift.y, range(3, 150, 8))
@@ -314,7 +318,7 @@ def test_channels_and_planes_have_maps_of_their_own(tmp_path):
             r"registration.model=none \(--as-is\) leaves it 0",
         ),
         (("registration.transform=IDENTITY",), "a transform that moves nothing leaves it 0 everywhere"),
-        (("maps=[gain]",), "config key maps is .*: ncc, and each of gain and shift at most once"),
+        (("maps=[gain]",), "config key maps is .*: ncc, and others at most once each"),
         (("maps=[ncc, ncc]",), "config key maps is .*at most once"),
         (("maps=[ncc, flow]",), "config key maps.* is 'flow'"),
         (("maps=[ncc]",), r"config key shift is .*: maps is \[ncc\], and with shift among them it is accepted"),

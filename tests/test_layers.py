@@ -8,7 +8,7 @@ import pytest
 
 FLOORS = (
     ("errors", "compiled", "allocator"),
-    ("remote", "nodes"),
+    ("remote", "nodes", "maps"),
     (
         "tiles",
         "window",

@@ -15,7 +15,7 @@ import bigncc
 from bigncc import capacity, config, engine, journal, pipeline
 from bigncc.decision import stored_grid
 from bigncc.errors import DoesNotFitError, IncompleteError, InputError, RefusedError
-from bigncc.pyramid import Halving, Maps
+from bigncc.pyramid import Halving, Maps, of_named
 from bigncc.tiles import Tile, coarse, roi_coarse, roi_of
 from tests import oracle, pairs, strategies
 from tests.test_pipeline import Killed, killed_after
@@ -38,7 +38,7 @@ def maps(draw, most=9):
     ncc = np.where(status == 1, values + 0.0, np.nan).astype(np.float32)
     there = draw(st.sampled_from((None, 0.0, 0.3, 1.0)))
     gain = None if there is None else np.where(rng.random(shape) < there, values, np.nan).astype(np.float32)
-    return Maps(ncc, status, gain), axes, draw(st.sampled_from(FLAT))
+    return Maps(ncc, status, {} if gain is None else {"gain": gain}), axes, draw(st.sampled_from(FLAT))
 
 
 @given(maps())
@@ -49,11 +49,13 @@ def test_a_cell_is_the_mean_of_its_valid_pixels_or_says_why_not(drawn):
     np.testing.assert_array_equal(got.status, codes)
     assert (got.ncc.dtype, got.status.dtype) == (np.float32, np.uint8)
     verify(got.ncc, means, codes, flat)
-    if fine.gain is None:
-        assert got.gain is None
+    if not fine.further:
+        assert not got.further
     else:
-        means, codes = oracle.coarser(fine.gain, np.isfinite(fine.gain).astype(np.uint8), axes, flat)
-        verify(got.gain, means, codes, flat)
+        means, codes = oracle.coarser(
+            fine.further["gain"], np.isfinite(fine.further["gain"]).astype(np.uint8), axes, flat
+        )
+        verify(got.further["gain"], means, codes, flat)
 
 
 def verify(got, means, codes, flat):
@@ -87,7 +89,7 @@ def test_the_cut_cannot_be_seen(drawn, data):
     last = data.draw(st.integers(1, 4))
     tile = Tile(0, roi_of((0,) * len(shape), shape), (), ((last, ()),))
     pieces = [
-        halving.piece(roi, Maps(**{name: np.ascontiguousarray(array[roi]) for name, array in fine.named.items()}))
+        halving.piece(roi, of_named({name: np.ascontiguousarray(array[roi]) for name, array in fine.named.items()}))
         for roi in strategies.cover(shape, block)
     ]
     data.draw(st.randoms()).shuffle(pieces)
