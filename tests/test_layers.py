@@ -8,7 +8,7 @@ import pytest
 
 FLOORS = (
     ("errors", "compiled", "allocator"),
-    ("remote", "nodes", "maps"),
+    ("remote", "nodes", "maps", "weights", "arithmetic"),
     (
         "tiles",
         "window",
@@ -22,6 +22,7 @@ FLOORS = (
         "choice",
         "conventions",
         "coordinates",
+        "terms",
     ),
     (
         "metadata",
@@ -37,6 +38,8 @@ FLOORS = (
         "capacity",
         "planning",
     ),
+    ("gaussian",),
+    ("shaped",),
     ("kernel", "warping", "transform", "storage", "journal", "objects", "layout", "stopping", "machine"),
     ("shift", "resampling", "output", "science", "wording", "field", "reading", "grids", "sections", "lattice"),
     ("config",),
