@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bigncc import capacity, planning, search, shift, sites, stack, tiles
+from bigncc import aperture, capacity, planning, search, shift, sites, stack, tiles
 from bigncc.capacity import Means
 from bigncc.config import Config
 from bigncc.errors import DoesNotFitError
@@ -52,6 +52,7 @@ class Estimate:
     objects: int
     decode_overhead: dict[str, float]
     tasks: int
+    window: str
     seconds: float
     notes: tuple[str, ...]
     headline: str
@@ -70,6 +71,7 @@ class Estimate:
             "disk": f"{self.disk / 1e9:.3g} GB at most, in {self.objects} objects",
             **({"levels": ", ".join(levels)} if len(self.alternatives) > 1 else {}),
             "decoding": f"{_each(self.decode_overhead)} for each pixel of the output",
+            "window": self.window,
             "time": f"about {self.seconds:.0f} s",
         }
         return found | {f"note {i}": note for i, note in enumerate(self.notes, 1)}
@@ -120,7 +122,7 @@ def machine_memory() -> int:
 def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
     """Return the tiles of a new run; DoesNotFitError, with what would fit, if a single object does not."""
     finest, halved = layout.levels[0], layout.halved
-    window = inputs.config.window.window()
+    window = inputs.window
     margin = (0,) * (len(layout.shape) - window.ndim) + window.radius
     axis, grain = inputs.channel_axis, _grain(inputs)
     jobs = max(inputs.config.cluster.array.jobs or 0, workers_of(inputs.config))
@@ -134,7 +136,8 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
         return math.prod(tiles.unit_of(objects, finest, halved, chunks))
 
     def largest(objects: Shape, threads: int) -> Shape:
-        memory, per_pixel = memory_of(inputs.config), _bytes_per_pixel(inputs) + _sample(inputs)
+        memory = memory_of(inputs.config) - threads * aperture.scratch(window)
+        per_pixel = _bytes_per_pixel(inputs) + _sample(inputs)
         return planning.largest_tile(
             layout.shape,
             objects,
@@ -153,7 +156,7 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
         tile = largest(objects, threads)
     except DoesNotFitError as error:
         samples = math.prod(tiles.aligned(objects, margin, grain, layout.shape))
-        blocks = threads * _pixels(objects) * _most(inputs)
+        blocks = threads * (_pixels(objects) * _most(inputs) + aperture.scratch(window))
         needed = capacity.RESERVED + blocks + samples * (_bytes_per_pixel(inputs) + _sample(inputs))
         each = layout.at(finest).objects
         other = _what_fits(lambda o, n: largest(_grown(o, finest, halved), n), each, threads, window.ndim)
@@ -290,7 +293,8 @@ def _least(inputs: Inputs, grid: Plan, at_once: int) -> Means:
 
 def taken(inputs: Inputs, grid: Plan, means: Means) -> int:
     """Return the bytes of the process at work: tiles in flight, blocks, and what is kept decoded."""
-    blocks = means.threads * math.prod(means.block) * _scratch(inputs, means)
+    each = math.prod(means.block) * _scratch(inputs, means) + aperture.scratch(inputs.window)
+    blocks = means.threads * each
     region = math.prod(tiles.aligned(grid.tile, grid.margin, (1,) * len(grid.tile), grid.extent))
     # one tile is computed, and what was computed of it and of the one before waits; one of these is put together
     held = (_held(inputs) if means.halo == "overlap" else 0) + means.flights * _waiting(inputs) + _whole(inputs)
@@ -310,7 +314,8 @@ def _taken_by_nodes(inputs: Inputs, grid: Plan, means: Means) -> int:
 
 def _scratch(inputs: Inputs, means: Means) -> int:
     """Return the bytes per pixel of a block in work."""
-    own = _most(inputs) if inputs.pulled else min(capacity.SCRATCH, 8 + 2 * _sample(inputs))
+    widened = 0 if inputs.window.exact else capacity.WIDENED
+    own = _most(inputs) if inputs.pulled else min(capacity.SCRATCH, 8 + 2 * _sample(inputs) + widened)
     return own + (_held(inputs) if means.halo == "read" else 0)
 
 

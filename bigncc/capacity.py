@@ -36,6 +36,10 @@ SCRATCH = 32
 """Bytes per pixel of the blocks in work: their copies with halo, and the result before it is encoded."""
 
 
+WIDENED = 8
+"""Of these, what copies of integers as float32 take, which windows of other weights than 0 and 1 need."""
+
+
 GAINED = 16
 """As many more where they are compared with the images as these are stored."""
 

@@ -86,11 +86,13 @@ class Config(Section):
         if moving != reference:
             message = f"{said} and moving is another image than reference: none, or the same, is accepted with it"
             raise ValueError(message)
-        if isinstance(window.size, tuple) and len(window.size) > 2:
-            message = (
-                f"{said} and window.size {list(window.size)}, which spans sections: a number, or [y, x], is accepted"
-            )
-            raise ValueError(message)
+        for name in ("size", "sigma"):
+            numbers = getattr(window, name)
+            if isinstance(numbers, tuple) and len(numbers) > 2:
+                message = (
+                    f"{said} and window.{name} {list(numbers)}, which spans sections: a number, or [y, x], is accepted"
+                )
+                raise ValueError(message)
         return value
 
     @field_validator("maps")

@@ -173,7 +173,7 @@ def sweep(
     masked, viewed = switches
     ring, pair, work, at, along, counts, full, least, state, equal, bins = lines
     x, left, right, lead, pitch = span
-    nz, ny, nx = shape = images[0].shape
+    nz, ny, _ = shape = images[0].shape
     rz, ry, rx = taps[0].size - 1, taps[1].size - 1, taps[2].size - 1
     za, zb = max(0, z - rz), min(nz, z + rz + 1)
     length = (6 if masked else 5) * pitch

@@ -3,13 +3,13 @@
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 import numpy as np
 
-from bigncc import kernel, stack, storage, transform
+from bigncc import aperture, kernel, stack, storage, transform
 from bigncc.config import Config
 from bigncc.errors import InputError
 from bigncc.field import open_field
@@ -29,7 +29,7 @@ from bigncc.store import absolute, digest, get
 from bigncc.tiles import Shape, roi_of
 from bigncc.transform import Affine, Displacement, Transform, Translation
 from bigncc.watch import Watched
-from bigncc.window import check_shapes
+from bigncc.window import Window, check_box, check_shapes
 
 ROLES = ("reference", "moving")
 
@@ -41,7 +41,9 @@ class Inputs:
     Parameters
     ----------
     config : Config
-        What was asked.
+        What was asked; the window's sizes are in pixels.
+    window : Window
+        Which samples are correlated.
     reference, moving : Image
         The pair.
     given : Transform or None
@@ -61,6 +63,7 @@ class Inputs:
     """
 
     config: Config
+    window: Window
     reference: Image
     moving: Image
     given: Transform | None
@@ -74,7 +77,7 @@ class Inputs:
     @property
     def ndim(self) -> int:
         """Number of windowed axes, which is that of the transform."""
-        return self.config.window.window().ndim
+        return self.window.ndim
 
     @property
     def pulled(self) -> bool:
@@ -132,7 +135,7 @@ class Inputs:
     def search(self) -> tuple[Shape, Shape]:
         """Of a shift map, pixels between nodes and pixels searched along the windowed axes; nothing without one."""
         config = self.config
-        return config.shift.search(config.window.window()) if "shift" in config.maps else ((), ())
+        return config.shift.search(self.window) if "shift" in config.maps else ((), ())
 
     @property
     def channel_axis(self) -> int | None:
@@ -148,7 +151,7 @@ def open_inputs(config: Config) -> Inputs:
     InputError
         If an image, a mask or a transform cannot be read or does not fit the rest.
     """
-    window, chosen = config.window.window(), config.registration
+    chosen = config.registration
     sections = config.reference, config.moving
     one, guides = None, None
     if config.stack.lags is None:
@@ -161,12 +164,18 @@ def open_inputs(config: Config) -> Inputs:
         reference, moving = one.images()
         if chosen.channel is not None:
             stack.stack_of(opened(config.reference, chosen.channel), config.stack.lags)
+    section, window, rounded = aperture.settled(config.window, reference)
+    config = config.model_copy(update={"window": section})
+    if one is not None and window.ndim > 2:
+        message = f"stack.lags is given and the window has size {list(window.shape)}, which spans sections: [y, x] is "
+        message += "accepted"
+        raise InputError(message)
     given = given_transform(config)
     same_grid = chosen.model == "none"
-    notes = check_pair(reference, moving, same_grid=same_grid)
+    notes = rounded + check_pair(reference, moving, same_grid=same_grid)
     if chosen.estimated:
         notes += check_scales(reference, moving, within=0.01 if chosen.model in ("translation", "rigid") else 0.1)
-    if item := _measured_on(config, (guides or (reference,))[0], one):
+    if item := _measured_on(config, window.ndim, (guides or (reference,))[0], one):
         notes.append(f"the shift is measured on {', '.join(f'{axis} {i}' for axis, i in item.items())}, for all")
     for image in (reference, moving):
         spatial = image.axes[-window.ndim :]
@@ -188,18 +197,18 @@ def open_inputs(config: Config) -> Inputs:
         region = roi_of((0,) * given.ndim, reference.array.shape[-given.ndim :])
         region = region if asked is None else tuple(slice(*span) for span in asked)
         check_view(given, region, moving.array.shape[-given.ndim :], config.registration.order)
-    found = Inputs(config, reference, moving, given, (), guides or (reference, moving), stack=one)
+    found = Inputs(config, window, reference, moving, given, (), guides or (reference, moving), stack=one)
     _check_maps(found)
     for name, image in found.images.items():
         notes += _check_samples(name, config.moving if name == "moving" else config.reference, image, window.ndim)
     return replace(found, notes=tuple(notes))
 
 
-def _measured_on(config: Config, guide: Image, one: Stack | None) -> dict[str, int]:
+def _measured_on(config: Config, ndim: int, guide: Image, one: Stack | None) -> dict[str, int]:
     """Return which time and channel, and of two images which plane, a shift is measured on."""
     chosen = config.registration
     if one is None:
-        return item_of(guide, config.window.window().ndim) if chosen.model is not None else {}
+        return item_of(guide, ndim) if chosen.model is not None else {}
     return {axis: 0 for axis in one.whole.axes if axis in "tc" and chosen.channel is None} if chosen.estimated else {}
 
 
@@ -226,6 +235,8 @@ def _check_maps(inputs: Inputs) -> None:
         how = "a transform that moves nothing" if nothing else "registration.model=none (--as-is)"
         message = f"maps has gain and {how} leaves it 0 everywhere: a registration, or maps without gain, is accepted"
         raise InputError(message)
+    if "shift" in inputs.config.maps:
+        check_box(inputs.window)
     if steps := inputs.search[0]:
         check_fits(inputs.shape[-inputs.ndim :], steps)
 
@@ -267,7 +278,7 @@ def request_of(inputs: Inputs, samples: Samples) -> dict[str, Any]:
         how = transform.to_dict(inputs.given)
     search = {"initial": chosen.initial, "upsample_factor": chosen.upsample_factor, "channel": chosen.channel}
     request: dict[str, Any] = {
-        "window": asdict(config.window.window()),
+        "window": inputs.window.request,
         "registration": {
             "transform": how,
             "order": chosen.order if inputs.pulled else None,

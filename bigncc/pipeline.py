@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bigncc import cluster, engine, journal, stealing, store, tasks, worker
+from bigncc import aperture, cluster, engine, journal, stealing, store, tasks, worker
 from bigncc import config as words
 from bigncc.budget import (
     Estimate,
@@ -51,7 +51,7 @@ __all__ = [
 ]  # fmt: skip
 
 NANOSECONDS = 35
-"""Time per output pixel and thread on the machine of the README's figures, for `plan`'s estimate."""
+"""Time per output pixel and thread, with a box, on the machine of the README's figures, for `plan`'s estimate."""
 
 _SHIFT = "measuring where the moving image lies"
 
@@ -109,6 +109,7 @@ def plan(config: Config) -> Estimate:
         objects=objects(layout),
         decode_overhead=decode_overhead(inputs, grid, means),
         tasks=math.prod(-(-n // b) for n, b in zip(grid.tile, means.block, strict=True)),
+        window=aperture.in_words(inputs.window),
         seconds=_nanoseconds(inputs, grid) * 1e-9 / (threads * workers_of(config)),
         notes=inputs.notes + _absent(inputs),
         headline=headline(inputs),
@@ -117,9 +118,10 @@ def plan(config: Config) -> Estimate:
 
 def _nanoseconds(inputs: Inputs, grid: Plan) -> float:
     """Return about how long one thread takes for all tiles from the images."""
-    window, (_, reach) = inputs.config.window.window().shape, inputs.search
-    pixels = math.prod(grid.shape) * NANOSECONDS * (2 if "gain" in inputs.config.maps else 1)
-    return pixels + (math.prod(grid.nodes.shape) * nanoseconds(window, reach) if grid.nodes else 0)
+    window, (_, reach) = inputs.window, inputs.search
+    each = NANOSECONDS - aperture.BOX + aperture.nanoseconds(window)
+    pixels = math.prod(grid.shape) * each * (2 if "gain" in inputs.config.maps else 1)
+    return pixels + (math.prod(grid.nodes.shape) * nanoseconds(window.shape, reach) if grid.nodes else 0)
 
 
 def _absent(inputs: Inputs) -> tuple[str, ...]:

@@ -9,12 +9,17 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, fi
 
 from bigncc.machine import Section
 from bigncc.nodes import search_of
-from bigncc.notation import lags_of, range_of, region_of, source_of, target_of
+from bigncc.notation import extents_of, lags_of, range_of, region_of, source_of, target_of
 from bigncc.remote import Storage
+from bigncc.weights import DRAWN, Table, Weights
 from bigncc.window import Border, Window
 
 Source = Annotated[Any, BeforeValidator(source_of), PlainSerializer(str)]
 
+
+Extent = Annotated[int | str | tuple[int | str, ...] | None, BeforeValidator(extents_of)]
+
+Width = Annotated[float | str | tuple[float | str, ...] | None, BeforeValidator(extents_of)]
 
 Range = Annotated[int | tuple[int, int] | None, BeforeValidator(range_of)]
 
@@ -96,8 +101,20 @@ class OutputConfig(Section):
 class WindowConfig(Section):
     """The window and its rules."""
 
-    size: int | tuple[int, ...] = Field(
-        7, description="odd number of pixels: one for (y, x), or a list [y, x] or [z, y, x]"
+    size: Extent = Field(
+        None,
+        description="odd number of pixels, or a length such as 31um: one for (y, x), or a list [y, x] or [z, y, x]; "
+        "null: 7, or what sigma or the array of a footprint says",
+    )
+    weights: Weights = Field("box", description="what a sample counts: box (all the same), gaussian or footprint")
+    sigma: Width = Field(
+        None, description="standard deviation of weights=gaussian, in pixels or a length: one number, or a list"
+    )
+    truncate: float = Field(3.5, description="standard deviations at which weights=gaussian are cut")
+    footprint: str | None = Field(
+        None,
+        description="of weights=footprint: disk, ball or octagon of that size; or an array of weights, 0 and 1 or "
+        "others, in a .npy, .npz or .csv file or a Zarr array",
     )
     border: Border = Field(
         "shrink", description="at the image's edge: shrink, valid, reflect, mirror, nearest or constant"
@@ -109,9 +126,10 @@ class WindowConfig(Section):
         (0.0, 0.0), description="standard deviations (reference, moving) in grey levels below which a window is flat"
     )
 
-    def window(self) -> Window:
-        """Return the checked window."""
-        return Window(**self.model_dump())
+    def window(self, table: Table | None = None) -> Window:
+        """Return the checked window of what is said in pixels; `table` is what is read of a footprint's file."""
+        drawing = self.footprint if self.footprint in DRAWN else None
+        return Window(**self.model_dump() | {"footprint": table if drawing is None else drawing})
 
 
 class StackConfig(Section):

@@ -2,8 +2,8 @@
 
 Lines and tuples are those of `bigncc.sums`, and a line of moments that of `bigncc.gaussian`. A ring keeps the lines of
 as many rows of each plane as the window has. For each output row and each group of `bigncc.terms.Terms` lines are added
-up to sums of columns, and these, shifted, to the sums of windows: integers if they can be, and else float64 in the order
-of the terms, in which what does not count enters as an exact zero.
+up to sums of columns, and these, shifted, to the sums of windows: integers if they can be, and else float64 in the
+order of the terms, in which what does not count enters as an exact zero.
 """
 
 from typing import Any
@@ -347,8 +347,10 @@ def correlate(
     )  # fmt: skip
     ahead = None if sums.exact else (np.empty(slots, np.int64), np.empty((slots, 4, pitch + 1), np.int32))
     extremes = np.repeat(np.array([[np.inf], [-np.inf]], np.float32), strip, axis=1)
+    switched = (*switches, sums.wide, not window.table.flat)
+    # either is exact where it may be chosen, and each would be compiled
+    arithmetic = np.int64 if sums.exact else np.float64
     walk(
-        images, (*switches, sums.wide, not window.table.flat), sums.kind, (roi, size, sums.middles, strip), terms,
-        lines, ahead, rules, out, integers, extremes,
+        images, switched, arithmetic, (roi, size, sums.middles, strip), terms, lines, ahead, rules, out, integers, extremes,
     )  # fmt: skip
     return float(extremes[0].min()), float(extremes[1].max())

@@ -44,7 +44,7 @@ def weights(window):
 
 
 def samples(f, g, vf, vg, window, centre):
-    """The valid pairs of the window at `centre` with their weights, the weight it could have, whether it leaves the image.
+    """The valid pairs of the window at `centre` with their weights, what it could weigh, whether it leaves the image.
 
     Weights are what a Gaussian's or a table's float64 say; the window is the box around them.
     """

@@ -42,7 +42,7 @@ FLOORS = (
     ("shaped",),
     ("kernel", "warping", "transform", "storage", "journal", "objects", "layout", "stopping", "machine"),
     ("shift", "resampling", "output", "science", "wording", "field", "reading", "grids", "sections", "lattice"),
-    ("config",),
+    ("config", "aperture"),
     ("pair", "report", "evidence", "script", "cluster", "tasks"),
     ("sites", "masks", "search"),
     ("fit", "deformation", "variants"),
