@@ -23,6 +23,9 @@ from bigncc.window import Window
 BOX = 8.0
 """Nanoseconds that a pixel of a box takes, of those of a whole run."""
 
+TIE = 1e-9
+"""What rounding may take from a number of pixels that is as near to one odd number as to the next."""
+
 LARGEST = 2**24
 """Samples of a footprint from a file."""
 
@@ -46,7 +49,7 @@ def settled(section: WindowConfig, image: Image) -> tuple[WindowConfig, Window, 
     table = None if footprint is None or footprint in DRAWN else open_footprint(footprint)
     notes: list[str] = []
     size = _in_pixels("size", section.size, image, _odd, notes)
-    sigma = _in_pixels("sigma", section.sigma, image, lambda pixels: float(f"{pixels:.6g}"), notes)
+    sigma = _in_pixels("sigma", section.sigma, image, float, notes)
     section = section.model_copy(update={"size": size, "sigma": sigma})
     window = section.window(table)
     # what reads the config of a result goes by its size
@@ -63,7 +66,7 @@ def _in_pixels(name: str, value: Any, image: Image, fitted: Callable[[float], An
     for length, i in zip(lengths, axes, strict=True):
         if not isinstance(length, str):
             found.append(length)
-            actual.append(f"{length} px")
+            actual.append(f"{length:g} px")
             continue
         unit = image.units[i] if i >= 0 else None
         if unit not in METRES or not image.calibrated:
@@ -74,14 +77,17 @@ def _in_pixels(name: str, value: Any, image: Image, fitted: Callable[[float], An
             raise InputError(message)
         found.append(fitted(metres_of(length) / (image.scale[i] * METRES[unit])))
         actual.append(f"{found[-1] * image.scale[i]:.6g} {unit}")
-    said = " x ".join(dict.fromkeys(map(str, lengths))) if len(set(lengths)) == 1 else " x ".join(map(str, lengths))
-    notes.append(f"window.{name} {said} is taken as {' x '.join(map(str, found))} pixels, {' x '.join(actual)}")
+    said = " x ".join(
+        each if isinstance(each, str) else f"{each:g}" for each in (lengths if isinstance(value, tuple) else (value,))
+    )
+    pixels = " x ".join(f"{each:.6g}" for each in found)
+    notes.append(f"window.{name} {said} is taken as {pixels} pixels, {' x '.join(actual)}")
     return tuple(found)
 
 
 def _odd(pixels: float) -> int:
     """Return the odd number that is nearest, the larger one of two."""
-    return max(1, 2 * math.floor(pixels / 2) + 1)
+    return max(1, 2 * math.floor(pixels / 2 + TIE) + 1)
 
 
 def open_footprint(source: str) -> Table:

@@ -100,23 +100,43 @@ def share(weights: Array, place: int, length: int, unit: float) -> float:
 
 
 @compiled_loop
+def load_validity(valid: Array, images: Any, masked: bool, plane: int, row: int, span: Any) -> None:
+    """Write 1 where a row of samples counts, else 0."""
+    _, left, right, lead, _ = span
+    valid[:] = 0
+    if 0 <= plane < images[0].shape[0] and 0 <= row < images[0].shape[1]:
+        inner = valid[lead : lead + right - left]
+        inner[:] = 1
+        if masked:
+            joint = images[2][plane, row, left:right]
+            for j in range(joint.size):
+                inner[j] = joint[j]
+
+
+@compiled_loop
 def load_moments(
     line: Array, images: Any, masked: bool, counting: bool, middles: Any, plane: int, row: int, span: Any
 ) -> None:
     """Write the moments of one row of samples, and if they are counted their validity."""
-    _, left, right, lead, pitch = span
+    pitch = span[4]
     load_pair(line, images, masked, middles, plane, row, span)
     add_products(line[2 * pitch :], line, pitch, True)
     if counting:
-        valid = line[5 * pitch :]
-        valid[:] = 0
-        if 0 <= plane < images[0].shape[0] and 0 <= row < images[0].shape[1]:
-            inner = valid[lead : lead + right - left]
-            inner[:] = 1
-            if masked:
-                joint = images[2][plane, row, left:right]
-                for j in range(joint.size):
-                    inner[j] = joint[j]
+        load_validity(line[5 * pitch :], images, masked, plane, row, span)
+
+
+@compiled_loop
+def add_squares(out: Array, a: Array, b: Array, w: float) -> None:
+    """Add the weighted squares of a pair of lines."""
+    for j in range(out.size):
+        out[j] = out[j] + w * (a[j] * a[j] + b[j] * b[j])
+
+
+@compiled_loop
+def add_crossed(out: Array, a: Array, b: Array, c: Array, d: Array, w: float) -> None:
+    """Add the weighted products of two pairs of lines."""
+    for j in range(out.size):
+        out[j] = out[j] + w * (a[j] * b[j] + c[j] * d[j])
 
 
 @compiled_loop
@@ -128,10 +148,20 @@ def load_planes(
     if weights.size == 1:
         return
     scale(line, weights[0])
+    pitch = span[4]
+    one, two = pair
+    fa, ga, fb, gb = one[:pitch], one[pitch : 2 * pitch], two[:pitch], two[pitch : 2 * pitch]
     for k in range(1, weights.size):
-        load_moments(pair[0], images, masked, masked, middles, plane - k, row, span)
-        load_moments(pair[1], images, masked, masked, middles, plane + k, row, span)
-        add_pair(line, pair[0], pair[1], weights[k])
+        load_pair(one, images, masked, middles, plane - k, row, span)
+        load_pair(two, images, masked, middles, plane + k, row, span)
+        add_pair(line[: 2 * pitch], one, two, weights[k])
+        add_squares(line[2 * pitch : 3 * pitch], fa, fb, weights[k])
+        add_squares(line[3 * pitch : 4 * pitch], ga, gb, weights[k])
+        add_crossed(line[4 * pitch : 5 * pitch], fa, ga, fb, gb, weights[k])
+        if masked:
+            load_validity(fa, images, masked, plane - k, row, span)
+            load_validity(fb, images, masked, plane + k, row, span)
+            add_pair(line[5 * pitch :], fa, fb, weights[k])
 
 
 @compiled_loop

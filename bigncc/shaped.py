@@ -62,6 +62,14 @@ def add_weighted(out: Array, a: Array, weight: float) -> None:
 
 
 @compiled_loop
+def add_four_weighted(out: Array, a: Array, b: Array, c: Array, d: Array, weights: Array) -> None:
+    """Add four lines times weights."""
+    s, t, u, v = weights[0], weights[1], weights[2], weights[3]
+    for j in range(out.size):
+        out[j] += s * a[j] + t * b[j] + u * c[j] + v * d[j]
+
+
+@compiled_loop
 def gather(out: Array, lines: Array, at: Array) -> None:
     """Add the lines that begin `at` these places."""
     k = 0
@@ -73,6 +81,18 @@ def gather(out: Array, lines: Array, at: Array) -> None:
         k += 2
     if k < at.size:
         add_one(out, lines[at[k] :])
+
+
+@compiled_loop
+def gather_weighted(out: Array, lines: Array, at: Array, weights: Array) -> None:
+    """Add the lines that begin `at` these places, times weights."""
+    k = 0
+    while k + 4 <= at.size:
+        add_four_weighted(out, lines[at[k] :], lines[at[k + 1] :], lines[at[k + 2] :], lines[at[k + 3] :], weights[k:])
+        k += 4
+    while k < at.size:
+        add_weighted(out, lines[at[k] :], weights[k])
+        k += 1
 
 
 @compiled_loop
@@ -126,8 +146,7 @@ def add_up(work: Any, ring: Array, terms: Any, count: int, size: Any, length: in
         for t in range(begin, end):
             at[t - begin] = (rows[t, 0] * size[1] + (count + 1 + rows[t, 1]) % size[1]) * length
         if weighted:
-            for t in range(begin, end):
-                add_weighted(column, ring[at[t - begin] :], weights[t])
+            gather_weighted(column, ring, at[: end - begin], weights[begin:end])
         else:
             gather(column, ring, at[: end - begin])
         gather(sums, column, columns[first:last])
@@ -350,7 +369,6 @@ def correlate(
     switched = (*switches, sums.wide, not window.table.flat)
     # either is exact where it may be chosen, and each would be compiled
     arithmetic = np.int64 if sums.exact else np.float64
-    walk(
-        images, switched, arithmetic, (roi, size, sums.middles, strip), terms, lines, ahead, rules, out, integers, extremes,
-    )  # fmt: skip
+    frame = roi, size, sums.middles, strip
+    walk(images, switched, arithmetic, frame, terms, lines, ahead, rules, out, integers, extremes)
     return float(extremes[0].min()), float(extremes[1].max())

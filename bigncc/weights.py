@@ -3,6 +3,7 @@
 import hashlib
 import math
 from dataclasses import dataclass
+from decimal import Decimal, localcontext
 from functools import cached_property
 from typing import Any, Literal, get_args
 
@@ -131,9 +132,15 @@ def gaussian_size(sigma: tuple[float, ...], truncate: float) -> tuple[int, ...]:
 
 
 def taps(sigma: float, radius: int) -> NDArray[np.float64]:
-    """Return the weights of a Gaussian along one axis, from the middle outwards, with a sum of 1 on both sides."""
+    """Return the weights of a Gaussian along one axis, from the middle outwards, with a sum of 1 on both sides.
+
+    Exponentials of one machine's library may differ in the last bit from another's, and tiles be computed on both.
+    """
     if radius == 0:
         return np.ones(1)
-    outwards = np.exp(-0.5 / (sigma * sigma) * np.arange(radius + 1) ** 2)
-    taken: NDArray[np.float64] = outwards / (2.0 * outwards.sum() - outwards[0])
-    return taken
+    with localcontext() as context:
+        context.prec = 40
+        twice = 2 * Decimal(sigma) ** 2
+        outwards = [(-(k * k) / twice).exp() for k in range(radius + 1)]
+        total = 2 * sum(outwards[1:]) + outwards[0]
+        return np.array([float(each / total) for each in outwards])

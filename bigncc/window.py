@@ -204,7 +204,7 @@ class Window:
     def taps(self) -> tuple[Any, ...]:
         """The weights of a Gaussian along each axis, from the middle outwards."""
         assert isinstance(self.sigma, tuple)  # __post_init__ made it one
-        return tuple(taps(sigma, radius) for sigma, radius in zip(self.sigma, self.radius, strict=True))
+        return tuple(map(_taps, self.sigma, self.radius))
 
     @property
     def request(self) -> dict[str, Any]:
@@ -215,7 +215,7 @@ class Window:
         return {name: value for name, value in words.items() if name not in left_out}
 
 
-_drawn = lru_cache(drawn)
+_drawn, _taps = lru_cache(drawn), lru_cache(taps)
 
 
 def as_window(window: "int | tuple[int, ...] | Window") -> Window:

@@ -321,6 +321,31 @@ def test_golden_bits(dtype, size):
     assert (VERSION, found.hexdigest()[:16]) == (2, GOLDEN[dtype, size])
 
 
+WEIGHED = {
+    ("uint8", "gaussian"): "6e47203a3ccfe950",
+    ("float32", "gaussian"): "39ea1e9e34c38db2",
+    ("uint8", "disk"): "ba7de5582edfc47b",
+    ("uint16", "disk"): "09bc4ef230cd70d4",
+    ("float32", "disk"): "09bc4ef230cd70d4",
+}
+
+
+@pytest.mark.parametrize(("dtype", "kind"), WEIGHED)
+def test_golden_bits_of_other_weights(dtype, kind):
+    rng = np.random.default_rng(11)
+    f, g = rng.integers(0, 255, (2, 40, 1100))
+    f[:, :20] = 7
+    mask = (rng.random(f.shape) > 0.1).astype(np.uint8)
+    images = [image.astype(dtype) for image in (f, g + f)]
+    words = {"sigma": (1.5, 3)} if kind == "gaussian" else {"footprint": kind, "size": (15, 21)}
+    window = Window(weights="gaussian" if kind == "gaussian" else "footprint", **words)
+    found = hashlib.sha256()
+    for validity in (None, mask):
+        block = local(*images, window, reference_validity=validity, pivot=(10.0, 20.0))
+        found.update(block.ncc.tobytes() + block.status.tobytes() + repr(block.summary).encode())
+    assert (VERSION, found.hexdigest()[:16]) == (2, WEIGHED[dtype, kind])
+
+
 @pytest.mark.parametrize("shape", [(0, 0), (0, 5), (5, 0), (0, 5, 5)])
 def test_nothing_in_nothing_out(shape):
     empty = np.zeros(shape, np.uint8)
