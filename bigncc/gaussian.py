@@ -14,16 +14,10 @@ from numpy.typing import NDArray
 from bigncc.arithmetic import Sums
 from bigncc.coefficients import NEVER, finish_row, tally
 from bigncc.compiled import compiled_loop
-from bigncc.sums import add_products, count_row, load_pair
+from bigncc.moments import ROUNDING, count_row, load_moments, load_pair, load_validity, strip_of
 from bigncc.window import Window
 
 Array = NDArray[Any]
-
-RING = 2**18
-"""Bytes of the lines that are kept: they stay in the cache, and strips are wide enough for the samples beside them."""
-
-ROUNDING = 1e-12
-"""Share of the weight that a window needs which rounding may take."""
 
 NANOSECONDS = 4.0, 0.6
 """For each pixel, and for each tap, where one thread computes."""
@@ -97,32 +91,6 @@ def share(weights: Array, place: int, length: int, unit: float) -> float:
     for k in range(1, weights.size):
         total += weights[k] * ((unit if place >= k else 0.0) + (unit if place + k < length else 0.0))
     return float(total)
-
-
-@compiled_loop
-def load_validity(valid: Array, images: Any, masked: bool, plane: int, row: int, span: Any) -> None:
-    """Write 1 where a row of samples counts, else 0."""
-    _, left, right, lead, _ = span
-    valid[:] = 0
-    if 0 <= plane < images[0].shape[0] and 0 <= row < images[0].shape[1]:
-        inner = valid[lead : lead + right - left]
-        inner[:] = 1
-        if masked:
-            joint = images[2][plane, row, left:right]
-            for j in range(joint.size):
-                inner[j] = joint[j]
-
-
-@compiled_loop
-def load_moments(
-    line: Array, images: Any, masked: bool, counting: bool, middles: Any, plane: int, row: int, span: Any
-) -> None:
-    """Write the moments of one row of samples, and if they are counted their validity."""
-    pitch = span[4]
-    load_pair(line, images, masked, middles, plane, row, span)
-    add_products(line[2 * pitch :], line, pitch, True)
-    if counting:
-        load_validity(line[5 * pitch :], images, masked, plane, row, span)
 
 
 @compiled_loop
@@ -256,12 +224,6 @@ def walk(
         span = x, max(0, x - rx), min(nx, x + w + rx), max(0, rx - x), w + 2 * rx
         for z in range(roi[0], roi[1]):
             sweep(images, switches, roi, middles, taps, lines, rules, z, span, out, integers, extremes)
-
-
-def strip_of(size: tuple[int, ...], slots: int, columns: int, itemsize: int = 8) -> int:
-    """Return how many columns are computed at once, if a ring keeps so many lines of moments."""
-    fits = RING // (6 * itemsize * slots) - size[-1] + 1
-    return min(columns, max(64, size[-1], min(fits, 1024)))
 
 
 def scratch(window: Window) -> int:

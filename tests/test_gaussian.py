@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter
 from bigncc import Window, gaussian
 from bigncc.gaussian import fold, share
 from bigncc.kernel import lattice_pivot, local
+from bigncc.moments import strip_of
 from bigncc.weights import taps
 from tests import oracle, strategies
 from tests.implementations import from_means
@@ -95,9 +96,9 @@ def test_what_lies_within_the_image_weighs_the_same_to_the_bit(radius, sigma, le
 def test_a_strip_stays_in_the_cache():
     for size in (3, 11, 101):
         window = Window(weights="gaussian", sigma=size // 2 / 3.5)
-        strip = gaussian.strip_of(window.shape, size, 10**6)
+        strip = strip_of(window.shape, size, 10**6)
         assert strip >= 64
         assert gaussian.scratch(window) >= 48 * size * (strip + size - 1)
-    assert gaussian.strip_of((11, 11), 11, 50) == 50
+    assert strip_of((11, 11), 11, 50) == 50
     few, many = (gaussian.nanoseconds(Window(weights="gaussian", sigma=s)) for s in (1, 3))
     assert 0 < few < many

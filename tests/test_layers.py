@@ -8,7 +8,7 @@ import pytest
 
 FLOORS = (
     ("errors", "compiled", "allocator"),
-    ("remote", "nodes", "maps", "weights", "arithmetic"),
+    ("remote", "nodes", "maps", "weights", "arithmetic", "moments"),
     (
         "tiles",
         "window",
@@ -37,9 +37,9 @@ FLOORS = (
         "interpolation",
         "capacity",
         "planning",
+        "gaussian",
+        "shaped",
     ),
-    ("gaussian",),
-    ("shaped",),
     ("kernel", "warping", "transform", "storage", "journal", "objects", "layout", "stopping", "machine"),
     ("shift", "resampling", "output", "science", "wording", "field", "reading", "grids", "sections", "lattice"),
     ("config", "aperture"),
