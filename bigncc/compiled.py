@@ -16,7 +16,7 @@ from numba.core.compiler_lock import global_compiler_lock as _numba_lock
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-ROOMS = ("coefficients", "gaussian", "halving", "interpolation", "matching", "moments", "shaped", "sums", "warping")
+ROOMS = ("coefficients", "gaussian", "halving", "interpolation", "lines", "matching", "shaped", "sums", "warping")
 """Rooms with compiled loops."""
 
 _config: Any = numba.config

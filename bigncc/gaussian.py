@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bigncc.arithmetic import Sums
 from bigncc.coefficients import NEVER, finish_row, tally
 from bigncc.compiled import compiled_loop
-from bigncc.moments import ROUNDING, count_row, load_moments, load_pair, load_validity, strip_of
+from bigncc.lines import ROUNDING, count_row, load_moments, load_pair, load_validity, strip_of
 from bigncc.window import Window
 
 Array = NDArray[Any]

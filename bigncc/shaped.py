@@ -1,6 +1,6 @@
 """Windows with a footprint, of one contiguous block: sums of what a footprint's terms name; plain loops for numba.
 
-Lines and tuples are those of `bigncc.sums`, and lines of moments those of `bigncc.moments`. A ring keeps the lines of
+Lines and tuples are those of `bigncc.sums`, and lines of moments those of `bigncc.lines`. A ring keeps the lines of
 as many rows of each plane as the window has. For each output row and each group of `bigncc.terms.Terms` lines are added
 up to sums of columns, and these, shifted, to the sums of windows: integers if they can be, and else float64 in the
 order of the terms, in which what does not count enters as an exact zero.
@@ -23,7 +23,7 @@ from bigncc.coefficients import (
     too_few,
 )
 from bigncc.compiled import compiled_loop, inlined_loop
-from bigncc.moments import ROUNDING, load_moments, strip_of
+from bigncc.lines import ROUNDING, load_moments, strip_of
 from bigncc.terms import terms_of
 from bigncc.window import Window
 

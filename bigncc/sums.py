@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from bigncc.coefficients import finish_row, outlook, tally
 from bigncc.compiled import compiled_loop, inlined_loop
-from bigncc.moments import add_products, count_row, load_pair
+from bigncc.lines import add_products, count_row, load_pair
 
 Array = NDArray[Any]
 

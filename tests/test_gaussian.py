@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from bigncc import Window, gaussian
 from bigncc.gaussian import fold, share
 from bigncc.kernel import lattice_pivot, local
-from bigncc.moments import strip_of
+from bigncc.lines import strip_of
 from bigncc.weights import taps
 from tests import oracle, strategies
 from tests.implementations import from_means

@@ -8,7 +8,7 @@ import pytest
 
 FLOORS = (
     ("errors", "compiled", "allocator"),
-    ("remote", "nodes", "maps", "weights", "arithmetic", "moments"),
+    ("remote", "nodes", "maps", "weights", "arithmetic", "lines"),
     (
         "tiles",
         "window",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bigncc.moments import count_row, load_moments, strip_of
+from bigncc.lines import count_row, load_moments, strip_of
 
 
 def images(masked):
