@@ -28,6 +28,7 @@ from bigncc.science import (
     RegistrationConfig,
     ReportConfig,
     ShiftConfig,
+    SsimConfig,
     StackConfig,
     WindowConfig,
 )
@@ -54,10 +55,12 @@ class Config(Section):
     stack: StackConfig = Field(StackConfig(), validate_default=True, description="sections of one stack")
     maps: tuple[Name, ...] = Field(
         ("ncc",),
-        description="what is computed: ncc, and of gain (NCC after minus before registration) and shift (where it "
-        "still slips) what is wanted",
+        description="what is computed: ncc, and what is wanted of gain (NCC after minus before registration), shift "
+        "(where it still slips) and statistics of the windows: count, mean_reference, mean_moving, std_reference, "
+        "std_moving, covariance, slope, intercept, ncc_uncentered, squared, absolute, ssim, spearman",
     )
     shift: ShiftConfig = Field(ShiftConfig(), description="the shift map, where maps has it")
+    ssim: SsimConfig = Field(SsimConfig(), description="constants of structural similarity, where maps has ssim")
     registration: RegistrationConfig = Field(
         RegistrationConfig(), validate_default=True, description="one of model, transform and displacement"
     )
@@ -107,6 +110,15 @@ class Config(Section):
         maps = info.data.get("maps", ("shift",))
         if "shift" not in maps and value != ShiftConfig():
             message = f"maps is [{', '.join(maps)}], and with shift among them it is accepted"
+            raise ValueError(message)
+        return value
+
+    @field_validator("ssim")
+    @classmethod
+    def _for_similarity(cls, value: SsimConfig, info: ValidationInfo) -> SsimConfig:
+        maps = info.data.get("maps", ("ssim",))
+        if "ssim" not in maps and value != SsimConfig():
+            message = f"maps is [{', '.join(maps)}], and with ssim among them it is accepted"
             raise ValueError(message)
         return value
 

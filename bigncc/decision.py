@@ -15,7 +15,6 @@ from bigncc.footprint import check_disk, layout_of
 from bigncc.inputs import Inputs
 from bigncc.lattice import Samples, pivots
 from bigncc.layout import Layout
-from bigncc.maps import Asked, of_pixels
 from bigncc.nodes import Nodes
 from bigncc.output import Output, open_output
 from bigncc.placement import headline, registered
@@ -153,7 +152,7 @@ def job_of(url: str, standing: dict[str, Any], inputs: Inputs) -> Job:
         config.registration.order,
         tuple((kernel.Pivot(*a), kernel.Pivot(*b)) for a, b in standing["pivots"]),
         inputs.channel_axis,
-        Asked(of_pixels(config.maps)),
+        inputs.asked,
         inputs.search[1],
     )
 

@@ -16,9 +16,11 @@ from bigncc.field import open_field
 from bigncc.grids import check_pair, check_scales
 from bigncc.journal import plain
 from bigncc.lattice import Samples, samples_of
+from bigncc.maps import Asked, of_pixels, ranged
 from bigncc.masks import leaves_out, nodata_of, open_mask, validity_of
 from bigncc.nodes import check_fits
 from bigncc.pair import Pair, PerItem, from_storage
+from bigncc.ranks import check_small
 from bigncc.reading import Decoded
 from bigncc.registration import Registration
 from bigncc.resampling import check_view
@@ -135,6 +137,12 @@ class Inputs:
         return config.shift.search(config.window.window()) if "shift" in config.maps else ((), ())
 
     @property
+    def asked(self) -> Asked:
+        """What is made of each block beside coefficients and status; InputError if it cannot be."""
+        asked = Asked(of_pixels(self.config.maps), self.config.ssim.ssim())
+        return ranged(asked, self.reference.array.dtype, self.moving.array.dtype)
+
+    @property
     def channel_axis(self) -> int | None:
         """The axis of channels, if they are a batch."""
         return self.reference.axes.index("c") if "c" in self.reference.axes else None
@@ -226,6 +234,9 @@ def _check_maps(inputs: Inputs) -> None:
         how = "a transform that moves nothing" if nothing else "registration.model=none (--as-is)"
         message = f"maps has gain and {how} leaves it 0 everywhere: a registration, or maps without gain, is accepted"
         raise InputError(message)
+    _ = inputs.asked
+    if "spearman" in inputs.asked.further:
+        check_small(inputs.config.window.window())
     if steps := inputs.search[0]:
         check_fits(inputs.shape[-inputs.ndim :], steps)
 
@@ -285,6 +296,7 @@ def request_of(inputs: Inputs, samples: Samples) -> dict[str, Any]:
     if config.maps != ("ncc",):  # as plans say it that know no other map
         steps, reach = inputs.search
         request |= {"maps": config.maps} | ({"shift": {"step": steps, "search_radius": reach}} if steps else {})
+        request |= {"ssim": asdict(inputs.asked.ssim)} if "ssim" in config.maps else {}
     if inputs.stack is not None:
         request["stack"] = {"lags": inputs.stack.lags}
         samples = {"stack": samples["reference"] + samples["moving"]}

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from bigncc import kernel
 from bigncc.errors import InputError
 from bigncc.kernel import Pivots
-from bigncc.maps import NOTHING, PIXELS, Asked, of_pixels
+from bigncc.maps import NOTHING, PIXELS, Asked, Ssim, of_pixels, ranged
 from bigncc.pair import Chunks, Pair, PerItem, as_stored, beside, on_grid, register, validity
 from bigncc.registration import Registration
 from bigncc.tiles import Roi, Shape, Tile, cut, roi_of, roi_shape, roi_shift, roi_within
@@ -97,13 +97,14 @@ def local_maps(
     transform: Transform | Registration | None = None,
     order: int = 1,
     pivot: Pivots | None = None,
+    ssim: Ssim | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Do what `bigncc.local_maps` does, for numpy and dask arrays; `options` as for `paired`."""
     if unknown := [name for name in maps if name not in (*MAPS, *PIXELS)]:
         message = f"maps has {unknown[0]!r}: {', '.join((*MAPS, *PIXELS))} are accepted"
         raise InputError(message)
-    asked = Asked(of_pixels(maps))
+    asked = Asked(of_pixels(maps), ssim or Ssim())
     is_lazy = any(isinstance(image, da.Array) for image in (reference, moving))
     window, transform = as_window(window), applied(transform)
     if asked.gain and transform is None:
@@ -111,6 +112,7 @@ def local_maps(
         raise InputError(message)
     pair = paired(reference, moving, window, same_shape=transform is None, **options)
     first, second = pair.reference, pair.moving
+    asked = ranged(asked, first.dtype, second.dtype)
     constants = pivot if pivot is not None else (pivot_of(first), pivot_of(second))
     chunks = _block_grid(first.chunks, window)
     start = (0,) * first.ndim

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, field_validator
 
 from bigncc.machine import Section
+from bigncc.maps import Ssim
 from bigncc.nodes import search_of
 from bigncc.notation import lags_of, range_of, region_of, source_of, target_of
 from bigncc.remote import Storage
@@ -154,6 +155,21 @@ class ShiftConfig(Section):
     def search(self, window: Window) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return pixels between nodes and pixels searched along each axis; InputError if that cannot be."""
         return search_of(window.shape, self.step, self.search_radius)
+
+
+class SsimConfig(Section):
+    """The constants of structural similarity, called as in scikit-image."""
+
+    data_range: float | None = Field(
+        None, description="highest possible grey level minus the lowest; null: that of the dtype, for integers"
+    )
+    k1: float = Field(0.01, description="share of the range that keeps means apart from 0")
+    k2: float = Field(0.03, description="share of the range that keeps deviations apart from 0")
+    use_sample_covariance: bool = Field(True, description="whether n - 1 divides variances, or n")
+
+    def ssim(self) -> Ssim:
+        """Return them checked."""
+        return Ssim(**self.model_dump())
 
 
 class DisplacementConfig(Section):

@@ -14,6 +14,8 @@ FLOORS = (
         "window",
         "summary",
         "coefficients",
+        "moments",
+        "ranking",
         "halving",
         "store",
         "address",
@@ -26,6 +28,7 @@ FLOORS = (
     (
         "metadata",
         "sums",
+        "ranks",
         "matching",
         "watch",
         "pyramid",
