@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bigncc.arrays import local_maps, ncc, register, shift_map
+    from bigncc.maps import Ssim
     from bigncc.pipeline import run
     from bigncc.registration import Registration
     from bigncc.storage import open_image
@@ -19,6 +20,7 @@ _ROOMS = {
     "Affine": "transform",
     "Displacement": "transform",
     "Registration": "registration",
+    "Ssim": "maps",
     "Translation": "transform",
     "Window": "window",
     "compose": "transform",
@@ -35,6 +37,7 @@ __all__ = [
     "Affine",
     "Displacement",
     "Registration",
+    "Ssim",
     "Translation",
     "Window",
     "compose",

@@ -310,13 +310,15 @@ def _taken_by_nodes(inputs: Inputs, grid: Plan, means: Means) -> int:
 
 def _scratch(inputs: Inputs, means: Means) -> int:
     """Return the bytes per pixel of a block in work."""
-    own = _most(inputs) if inputs.pulled else min(capacity.SCRATCH, 8 + 2 * _sample(inputs))
-    return own + (_held(inputs) if means.halo == "read" else 0)
+    further = _most(inputs) - capacity.SCRATCH
+    own = capacity.SCRATCH if inputs.pulled else min(capacity.SCRATCH, 8 + 2 * _sample(inputs))
+    return own + further + (_held(inputs) if means.halo == "read" else 0)
 
 
 def _most(inputs: Inputs) -> int:
     """Return the most bytes per pixel of a block in work."""
-    return capacity.SCRATCH + (capacity.GAINED if "gain" in inputs.config.maps else 0)
+    further, gain = inputs.asked.further, inputs.asked.gain
+    return capacity.SCRATCH + capacity.DESCRIBED * (len(further) - gain) + (capacity.GAINED if gain else 0)
 
 
 def _grain(inputs: Inputs, at_once: int = 1) -> Shape:

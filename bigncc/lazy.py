@@ -23,6 +23,7 @@ from bigncc.errors import InputError
 from bigncc.kernel import Pivots
 from bigncc.maps import NOTHING, PIXELS, Asked, Ssim, of_pixels, ranged
 from bigncc.pair import Chunks, Pair, PerItem, as_stored, beside, on_grid, register, validity
+from bigncc.ranks import check_small
 from bigncc.registration import Registration
 from bigncc.tiles import Roi, Shape, Tile, cut, roi_of, roi_shape, roi_shift, roi_within
 from bigncc.transform import Transform
@@ -113,6 +114,8 @@ def local_maps(
     pair = paired(reference, moving, window, same_shape=transform is None, **options)
     first, second = pair.reference, pair.moving
     asked = ranged(asked, first.dtype, second.dtype)
+    if "spearman" in maps:
+        check_small(window)
     constants = pivot if pivot is not None else (pivot_of(first), pivot_of(second))
     chunks = _block_grid(first.chunks, window)
     start = (0,) * first.ndim

@@ -30,91 +30,131 @@ STATISTICS = (
 )
 """What `describe` makes, each by its place here."""
 
-COUNT, MEAN_F, MEAN_G, STD_F, STD_G, COVARIANCE, SLOPE, INTERCEPT, UNCENTERED, SQUARED, ABSOLUTE, _ = range(12)
+COUNT, MEAN_F, MEAN_G, STD_F, STD_G, COVARIANCE, SLOPE, INTERCEPT, UNCENTERED, SQUARED, ABSOLUTE, SSIM = range(12)
 
 
 @compiled_loop
-def uncentered(n: Any, sums: Any, middles: Any) -> float:
-    """Return the correlation of two windows about zero instead of their means, NaN where one is zero everywhere."""
-    f, g, ff, gg, fg = sums
+def means(line: Array, sums: Array, count: Array, middle: float, scale: float) -> None:
+    """Write means. Of integers the sum about zero is exact: n < 2^31 samples of 16 bits."""
+    for j in range(line.size):
+        n = float(count[j])
+        line[j] = np.float32((float(sums[j]) + n * middle) / n / scale)
+
+
+@compiled_loop
+def deviations(line: Array, variance: Array, count: Array, flat: Array, scale: float) -> None:
+    """Write standard deviations; what rounding leaves of the variance of a flat window is none."""
+    for j in range(line.size):
+        value = np.sqrt(max(variance[j], 0.0)) / float(count[j]) / scale
+        line[j] = np.float32(0.0 if flat[j] else value)
+
+
+@compiled_loop
+def covariances(line: Array, lines: Array, count: Array, flat: Array, scale: float) -> None:
+    """Write covariances, which a flat window has none of."""
+    covariance = lines[0]
+    for j in range(line.size):
+        n = float(count[j])
+        line[j] = np.float32(0.0 if flat[0, j] | flat[1, j] else covariance[j] / n / n / scale) + np.float32(0.0)
+
+
+@compiled_loop
+def slopes(line: Array, lines: Array, flat: Array, scale: float) -> None:
+    """Write slopes of the regression of the moving image on the reference."""
+    covariance, variance = lines[0], lines[1]
+    for j in range(line.size):
+        line[j] = np.float32(0.0 if flat[1, j] else covariance[j] / variance[j] * scale) + np.float32(0.0)
+
+
+@compiled_loop
+def intercepts(line: Array, f: Array, g: Array, lines: Array, flat: Array, count: Array, facts: Any) -> None:
+    """Write what the moving image is where the reference is 0, by the same regression."""
+    (middle_f, middle_g), (_, scale_g), _ = facts
+    covariance, variance = lines[0], lines[1]
+    for j in range(line.size):
+        n = float(count[j])
+        slope = 0.0 if flat[1, j] else covariance[j] / variance[j]
+        mean_f, mean_g = (float(f[j]) + n * middle_f) / n, (float(g[j]) + n * middle_g) / n
+        line[j] = np.float32((mean_g - slope * mean_f) / scale_g) + np.float32(0.0)
+
+
+@compiled_loop
+def uncentered(line: Array, sums: Any, count: Array, middles: Any) -> None:
+    """Write correlations about zero instead of the means, NaN where an image is zero everywhere.
+
+    Sums of integers about zero stay integers, so that it does not matter which middle they were taken about.
+    """
+    simple, products, pitch = sums
+    f, g, ff = simple, simple[pitch:], products
+    gg, fg = products[pitch:], products[2 * pitch :]
     a, b = middles
-    product = float(fg + b * f + a * g + n * a * b)
-    squares = float(ff + 2 * a * f + n * a * a), float(gg + 2 * b * g + n * b * b)
-    if not (squares[0] > 0.0 and squares[1] > 0.0):
-        return float(np.nan)
-    value: float = product / (np.sqrt(squares[0]) * np.sqrt(squares[1]))
-    return min(max(value, -1.0), 1.0)
+    for j in range(line.size):
+        n = count[j]
+        product = float(fg[j] + b * f[j] + a * g[j] + n * a * b)
+        left = float(ff[j] + 2 * a * f[j] + n * a * a)
+        right = float(gg[j] + 2 * b * g[j] + n * b * b)
+        value = min(max(product / (np.sqrt(max(left, 0.0)) * np.sqrt(max(right, 0.0))), -1.0), 1.0)
+        line[j] = np.float32(value if (left > 0.0) & (right > 0.0) else np.nan) + np.float32(0.0)
 
 
 @compiled_loop
-def similarity(means: Any, spread: Any, n: float, constants: Any) -> float:
-    """Return the structural similarity of two windows; `spread` has covariance and variances of the population."""
-    (a, b), (cov, vf, vg) = means, spread
-    first, second, of_sample = constants
-    unbiased = n / (n - 1.0) if of_sample else 1.0
-    above = (2.0 * a * b + first) * (2.0 * unbiased * cov + second)
-    return float(above / ((a * a + b * b + first) * (unbiased * (vf + vg) + second)))
+def similarities(line: Array, f: Array, g: Array, lines: Array, flat: Array, count: Array, facts: Any) -> None:
+    """Write structural similarities."""
+    (middle_f, middle_g), (scale_f, scale_g), (first, second, of_sample) = facts
+    for j in range(line.size):
+        n = float(count[j])
+        a, b = (float(f[j]) + n * middle_f) / n / scale_f, (float(g[j]) + n * middle_g) / n / scale_g
+        below = n * (n - 1.0) if of_sample else n * n
+        vf = 0.0 if flat[0, j] else max(lines[1, j], 0.0) / below / scale_f / scale_f
+        vg = 0.0 if flat[1, j] else max(lines[2, j], 0.0) / below / scale_g / scale_g
+        cov = 0.0 if flat[0, j] | flat[1, j] else lines[0, j] / below / scale_f / scale_g
+        above = (2.0 * a * b + first) * (2.0 * cov + second)
+        line[j] = np.float32(above / ((a * a + b * b + first) * (vf + vg + second))) + np.float32(0.0)
 
 
 @compiled_loop
-def statistic(code: int, n: Any, sums: Any, spread: Any, r: float, status: int, facts: Any) -> float:
-    """Return one statistic of a window; `spread` has covariance and variances in the units of the sums."""
-    middles, (scale_f, scale_g), constants = facts
-    cov, vf, vg = spread
-    slope: float
-    mean_f: float = float(sums[0] + n * middles[0]) / float(n) / scale_f
-    mean_g: float = float(sums[1] + n * middles[1]) / float(n) / scale_g
-    slope = np.nan if status == 3 or status == 5 else cov / vf * (scale_f / scale_g)
-    if code == MEAN_F:
-        return mean_f
-    if code == MEAN_G:
-        return mean_g
-    if code == UNCENTERED:
-        return uncentered(n, sums, middles)
-    if code == SQUARED:
-        return r * r
-    if code == ABSOLUTE:
-        return abs(r)
-    if status == 8:  # what is left of a variance has no digits
-        return float(np.nan)
-    if code == STD_F:
-        return float(np.sqrt(vf)) / scale_f
-    if code == STD_G:
-        return float(np.sqrt(vg)) / scale_g
-    if code == COVARIANCE:
-        return cov / scale_f / scale_g
-    if code == SLOPE:
-        return slope
-    if code == INTERCEPT:
-        return mean_g - slope * mean_f
-    units = cov / scale_f / scale_g, vf / scale_f / scale_f, vg / scale_g / scale_g
-    return similarity((mean_f, mean_g), units, float(n), constants)
+def blank(line: Array, status: Array, sloping: bool, varying: bool) -> None:
+    """Put NaN where there are too few samples; where the reference is flat; where a variance has no digits."""
+    for j in range(line.size):
+        code = status[j]
+        few = (code == 2) | (code == 6) | (code == 7)
+        level = sloping & ((code == 3) | (code == 5))
+        line[j] = np.float32(np.nan) if few | level | (varying & (code == 8)) else line[j]
 
 
 @compiled_loop
 def describe(
     sums: Any, count: Array, lines: Array, flat: Array, codes: Array, facts: Any, r: Array, status: Array, out: Array
 ) -> None:
-    """Write the statistics `codes` of one row of windows, NaN where there are too few samples.
+    """Write the statistics `codes` of one row of windows.
 
     `lines` has n^2 times covariance and variances, and `flat` marks the windows of either image that are flat.
     """
-    simple, products, pitch = sums
-    f, g, ff = simple, simple[pitch:], products
-    gg, fg = products[pitch:], products[2 * pitch :]
+    f, g = sums[0], sums[0][sums[2] :]
+    middles, (scale_f, scale_g), _ = facts
     for k in range(codes.size):
-        for j in range(r.size):
-            few = status[j] == 2 or status[j] == 6 or status[j] == 7
-            if codes[k] == COUNT:
-                out[k, j] = np.float32(count[j])
-            elif few:
-                out[k, j] = np.float32(np.nan)
-            else:
-                square = float(count[j]) * float(count[j])
-                # what rounding leaves of the variance of a flat window is none
-                vf = 0.0 if flat[0, j] else max(lines[1, j], 0.0) / square
-                vg = 0.0 if flat[1, j] else max(lines[2, j], 0.0) / square
-                cov = lines[0, j] / square if vf > 0.0 and vg > 0.0 else 0.0
-                those = f[j], g[j], ff[j], gg[j], fg[j]
-                value = statistic(codes[k], count[j], those, (cov, vf, vg), float(r[j]), status[j], facts)
-                out[k, j] = np.float32(value) + np.float32(0.0)
+        code, line = codes[k], out[k]
+        if code == MEAN_F:
+            means(line, f, count, float(middles[0]), scale_f)
+        elif code == MEAN_G:
+            means(line, g, count, float(middles[1]), scale_g)
+        elif code == STD_F:
+            deviations(line, lines[1], count, flat[0], scale_f)
+        elif code == STD_G:
+            deviations(line, lines[2], count, flat[1], scale_g)
+        elif code == COVARIANCE:
+            covariances(line, lines, count, flat, scale_f * scale_g)
+        elif code == SLOPE:
+            slopes(line, lines, flat, scale_f / scale_g)
+        elif code == INTERCEPT:
+            intercepts(line, f, g, lines, flat, count, facts)
+        elif code == UNCENTERED:
+            uncentered(line, sums, count, middles)
+        elif code == SSIM:
+            similarities(line, f, g, lines, flat, count, facts)
+        else:
+            for j in range(line.size):
+                line[j] = r[j] * r[j] if code == SQUARED else abs(r[j]) if code == ABSOLUTE else np.float32(count[j])
+        if code != COUNT:
+            varying = (code != MEAN_F) & (code != MEAN_G) & (code != UNCENTERED)
+            blank(line, status, (code == SLOPE) | (code == INTERCEPT), varying)

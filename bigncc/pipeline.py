@@ -53,6 +53,12 @@ __all__ = [
 NANOSECONDS = 35
 """Time per output pixel and thread on the machine of the README's figures, for `plan`'s estimate."""
 
+STATISTIC = 8
+"""As many more for each further map of the windows."""
+
+COMPARISON = 0.2
+"""And as many for each two samples of a window whose ranks are correlated."""
+
 _SHIFT = "measuring where the moving image lies"
 
 Progress = Callable[[int, int, int], AbstractContextManager[Advance | None]]
@@ -117,9 +123,12 @@ def plan(config: Config) -> Estimate:
 
 def _nanoseconds(inputs: Inputs, grid: Plan) -> float:
     """Return about how long one thread takes for all tiles from the images."""
-    window, (_, reach) = inputs.config.window.window().shape, inputs.search
-    pixels = math.prod(grid.shape) * NANOSECONDS * (2 if "gain" in inputs.config.maps else 1)
-    return pixels + (math.prod(grid.nodes.shape) * nanoseconds(window, reach) if grid.nodes else 0)
+    window, (_, reach), asked = inputs.config.window.window().shape, inputs.search, inputs.asked
+    each: float = NANOSECONDS * (2 if asked.gain else 1) + STATISTIC * (len(asked.further) - asked.gain)
+    each += COMPARISON * math.prod(window) ** 2.0 if "spearman" in asked.further else 0
+    return math.prod(grid.shape) * each + (
+        math.prod(grid.nodes.shape) * nanoseconds(window, reach) if grid.nodes else 0
+    )
 
 
 def _absent(inputs: Inputs) -> tuple[str, ...]:

@@ -69,6 +69,8 @@ def spearman(
     arrays = [np.ascontiguousarray(array) for array in arrays]
     out = np.empty(status.shape, np.float32)
     images = (*arrays, *(() if masked else (np.zeros((1, 1, STRIP), np.uint8),)))
-    space = np.empty((2, STRIP), np.int16), np.empty((3, STRIP), np.int64)
-    rank(images, masked, size, space, status, window.flat, out)
+    # a rank is at most as large as the window
+    kind = np.int8 if f.dtype == np.uint8 and math.prod(size) < 2**7 else np.int16
+    space = np.empty((2, STRIP), kind), np.empty((3, STRIP), np.int64)
+    rank(images, (masked, f.dtype.kind == "f"), size, space, status, window.flat, out)
     return out

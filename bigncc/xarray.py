@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import os
 
     from bigncc.kernel import Pivots
+    from bigncc.maps import Ssim
     from bigncc.pair import Pair
     from bigncc.registration import Registration
     from bigncc.transform import Transform
@@ -92,6 +93,7 @@ def local_maps(
     channel_axis: int | None = None,
     order: int = 1,
     pivot: Pivots | None = None,
+    ssim: Ssim | None = None,
     **options: Any,
 ) -> xr.Dataset:
     """Do what `bigncc.local_maps` does, for DataArrays."""
@@ -99,7 +101,7 @@ def local_maps(
     matched = _match(reference, moving, window, channel_axis, same_shape=transform is None, **options)
     found = lazy.local_maps(
         matched.reference.data, matched.moving.data, window, maps, transform=transform, order=order, pivot=pivot,
-        nodata=matched.nodata, named=True, **matched.masks,
+        ssim=ssim, nodata=matched.nodata, named=True, **matched.masks,
     )  # fmt: skip
     dims = matched.reference.dims
     about = _about(window, transform, dims)

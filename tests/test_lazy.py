@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bigncc
-from bigncc import Affine, Displacement, Translation, Window
+from bigncc import Affine, Displacement, Ssim, Translation, Window
 from bigncc.errors import InputError
 from bigncc.kernel import lattice, lattice_pivot, local
 from bigncc.lazy import merged, tile
@@ -26,7 +26,7 @@ def bits(array):
 
 
 def same(one, two):
-    for name in ("ncc", "status"):
+    for name in one:
         np.testing.assert_array_equal(bits(one[name]), bits(two[name]), err_msg=name)
 
 
@@ -81,11 +81,14 @@ def cases(draw):
 @settings(max_examples=10)
 def test_chunks_cannot_be_seen(case):
     f, g, window, options, chunks = case
-    whole = bigncc.local_maps(f, g, window, **options)
+    names = ("ncc", "status", "ssim", "spearman", "intercept", "ncc_uncentered")
+    options["ssim"] = Ssim(100.0)
+    whole = bigncc.local_maps(f, g, window, names, **options)
     pieces = bigncc.local_maps(
         da.from_array(f, chunks=chunks[0], name=False),
         da.from_array(g, chunks=chunks[1], name=False),
         window,
+        names,
         **options,
     )
     assert all(isinstance(array, da.Array) for array in pieces.values())
@@ -249,7 +252,7 @@ def test_nodata_can_differ_between_the_images():
         (((9, 9), (9, 9)), {"window": 11}, r"window.size is \[11, 11\], larger than the image of \[9, 9\]"),
         (((9,), (9,)), {}, "at least 2 axes are accepted"),
         (((9, 9, 3), (9, 9, 3)), {"window": 3}, "a colour image taken for a stack: channel_axis=-1"),
-        (((9, 9), (9, 9)), {"maps": ("ncc", "p")}, "maps has 'p': ncc, status, gain are accepted"),
+        (((9, 9), (9, 9)), {"maps": ("ncc", "p")}, "maps has 'p': ncc, status, gain, count, .* are accepted"),
         (((9, 9), (9, 9)), {"reference_mask": np.ones((3, 3), bool)}, r"the mask has shape \[3, 3\]"),
         (((9, 9), (9, 9)), {"moving_mask": np.ones((9, 9), int)}, "bool of shape"),
         (((9, 9), (9, 9)), {"transform": Translation((1, 1, 1))}, "transform, region and image have 3, 2, 2 axes"),
