@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata
 
 import bigncc
-from bigncc import Window
 from bigncc.errors import InputError
 from bigncc.kernel import local
 from bigncc.maps import Asked
