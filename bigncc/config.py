@@ -53,8 +53,9 @@ class Config(Section):
     output: OutputConfig = Field(description="where the result goes")
     window: WindowConfig = Field(WindowConfig(), description="which samples are correlated for each pixel")
     stack: StackConfig = Field(StackConfig(), validate_default=True, description="sections of one stack")
-    maps: tuple[Name, ...] = Field(
+    maps: tuple[str, ...] = Field(
         ("ncc",),
+        validate_default=True,
         description="what is computed: ncc, and what is wanted of gain (NCC after minus before registration), shift "
         "(where it still slips) and statistics of the windows: count, mean_reference, mean_moving, std_reference, "
         "std_moving, covariance, slope, intercept, ncc_uncentered, squared, absolute, ssim, spearman",
@@ -98,11 +99,16 @@ class Config(Section):
 
     @field_validator("maps")
     @classmethod
-    def _with_ncc(cls, value: tuple[Name, ...]) -> tuple[Name, ...]:
+    def _with_ncc(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        window = info.data.get("window")
+        several = () if window is None else window.maps
+        if unknown := [name for name in value if name not in (*get_args(Name), *several)]:
+            message = f"{unknown[0]!r} is no map of this window: {', '.join(get_args(Name))} are accepted"
+            raise ValueError(message)
         if "ncc" not in value or len(set(value)) < len(value):
             message = "ncc, and others at most once each, is accepted"
             raise ValueError(message)
-        return in_order(value)
+        return (*in_order(value), *several)
 
     @field_validator("shift")
     @classmethod

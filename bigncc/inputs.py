@@ -139,7 +139,8 @@ class Inputs:
     @property
     def asked(self) -> Asked:
         """What is made of each block beside coefficients and status; InputError if it cannot be."""
-        asked = Asked(of_pixels(self.config.maps), self.config.ssim.ssim())
+        config = self.config
+        asked = Asked(of_pixels(config.maps), config.ssim.ssim(), config.window.windows()[1:])
         return ranged(asked, self.reference.array.dtype, self.moving.array.dtype)
 
     @property

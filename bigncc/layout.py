@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bigncc.maps import PIXELS, SHIFT, of_pixels
+from bigncc.maps import PIXELS, WINDOW_MAP, described, of_pixels
 from bigncc.metadata import validated
 from bigncc.nodes import components, first_node, node_counts
 from bigncc.summary import STATUS
@@ -27,15 +27,15 @@ COLOURS = (
     (64, 64, 64, 255),
     (213, 94, 0, 255),
 )
-FURTHER = {**{name: (name,) for name in PIXELS}, SHIFT: components("zyx")}
-"""What the further maps that can be asked for are called in an output; a shift map has an image for each component.
+FURTHER = "|".join((*PIXELS, WINDOW_MAP, *components("zyx")))
+"""What further maps are called in an output, as a pattern; a shift map has an image for each component.
 
 OME-Zarr has one axis for channels, which those of the image may have taken; and a viewer shows images side by side,
 each with a contrast of its own.
 """
 
 OBJECT = re.compile(
-    rf"(labels/status/|maps/(?:{'|'.join(name for each in FURTHER.values() for name in each)})/)?"
+    rf"(labels/status/|maps/(?:{FURTHER})/)?"
     r"(0|[1-9][0-9]*)/(c/)?((0|[1-9][0-9]*)(/(0|[1-9][0-9]*))*)"
 )
 """Names of stored objects: map, level, and place in the grid of its objects."""
@@ -261,7 +261,7 @@ def _further(layout: Layout, name: str) -> dict[str, Any]:
         multiscale = _multiscale(layout.node_grid)
         shown: tuple[float, float] | None = ends.get(name, (-far, far))
     else:
-        multiscale, shown = _multiscale(layout) | (FINITE if layout.halved else {}), PIXELS[name].ends
+        multiscale, shown = _multiscale(layout) | (FINITE if layout.halved else {}), described(name).ends
     image = _versioned({"multiscales": [{**multiscale, "name": name}]}, layout.version)
     if shown is not None:  # or a viewer looks for itself
         image.get("ome", image)["omero"] = _rendering(layout, name, *shown)

@@ -1,13 +1,15 @@
 """The maps that can be asked for beside the coefficient and its status: what they are called, and what they say."""
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from bigncc.errors import InputError
+from bigncc.window import Window
 
 Name = Literal[
     "ncc",
@@ -60,14 +62,16 @@ PIXELS = {
     "absolute": Further("absolute normalised cross-correlation", (0.0, 1.0)),
     "ssim": Further("structural similarity", (-1.0, 1.0)),
     "spearman": Further("Spearman's rank correlation", (-1.0, 1.0)),
+    "best": Further("largest normalised cross-correlation of several windows", (-1.0, 1.0)),
+    "scale": Further("number of the window that gave the largest one, from 1 on"),
 }
 """Maps of pixels, in the order in which they are stored."""
 
+WINDOW_MAP = "ncc_[0-9]+(?:x[0-9]+){1,2}"
+"""What the map of another window is called, as a pattern: ncc_15x15."""
+
 BYTES = 4
 """Of a pixel of one of them."""
-
-SHIFT = "shift"
-"""The map of nodes, which has several components."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +124,13 @@ class Asked:
         Maps of pixels.
     ssim : Ssim
         With a data range where `further` has ssim.
+    windows : tuple of Window
+        Other windows that are correlated in the same pass.
     """
 
     further: tuple[str, ...] = ()
     ssim: Ssim = Ssim()
+    windows: tuple[Window, ...] = ()
 
     @property
     def gain(self) -> bool:
@@ -154,8 +161,24 @@ def ranged(asked: Asked, *dtypes: np.dtype[Any]) -> Asked:
 
 def of_pixels(maps: Iterable[str]) -> tuple[str, ...]:
     """Return those of some maps that are further maps of pixels, in their order."""
-    asked = set(maps)
-    return tuple(name for name in PIXELS if name in asked)
+    asked = dict.fromkeys(maps)
+    return (*(name for name in PIXELS if name in asked), *(name for name in asked if re.fullmatch(WINDOW_MAP, name)))
+
+
+def described(name: str) -> Further:
+    """Return what a map of pixels says."""
+    size = name.removeprefix("ncc_")
+    return PIXELS.get(name) or Further(f"normalised cross-correlation, window {size}", (-1.0, 1.0))
+
+
+def window_map(size: tuple[int, ...]) -> str:
+    """Return what the map of another window is called."""
+    return f"ncc_{'x'.join(map(str, size))}"
+
+
+def of_windows(sizes: Sequence[tuple[int, ...]]) -> tuple[str, ...]:
+    """Return the further maps that several windows have, the first of which gives ncc."""
+    return (*map(window_map, sizes[1:]), "best", "scale") if len(sizes) > 1 else ()
 
 
 def in_order(maps: Iterable[str]) -> tuple[Name, ...]:

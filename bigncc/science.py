@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, field_validator
 
+from bigncc.errors import InputError
 from bigncc.machine import Section
-from bigncc.maps import Ssim
+from bigncc.maps import Ssim, of_windows
 from bigncc.nodes import search_of
 from bigncc.notation import lags_of, range_of, region_of, source_of, target_of
 from bigncc.remote import Storage
@@ -97,8 +98,11 @@ class OutputConfig(Section):
 class WindowConfig(Section):
     """The window and its rules."""
 
-    size: int | tuple[int, ...] = Field(
-        7, description="odd number of pixels: one for (y, x), or a list [y, x] or [z, y, x]"
+    size: int | tuple[int, ...] | tuple[tuple[int, ...], ...] = Field(
+        7,
+        description="odd number of pixels: one for (y, x), or a list [y, x] or [z, y, x]; several lists, such as "
+        "[[7, 7], [15, 15]], are several windows in one pass: ncc is of the first, and further maps are of the others, "
+        "of the best of all, and which that is",
     )
     border: Border = Field(
         "shrink", description="at the image's edge: shrink, valid, reflect, mirror, nearest or constant"
@@ -111,8 +115,25 @@ class WindowConfig(Section):
     )
 
     def window(self) -> Window:
-        """Return the checked window."""
-        return Window(**self.model_dump())
+        """Return the checked window, the first of several."""
+        return self.windows()[0]
+
+    def windows(self) -> tuple[Window, ...]:
+        """Return all windows, checked: they differ in size."""
+        several = isinstance(self.size, tuple) and any(isinstance(size, tuple) for size in self.size)
+        rules = self.model_dump(exclude={"size"})
+        found = tuple(Window(size, **rules) for size in (self.size if several else (self.size,)))
+        sizes = {window.shape for window in found}
+        if len(sizes) < len(found) or len({len(size) for size in sizes}) > 1:
+            message = f"window.size is {self.model_dump(mode='json')['size']}: sizes of as many axes each, each once, "
+            message += "are accepted"
+            raise InputError(message)
+        return found
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Names of the further maps that several windows have."""
+        return of_windows([window.shape for window in self.windows()])
 
 
 class StackConfig(Section):

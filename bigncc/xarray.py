@@ -16,7 +16,7 @@ from bigncc import lazy, vectors
 from bigncc.conventions import left_out
 from bigncc.errors import InputError
 from bigncc.lazy import MAPS, Nodata
-from bigncc.maps import PIXELS
+from bigncc.maps import described
 from bigncc.nodes import first_node, search_of
 from bigncc.output import open_output
 from bigncc.pair import from_storage
@@ -106,7 +106,7 @@ def local_maps(
     dims = matched.reference.dims
     about = _about(window, transform, dims)
     arrays = {
-        name: xr.DataArray(array, dims=dims, attrs={**_WORDS[name], **about}).transpose(*reference.dims)
+        name: xr.DataArray(array, dims=dims, attrs={**_words(name), **about}).transpose(*reference.dims)
         for name, array in found.items()
     }
     result = xr.Dataset(arrays, coords=_kept(reference, moving))
@@ -190,7 +190,7 @@ def open_result(url: str | os.PathLike[str], *, level: int = 0) -> xr.Dataset:
     folders = {name: "labels/status" if name == "status" else f"maps/{name}" for name in output.names[1:]}
     images = {name: open_image(f"{place}/{folder}", level=level) for name, folder in folders.items()}
     images = {"ncc": open_image(place, level=level), **images}
-    arrays = {name: (image.axes, from_storage(image.array), _WORDS[name]) for name, image in images.items()}
+    arrays = {name: (image.axes, from_storage(image.array), _words(name)) for name, image in images.items()}
     coords = _coordinates(images["ncc"])
     for name in output.components:
         image = open_image(f"{place}/maps/{name}")
@@ -233,7 +233,6 @@ def _coordinates(image: Image) -> dict[str, Any]:
 
 _WORDS: dict[str, dict[str, Any]] = {
     "ncc": {"long_name": "normalised cross-correlation", "valid_range": [-1.0, 1.0]},
-    **{name: {"long_name": further.words} for name, further in PIXELS.items()},
     **{f"shift_{axis}": {"long_name": f"residual shift along {axis}", "units": "pixel"} for axis in ("z", "y", "x")},
     "shift_peak": {"long_name": "normalised cross-correlation at the residual shift", "valid_range": [-1.0, 1.0]},
     "shift_ratio": {"long_name": "second highest maximum over the highest", "valid_range": [0.0, 1.0]},
@@ -244,6 +243,10 @@ _WORDS: dict[str, dict[str, Any]] = {
         "flag_meanings": " ".join(word.replace(" ", "_").replace("'", "") for word in STATUS),
     },
 }
+
+
+def _words(name: str) -> dict[str, Any]:
+    return _WORDS.get(name) or {"long_name": described(name).words}
 
 
 def _versions(found: dict[str, str]) -> str:

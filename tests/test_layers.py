@@ -8,7 +8,7 @@ import pytest
 
 FLOORS = (
     ("errors", "compiled", "allocator"),
-    ("remote", "nodes", "maps"),
+    ("remote", "nodes"),
     (
         "tiles",
         "window",
@@ -39,9 +39,22 @@ FLOORS = (
         "interpolation",
         "capacity",
         "planning",
+        "maps",
     ),
     ("kernel", "warping", "transform", "storage", "journal", "objects", "layout", "stopping", "machine"),
-    ("shift", "resampling", "output", "science", "wording", "field", "reading", "grids", "sections", "lattice"),
+    (
+        "shift",
+        "scales",
+        "resampling",
+        "output",
+        "science",
+        "wording",
+        "field",
+        "reading",
+        "grids",
+        "sections",
+        "lattice",
+    ),
     ("config",),
     ("pair", "report", "evidence", "script", "cluster", "tasks"),
     ("sites", "masks", "search"),
