@@ -121,10 +121,11 @@ class WindowConfig(Section):
     def windows(self) -> tuple[Window, ...]:
         """Return all windows, checked: they differ in size."""
         several = isinstance(self.size, tuple) and any(isinstance(size, tuple) for size in self.size)
+        sizes: Any = self.size if several else (self.size,)
         rules = self.model_dump(exclude={"size"})
-        found = tuple(Window(size, **rules) for size in (self.size if several else (self.size,)))
-        sizes = {window.shape for window in found}
-        if len(sizes) < len(found) or len({len(size) for size in sizes}) > 1:
+        found = tuple(Window(size, **rules) for size in sizes)
+        shapes = {window.shape for window in found}
+        if len(shapes) < len(found) or len(set(map(len, shapes))) > 1:
             message = f"window.size is {self.model_dump(mode='json')['size']}: sizes of as many axes each, each once, "
             message += "are accepted"
             raise InputError(message)
