@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bigncc.arrays import local_maps, ncc, register, shift_map
     from bigncc.pipeline import run
+    from bigncc.prefilter import Prefilter
     from bigncc.registration import Registration
     from bigncc.storage import open_image
     from bigncc.transform import Affine, Displacement, Translation, compose
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _ROOMS = {
     "Affine": "transform",
     "Displacement": "transform",
+    "Prefilter": "prefilter",
     "Registration": "registration",
     "Translation": "transform",
     "Window": "window",
@@ -34,6 +36,7 @@ _ROOMS = {
 __all__ = [
     "Affine",
     "Displacement",
+    "Prefilter",
     "Registration",
     "Translation",
     "Window",

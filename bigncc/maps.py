@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Name = Literal["ncc", "gain", "shift"]
+from bigncc.prefilter import UNFILTERED, Prefilter
+
+Name = Literal["ncc", "gain", "confidence", "shift"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Further:
 
 PIXELS = {
     "gain": Further("normalised cross-correlation after registration minus before", (-1.0, 1.0)),
+    "confidence": Further("correlation averaged over the window, negative values as 0", (0.0, 1.0)),
 }
 """Maps of pixels, in the order in which they are stored."""
 
@@ -43,14 +46,42 @@ class Asked:
     ----------
     further : tuple of str
         Maps of pixels.
+    prefilter : Prefilter
+        What both images are filtered by first.
     """
 
     further: tuple[str, ...] = ()
+    prefilter: Prefilter = UNFILTERED
 
     @property
     def gain(self) -> bool:
         """Whether it is correlated before registration, too."""
         return "gain" in self.further
+
+    @property
+    def confidence(self) -> bool:
+        """Whether coefficients are averaged, for which those of neighbours are needed, too."""
+        return "confidence" in self.further
+
+    def around(self, radius: tuple[int, ...]) -> tuple[int, ...]:
+        """Return what a block of filtered samples needs around it for windows of a radius, along their axes."""
+        return tuple((1 + self.confidence) * r for r in radius)
+
+    def margin(self, radius: tuple[int, ...], axes: int, reach: tuple[int, ...] = ()) -> tuple[int, ...]:
+        """Return what a block needs around it, all added up.
+
+        Parameters
+        ----------
+        radius : tuple of int
+            That of the window, along its axes.
+        axes : int
+            Of the image: those in front of the window's need nothing.
+        reach : tuple of int, optional
+            How far is searched around nodes, of which nothing is averaged.
+        """
+        after = tuple(map(sum, zip(radius, reach, strict=True))) if reach else self.around(radius)
+        own = zip(self.prefilter.radius(len(radius)), after, strict=True)
+        return (0,) * (axes - len(radius)) + tuple(map(sum, own))
 
 
 NOTHING = Asked()

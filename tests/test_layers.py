@@ -8,9 +8,10 @@ import pytest
 
 FLOORS = (
     ("errors", "compiled", "allocator"),
-    ("remote", "nodes", "maps"),
+    ("remote", "nodes", "prefilter"),
     (
         "tiles",
+        "maps",
         "window",
         "summary",
         "coefficients",
@@ -26,6 +27,7 @@ FLOORS = (
     (
         "metadata",
         "sums",
+        "convolution",
         "matching",
         "watch",
         "pyramid",
@@ -38,7 +40,7 @@ FLOORS = (
         "planning",
     ),
     ("kernel", "warping", "transform", "storage", "journal", "objects", "layout", "stopping", "machine"),
-    ("shift", "resampling", "output", "science", "wording", "field", "reading", "grids", "sections", "lattice"),
+    ("shift", "resampling", "output", "science", "wording", "field", "reading", "grids", "sections", "lattice", "filtering", "confidence"),
     ("config",),
     ("pair", "report", "evidence", "script", "cluster", "tasks"),
     ("sites", "masks", "search"),
