@@ -71,9 +71,9 @@ def local_maps(
     Returns
     -------
     dict or xarray.Dataset
-        ``"ncc"`` float32 in [-1, 1] or NaN, ``"status"`` uint8, further maps float32; each of the reference's shape, dask
-        arrays for dask input and numpy arrays otherwise. DataArrays have the reference's dims, index coordinates and
-        grid mapping.
+        ``"ncc"`` float32 in [-1, 1] or NaN, ``"status"`` uint8, further maps float32; each of the reference's shape,
+        dask arrays for dask input and numpy arrays otherwise. DataArrays have the reference's dims, index coordinates
+        and grid mapping.
 
     Raises
     ------

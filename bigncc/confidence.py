@@ -110,9 +110,8 @@ def confidence(ncc: NDArray[np.float32], status: NDArray[np.uint8], core: Roi, r
     reach = (0,) * len(lifted) + tuple(radius)
     sums, counts = np.empty(ncc.shape[-1], np.int64), np.empty(ncc.shape[-1], np.int64)
     for index in np.ndindex(batch):
-        values, codes, means = (each[index] for each in (ncc, status, out))
-        lines = (each.reshape(lifted + each.shape) for each in (values, codes))
-        average(*lines, start, reach, sums, counts, means.reshape(lifted + means.shape))
+        values, codes, means = (each[index].reshape(lifted + each.shape[-ndim:]) for each in (ncc, status, out))
+        average(values, codes, start, reach, sums, counts, means)
     return out
 
 
@@ -123,7 +122,7 @@ def grown(core: Roi, radius: Shape, extent: Shape) -> Roi:
 
 
 def beside(core: Roi, whole: Roi) -> list[Roi]:
-    """Return rectangles that make up what `whole` has around `core`; none is empty and no two have a pixel in common."""
+    """Return rectangles that make up what `whole` has around `core`: none is empty, and no two share a pixel."""
     found = []
     for axis, (inner, outer) in enumerate(zip(core, whole, strict=True)):
         for part in (slice(outer.start, inner.start), slice(inner.stop, outer.stop)):
@@ -150,6 +149,7 @@ def of_block(block: Block, core: Roi, radius: Shape, extent: Shape, correlated: 
     shape = block.ncc.shape[: -len(core)] + roi_shape(whole)
     ncc, status = np.empty(shape, np.float32), np.empty(shape, np.uint8)
     for roi in [core, *beside(core, whole)]:
-        part, place = block if roi is core else correlated(roi), (..., *roi_within(roi, whole))
+        part = block if roi is core else correlated(roi)
+        place: Any = (..., *roi_within(roi, whole))
         ncc[place], status[place] = part.ncc, part.status
     return confidence(ncc, status, roi_within(core, whole), radius)

@@ -25,6 +25,7 @@ from bigncc.maps import Name, in_order
 from bigncc.science import (
     ImageConfig,
     OutputConfig,
+    PrefilterConfig,
     RegistrationConfig,
     ReportConfig,
     ShiftConfig,
@@ -51,11 +52,14 @@ class Config(Section):
     )
     output: OutputConfig = Field(description="where the result goes")
     window: WindowConfig = Field(WindowConfig(), description="which samples are correlated for each pixel")
+    prefilter: PrefilterConfig = Field(
+        PrefilterConfig(), description="what both images are filtered by first, the moving one as it is registered"
+    )
     stack: StackConfig = Field(StackConfig(), validate_default=True, description="sections of one stack")
     maps: tuple[Name, ...] = Field(
         ("ncc",),
-        description="what is computed: ncc, and of gain (NCC after minus before registration) and shift (where it "
-        "still slips) what is wanted",
+        description="what is computed: ncc, and of gain (NCC after minus before registration), confidence (NCC "
+        "averaged over the window, negative values as 0) and shift (where it still slips) what is wanted",
     )
     shift: ShiftConfig = Field(ShiftConfig(), description="the shift map, where maps has it")
     registration: RegistrationConfig = Field(

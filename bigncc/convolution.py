@@ -172,7 +172,7 @@ def take(
     taps: Any, kind: int,
 ) -> None:  # fmt: skip
     """Take one row of a frame over y, and where planes were taken over z from these."""
-    nz, ny, nx = extent
+    _, ny, nx = extent
     if radius[0]:
         carry(p, q, planes[0], planes[1], (y + radius[1]) * nx, nx, taps[1], kind)
     else:

@@ -16,6 +16,7 @@ from bigncc.field import open_field
 from bigncc.grids import check_pair, check_scales
 from bigncc.journal import plain
 from bigncc.lattice import Samples, samples_of
+from bigncc.maps import Asked, of_pixels
 from bigncc.masks import leaves_out, nodata_of, open_mask, validity_of
 from bigncc.nodes import check_fits
 from bigncc.pair import Pair, PerItem, from_storage
@@ -135,6 +136,11 @@ class Inputs:
         return config.shift.search(config.window.window()) if "shift" in config.maps else ((), ())
 
     @property
+    def asked(self) -> Asked:
+        """What is made of each block beside coefficients and status."""
+        return Asked(of_pixels(self.config.maps), self.config.prefilter.prefilter())
+
+    @property
     def channel_axis(self) -> int | None:
         """The axis of channels, if they are a batch."""
         return self.reference.axes.index("c") if "c" in self.reference.axes else None
@@ -190,6 +196,7 @@ def open_inputs(config: Config) -> Inputs:
         check_view(given, region, moving.array.shape[-given.ndim :], config.registration.order)
     found = Inputs(config, reference, moving, given, (), guides or (reference, moving), stack=one)
     _check_maps(found)
+    found.asked.prefilter.radius(window.ndim)  # which says what is wrong with it
     for name, image in found.images.items():
         notes += _check_samples(name, config.moving if name == "moving" else config.reference, image, window.ndim)
     return replace(found, notes=tuple(notes))
@@ -282,6 +289,8 @@ def request_of(inputs: Inputs, samples: Samples) -> dict[str, Any]:
             "ome_version": config.output.ome_version,
         },
     }
+    if prefilter := inputs.asked.prefilter:
+        request["prefilter"] = prefilter.settled(ndim)
     if config.maps != ("ncc",):  # as plans say it that know no other map
         steps, reach = inputs.search
         request |= {"maps": config.maps} | ({"shift": {"step": steps, "search_radius": reach}} if steps else {})

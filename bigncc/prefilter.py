@@ -1,9 +1,9 @@
-"""What both images are filtered by before they are correlated: band passes, and a contrast that is the same everywhere."""
+"""What both images are filtered by before they are correlated: band passes, and one contrast everywhere."""
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from bigncc.errors import InputError
 
@@ -111,7 +111,7 @@ class Prefilter:
             raise InputError(message)
         for name in ("sigma", "sigma_wide"):
             numbers = _each(getattr(self, name))
-            if not all(isinstance(n, (int, float)) and 0 <= n and n * self.truncate <= FARTHEST for n in numbers):
+            if not all(isinstance(n, (int, float)) and n >= 0 and n * self.truncate <= FARTHEST for n in numbers):
                 message = f"prefilter.{name} is {_said(getattr(self, name))} and prefilter.truncate {self.truncate:g}: "
                 message += f"numbers of at least 0 that reach at most {FARTHEST} pixels are accepted"
                 raise InputError(message)
@@ -154,6 +154,17 @@ class Prefilter:
         """Return the sides of the box, in pixels; InputError as `sigmas`."""
         return tuple(int(n) for n in _along(self.size, ndim, "size"))
 
+    def settled(self, ndim: int) -> dict[str, Any]:
+        """Return the numbers that hold, with a value for each axis: what is written in another way is the same filter.
+
+        InputError as `sigmas`.
+        """
+        if self.size is not None:
+            return {"kind": self.kind, "size": self.sizes(ndim)}
+        narrow, wide = self.sigmas(ndim)
+        other = {} if wide == narrow else {"sigma_wide": wide}
+        return {"kind": self.kind, "sigma": narrow, **other, "truncate": self.truncate}
+
     def reach(self, sigma: float) -> int:
         """Return where a Gaussian ends, in pixels from its middle."""
         return int(self.truncate * sigma + 0.5)
@@ -176,7 +187,9 @@ def _along(value: Numbers | None, ndim: int, name: str) -> tuple[float, ...]:
     if not isinstance(value, tuple):
         return numbers * ndim
     if len(numbers) != ndim:
-        message = f"prefilter.{name} is {list(numbers)} and the window has {ndim} axes: one number, or {ndim}, is accepted"
+        message = (
+            f"prefilter.{name} is {list(numbers)} and the window has {ndim} axes: one number, or {ndim}, is accepted"
+        )
         raise InputError(message)
     return numbers
 

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, fi
 from bigncc.machine import Section
 from bigncc.nodes import search_of
 from bigncc.notation import lags_of, range_of, region_of, source_of, target_of
+from bigncc.prefilter import Kind, Prefilter
 from bigncc.remote import Storage
 from bigncc.window import Border, Window
 
@@ -112,6 +113,30 @@ class WindowConfig(Section):
     def window(self) -> Window:
         """Return the checked window."""
         return Window(**self.model_dump())
+
+
+class PrefilterConfig(Section):
+    """What both images are filtered by before they are correlated."""
+
+    kind: Kind = Field(
+        "none",
+        description="none, laplacian_of_gaussian, difference_of_gaussians or local_standardisation; min_std and cval "
+        "of the window are in units of what is filtered",
+    )
+    sigma: float | tuple[float, ...] | None = Field(
+        None, description="standard deviation of the (narrow) Gaussian in pixels, one for all axes or a list"
+    )
+    sigma_wide: float | tuple[float, ...] | None = Field(
+        None, description="that of the wide one of difference_of_gaussians; null: 1.6 times sigma"
+    )
+    size: int | tuple[int, ...] | None = Field(
+        None, description="odd pixels of a box, for local_standardisation, instead of sigma"
+    )
+    truncate: float = Field(4.0, description="sigmas from its middle at which a Gaussian ends")
+
+    def prefilter(self) -> Prefilter:
+        """Return the checked prefilter."""
+        return Prefilter(**self.model_dump())
 
 
 class StackConfig(Section):

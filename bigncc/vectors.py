@@ -113,7 +113,9 @@ def vectors(
     here = on_grid(pair, part.read, tuple((n,) for n in roi_shape(part.read)), transform, order)
     pixels = roi_within(roi_shift(grid.pixels(part.write), origin), part.read)
     nodes = tuple(range(s.start, s.stop, step) for s, step in zip(pixels, grid.step, strict=True))[-window.ndim :]
-    return delayed(partial(_search, prefilter, window=window, reach=reach, nodes=nodes), pure=False)(pivot=pivot, **here.arrays)
+    return delayed(partial(_search, prefilter, window=window, reach=reach, nodes=nodes), pure=False)(
+        pivot=pivot, **here.arrays
+    )
 
 
 def _search(

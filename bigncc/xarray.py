@@ -202,6 +202,8 @@ def open_result(url: str | os.PathLike[str], *, level: int = 0) -> xr.Dataset:
         coords |= {dims[axis]: (dims[axis], *rest) for axis, (_, *rest) in _coordinates(image).items() if axis in own}
     names = ("state", "plan_id", "headline")
     about = {"window": attributes["config"]["window"]["size"], "versions": _versions(attributes["versions"])}
+    if prefilter := attributes["config"].get("prefilter"):
+        about["prefilter"] = _said(prefilter)
     result = xr.Dataset(arrays, coords=coords, attrs={**{name: attributes[name] for name in names}, **about})
     table = table_of(attributes, output.layout)
     return result if table is None else _with_sections(result, table)
@@ -252,11 +254,16 @@ def _versions(found: dict[str, str]) -> str:
     return ", ".join(f"{name} {number}" for name, number in found.items())
 
 
+def _said(prefilter: dict[str, Any]) -> str:
+    """Return what is said of a prefilter, as an attribute holds it."""
+    return json.dumps({name: value for name, value in prefilter.items() if value is not None})
+
+
 def _about(window: Window, transform: Transform | None, dims: Dims, prefilter: Prefilter | None) -> dict[str, Any]:
     about: dict[str, Any] = {"window": list(window.shape), "window_dims": " ".join(map(str, dims[-window.ndim :]))}
     about |= {"border": window.border, "versions": _versions({name: version(name) for name in CORE})}
     if prefilter:
-        about["prefilter"] = json.dumps({name: value for name, value in asdict(prefilter).items() if value is not None})
+        about["prefilter"] = _said(asdict(prefilter))
     if transform is not None:
         # a field may be as large as the image
         known = to_dict(transform) if isinstance(transform, Translation) else {"kind": "displacement"}
