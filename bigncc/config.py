@@ -25,6 +25,7 @@ from bigncc.maps import Name, in_order
 from bigncc.science import (
     ImageConfig,
     OutputConfig,
+    PrefilterConfig,
     RegistrationConfig,
     ReportConfig,
     ShiftConfig,
@@ -52,13 +53,17 @@ class Config(Section):
     )
     output: OutputConfig = Field(description="where the result goes")
     window: WindowConfig = Field(WindowConfig(), description="which samples are correlated for each pixel")
+    prefilter: PrefilterConfig = Field(
+        PrefilterConfig(), description="what both images are filtered by first, the moving one as it is registered"
+    )
     stack: StackConfig = Field(StackConfig(), validate_default=True, description="sections of one stack")
     maps: tuple[str, ...] = Field(
         ("ncc",),
         validate_default=True,
-        description="what is computed: ncc, and what is wanted of gain (NCC after minus before registration), shift "
-        "(where it still slips) and statistics of the windows: count, mean_reference, mean_moving, std_reference, "
-        "std_moving, covariance, slope, intercept, ncc_uncentered, squared, absolute, ssim, spearman",
+        description="what is computed: ncc, and what is wanted of gain (NCC after minus before registration), "
+        "confidence (NCC averaged over the window, negative values as 0), shift (where it still slips) and statistics "
+        "of the windows: count, mean_reference, mean_moving, std_reference, std_moving, covariance, slope, intercept, "
+        "ncc_uncentered, squared, absolute, ssim, spearman",
     )
     shift: ShiftConfig = Field(ShiftConfig(), description="the shift map, where maps has it")
     ssim: SsimConfig = Field(SsimConfig(), description="constants of structural similarity, where maps has ssim")
@@ -90,7 +95,7 @@ class Config(Section):
         if moving != reference:
             message = f"{said} and moving is another image than reference: none, or the same, is accepted with it"
             raise ValueError(message)
-        if isinstance(window.size, tuple) and len(window.size) > 2:
+        if window.window().ndim > 2:
             message = (
                 f"{said} and window.size {list(window.size)}, which spans sections: a number, or [y, x], is accepted"
             )

@@ -74,9 +74,10 @@ def decide(inputs: Inputs, request: dict[str, Any], samples: Samples, replaces: 
 
 
 def _unasked(inputs: Inputs) -> set[str]:
-    """Return the words about maps that say nothing, as nothing but the correlation is asked for, or no shift map."""
+    """Return the sections that say nothing: of maps if there is only the correlation, or no shift map; no prefilter."""
     maps = inputs.config.maps
-    return {"maps", "shift"} if maps == ("ncc",) else set() if "shift" in maps else {"shift"}
+    unasked = {"maps", "shift"} if maps == ("ncc",) else set() if "shift" in maps else {"shift"}
+    return unasked if inputs.asked.prefilter else {*unasked, "prefilter"}
 
 
 def _absolute(section: dict[str, Any], key: str) -> None:

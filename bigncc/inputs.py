@@ -140,7 +140,12 @@ class Inputs:
     def asked(self) -> Asked:
         """What is made of each block beside coefficients and status; InputError if it cannot be."""
         config = self.config
-        asked = Asked(of_pixels(config.maps), config.ssim.ssim(), config.window.windows()[1:])
+        asked = Asked(
+            of_pixels(config.maps),
+            prefilter=config.prefilter.prefilter(),
+            ssim=config.ssim.ssim(),
+            windows=config.window.windows()[1:],
+        )
         return ranged(asked, self.reference.array.dtype, self.moving.array.dtype)
 
     @property
@@ -186,7 +191,8 @@ def open_inputs(config: Config) -> Inputs:
                 f"{accepted} at the end are accepted with window.size={list(window.shape)}"
             )
             raise InputError(message)
-    check_shapes(reference.array.shape, moving.array.shape, window, same_shape=same_grid, named=True)
+    for each in config.window.windows():
+        check_shapes(reference.array.shape, moving.array.shape, each, same_shape=same_grid, named=True)
     kernel.common_dtype(reference.array.dtype, moving.array.dtype)
     if given is not None and given.ndim != window.ndim:
         message = f"the transform has {given.ndim} axes: {window.ndim} are accepted, as many as window.size has"
@@ -199,6 +205,7 @@ def open_inputs(config: Config) -> Inputs:
         check_view(given, region, moving.array.shape[-given.ndim :], config.registration.order)
     found = Inputs(config, reference, moving, given, (), guides or (reference, moving), stack=one)
     _check_maps(found)
+    found.asked.prefilter.radius(window.ndim)  # which says what is wrong with it
     for name, image in found.images.items():
         notes += _check_samples(name, config.moving if name == "moving" else config.reference, image, window.ndim)
     return replace(found, notes=tuple(notes))
@@ -294,6 +301,8 @@ def request_of(inputs: Inputs, samples: Samples) -> dict[str, Any]:
             "ome_version": config.output.ome_version,
         },
     }
+    if prefilter := inputs.asked.prefilter:
+        request["prefilter"] = prefilter.settled(ndim)
     if config.maps != ("ncc",):  # as plans say it that know no other map
         steps, reach = inputs.search
         request |= {"maps": config.maps} | ({"shift": {"step": steps, "search_radius": reach}} if steps else {})

@@ -9,11 +9,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from bigncc.errors import InputError
+from bigncc.prefilter import UNFILTERED, Prefilter
 from bigncc.window import Window
 
 Name = Literal[
     "ncc",
     "gain",
+    "confidence",
     "count",
     "mean_reference",
     "mean_moving",
@@ -49,6 +51,7 @@ class Further:
 
 PIXELS = {
     "gain": Further("normalised cross-correlation after registration minus before", (-1.0, 1.0)),
+    "confidence": Further("correlation averaged over the window, negative values as 0", (0.0, 1.0)),
     "count": Further("valid samples of the window"),
     "mean_reference": Further("mean of the reference, grey levels"),
     "mean_moving": Further("mean of the registered moving image, grey levels"),
@@ -66,6 +69,12 @@ PIXELS = {
     "scale": Further("number of the window that gave the largest one, from 1 on"),
 }
 """Maps of pixels, in the order in which they are stored."""
+
+OF_SEVERAL = ("best", "scale")
+"""Those that several windows have in common."""
+
+PER_WINDOW = tuple(name for name in PIXELS if name not in OF_SEVERAL)
+"""Those that one window has."""
 
 WINDOW_MAP = "ncc_[0-9]+(?:x[0-9]+){1,2}"
 """What the map of another window is called, as a pattern: ncc_15x15."""
@@ -122,6 +131,8 @@ class Asked:
     ----------
     further : tuple of str
         Maps of pixels.
+    prefilter : Prefilter
+        What both images are filtered by first.
     ssim : Ssim
         With a data range where `further` has ssim.
     windows : tuple of Window
@@ -129,6 +140,7 @@ class Asked:
     """
 
     further: tuple[str, ...] = ()
+    prefilter: Prefilter = UNFILTERED
     ssim: Ssim = Ssim()
     windows: tuple[Window, ...] = ()
 
@@ -136,6 +148,32 @@ class Asked:
     def gain(self) -> bool:
         """Whether it is correlated before registration, too."""
         return "gain" in self.further
+
+    @property
+    def confidence(self) -> bool:
+        """Whether coefficients are averaged, for which those of neighbours are needed, too."""
+        return "confidence" in self.further
+
+    def around(self, radius: tuple[int, ...]) -> tuple[int, ...]:
+        """Return what a block of filtered samples needs around it for windows of a radius, along their axes."""
+        own = tuple((1 + self.confidence) * r for r in radius)
+        return tuple(map(max, zip(own, *(window.radius for window in self.windows), strict=True)))
+
+    def margin(self, radius: tuple[int, ...], axes: int, reach: tuple[int, ...] = ()) -> tuple[int, ...]:
+        """Return what a block needs around it, all added up.
+
+        Parameters
+        ----------
+        radius : tuple of int
+            That of the window, along its axes.
+        axes : int
+            Of the image: those in front of the window's need nothing.
+        reach : tuple of int, optional
+            How far is searched around nodes, of which nothing is averaged.
+        """
+        after = tuple(map(sum, zip(radius, reach, strict=True))) if reach else self.around(radius)
+        own = zip(self.prefilter.radius(len(radius)), after, strict=True)
+        return (0,) * (axes - len(radius)) + tuple(map(sum, own))
 
 
 NOTHING = Asked()
@@ -178,7 +216,7 @@ def window_map(size: tuple[int, ...]) -> str:
 
 def of_windows(sizes: Sequence[tuple[int, ...]]) -> tuple[str, ...]:
     """Return the further maps that several windows have, the first of which gives ncc."""
-    return (*map(window_map, sizes[1:]), "best", "scale") if len(sizes) > 1 else ()
+    return (*map(window_map, sizes[1:]), *OF_SEVERAL) if len(sizes) > 1 else ()
 
 
 def in_order(maps: Iterable[str]) -> tuple[Name, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bigncc import cluster, engine, journal, stealing, store, tasks, worker
+from bigncc import cluster, confidence, engine, filtering, journal, stealing, store, tasks, worker
 from bigncc import config as words
 from bigncc.budget import (
     Estimate,
@@ -124,11 +124,15 @@ def plan(config: Config) -> Estimate:
 def _nanoseconds(inputs: Inputs, grid: Plan) -> float:
     """Return about how long one thread takes for all tiles from the images."""
     window, (_, reach), asked = inputs.config.window.window().shape, inputs.search, inputs.asked
-    each: float = NANOSECONDS * (2 if asked.gain else 1) + STATISTIC * (len(asked.further) - asked.gain)
+    filtered = filtering.nanoseconds(asked.prefilter, inputs.ndim)
+    each: float = NANOSECONDS * (1 + asked.gain) + filtered * (2 + asked.gain)
+    each += confidence.NANOSECONDS if asked.confidence else 0
+    each += STATISTIC * (len(asked.further) - asked.gain - asked.confidence)
     each += COMPARISON * math.prod(window) ** 2.0 if "spearman" in asked.further else 0
-    return math.prod(grid.shape) * each + (
-        math.prod(grid.nodes.shape) * nanoseconds(window, reach) if grid.nodes else 0
-    )
+    if grid.nodes is None:
+        return math.prod(grid.shape) * each
+    node = nanoseconds(window, reach) + 2 * filtered * math.prod(grid.nodes.step)
+    return math.prod(grid.shape) * each + math.prod(grid.nodes.shape) * node
 
 
 def _absent(inputs: Inputs) -> tuple[str, ...]:

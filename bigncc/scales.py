@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -52,8 +52,3 @@ def largest(
         larger = (status == 1) & ~(ncc <= best)
         best[larger], scale[larger] = ncc[larger], number
     return best, scale
-
-
-def margin(windows: Iterable[Window]) -> tuple[int, ...]:
-    """Return what the largest of some windows needs around a block, along each windowed axis."""
-    return tuple(map(max, zip(*(window.radius for window in windows), strict=True)))

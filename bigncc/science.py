@@ -3,17 +3,17 @@
 The descriptions of the fields are the comments of ``bigncc config``.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, field_validator
 
-from bigncc.errors import InputError
 from bigncc.machine import Section
 from bigncc.maps import Ssim, of_windows
 from bigncc.nodes import search_of
 from bigncc.notation import lags_of, range_of, region_of, source_of, target_of
+from bigncc.prefilter import Kind, Prefilter
 from bigncc.remote import Storage
-from bigncc.window import Border, Window
+from bigncc.window import Border, Window, several
 
 Source = Annotated[Any, BeforeValidator(source_of), PlainSerializer(str)]
 
@@ -119,22 +119,39 @@ class WindowConfig(Section):
         return self.windows()[0]
 
     def windows(self) -> tuple[Window, ...]:
-        """Return all windows, checked: they differ in size."""
-        several = isinstance(self.size, tuple) and any(isinstance(size, tuple) for size in self.size)
-        sizes: Any = self.size if several else (self.size,)
-        rules = self.model_dump(exclude={"size"})
-        found = tuple(Window(size, **rules) for size in sizes)
-        shapes = {window.shape for window in found}
-        if len(shapes) < len(found) or len(set(map(len, shapes))) > 1:
-            message = f"window.size is {self.model_dump(mode='json')['size']}: sizes of as many axes each, each once, "
-            message += "are accepted"
-            raise InputError(message)
-        return found
+        """Return all windows, checked; they differ in size."""
+        nested = isinstance(self.size, tuple) and any(isinstance(size, tuple) for size in self.size)
+        first, *others = cast("tuple[int | tuple[int, ...], ...]", self.size if nested else (self.size,))
+        return several(Window(first, **self.model_dump(exclude={"size"})), others)
 
     @property
     def maps(self) -> tuple[str, ...]:
         """Names of the further maps that several windows have."""
         return of_windows([window.shape for window in self.windows()])
+
+
+class PrefilterConfig(Section):
+    """What both images are filtered by before they are correlated."""
+
+    kind: Kind = Field(
+        "none",
+        description="none, laplacian_of_gaussian, difference_of_gaussians or local_standardisation; min_std and cval "
+        "of the window are in units of what is filtered",
+    )
+    sigma: float | tuple[float, ...] | None = Field(
+        None, description="standard deviation of the (narrow) Gaussian in pixels, one for all axes or a list"
+    )
+    sigma_wide: float | tuple[float, ...] | None = Field(
+        None, description="that of the wide one of difference_of_gaussians; null: 1.6 times sigma"
+    )
+    size: int | tuple[int, ...] | None = Field(
+        None, description="odd pixels of a box, for local_standardisation, instead of sigma"
+    )
+    truncate: float = Field(4.0, description="sigmas from its middle at which a Gaussian ends")
+
+    def prefilter(self) -> Prefilter:
+        """Return the checked prefilter."""
+        return Prefilter(**self.model_dump())
 
 
 class StackConfig(Section):

@@ -8,9 +8,10 @@ import pytest
 
 FLOORS = (
     ("errors", "compiled", "allocator"),
-    ("remote", "nodes"),
+    ("remote", "nodes", "prefilter"),
     (
         "tiles",
+        "maps",
         "window",
         "summary",
         "coefficients",
@@ -29,6 +30,7 @@ FLOORS = (
         "metadata",
         "sums",
         "ranks",
+        "convolution",
         "matching",
         "watch",
         "pyramid",
@@ -54,6 +56,8 @@ FLOORS = (
         "grids",
         "sections",
         "lattice",
+        "filtering",
+        "confidence",
     ),
     ("config",),
     ("pair", "report", "evidence", "script", "cluster", "tasks"),
