@@ -156,6 +156,10 @@ def test_the_margin_that_is_left_is_that_of_the_window():
     assert set(found) == {"reference", "moving", "moving_validity"}
     assert {each.shape for each in found.values()} == {(23, 30)}
     np.testing.assert_array_equal(found["moving_validity"], flags[:23, 14:44])
+    # each about its own pivot, from which nothing is left of a contrast that is far too small beside it
+    found, *_ = prefiltered(images, core, (3, 4), BOX, (5.0, 1e15))
+    assert (found["reference"] != 0).all()
+    assert (found["moving"][5:] == 0).all()
     *_, pivots = prefiltered(images, core, (3, 4), DOG, (Pivot(5.0, 0.5), 7.0))
     assert pivots == (Pivot(0.0, 0.5), Pivot())
 

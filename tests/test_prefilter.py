@@ -8,6 +8,8 @@ import pytest
 import bigncc
 from bigncc import Prefilter, journal, pipeline
 from bigncc.errors import InputError, RefusedError
+from bigncc.filtering import filtered
+from bigncc.kernel import Pivot
 from bigncc.maps import Asked
 from bigncc.prefilter import KINDS, UNFILTERED
 from tests import pairs, scenes
@@ -91,6 +93,25 @@ def test_only_a_prefilter_is_one(tmp_path):
         pairs.job("a", "b", tmp_path / "out", "prefilter.kind=log")
     with pytest.raises(InputError, match="config key prefilter.width is unknown: kind, sigma, "):
         pairs.job("a", "b", tmp_path / "out", "prefilter.width=3")
+
+
+@pytest.mark.parametrize("words", [{"kind": LOG, "sigma": 1.2}, {"kind": STD, "size": (3, 7)}], ids=KINDS[1::2])
+def test_it_is_as_if_the_images_were_filtered_first(words):
+    f, g = scenes.pair(3, (60, 70), 1.0, (1.0, 2.0))
+    mask, prefilter, maps = np.random.default_rng(0).random(f.shape) < 0.9, Prefilter(**words), ("ncc", "status")
+    roi = tuple(slice(0, n) for n in f.shape)
+    a = filtered(f, mask.astype(np.uint8), prefilter, roi, Pivot(20000.0))
+    b = filtered(g, None, prefilter, roi, Pivot(9000.0))
+    given = {"prefilter": prefilter, "reference_mask": mask, "pivot": (20000.0, 9000.0)}
+    before = bigncc.local_maps(f, g, 7, maps, **given)
+    alike(before, bigncc.local_maps(a, b, 7, maps, pivot=(0.0, 0.0)))
+    search = {"step": 8, "search_radius": 2}
+    alike(bigncc.shift_map(f, g, 7, **search, **given), bigncc.shift_map(a, b, 7, **search, pivot=(0.0, 0.0)))
+    after = bigncc.local_maps(f, g, 7, (*maps, "gain"), transform=bigncc.Translation((1.0, 2.0)), **given)
+    both = (before["status"] == 1) & (after["status"] == 1)
+    np.testing.assert_array_equal(after["gain"][both], (after["ncc"] - before["ncc"])[both])
+    assert both.mean() > 0.9
+    assert np.median(after["gain"][both]) > 0.3
 
 
 SHAPE = (100, 131)
