@@ -282,6 +282,8 @@ def request_of(inputs: Inputs, samples: Samples) -> dict[str, Any]:
             "ome_version": config.output.ome_version,
         },
     }
+    if config.output.encoding != "float32" or config.output.keepbits is not None:  # as plans say it that know no other
+        request["output"] |= {"encoding": config.output.encoding, "keepbits": config.output.keepbits}
     if config.maps != ("ncc",):  # as plans say it that know no other map
         steps, reach = inputs.search
         request |= {"maps": config.maps} | ({"shift": {"step": steps, "search_radius": reach}} if steps else {})

@@ -222,7 +222,7 @@ def _ours(name: str, layout: Layout | None) -> bool:
     further = {f"maps/{one}/" for each in FURTHER.values() for one in each}
     is_group = f"{place}/" in {"/", *GROUPS, "maps/", *further}
     if file in V2:
-        return is_group
+        return is_group or (is_array and file == ".zattrs")
     if file in ("zarr.json", ".zarray"):
         return is_array or (file == "zarr.json" and is_group)
     return OBJECT.fullmatch(name) is not None

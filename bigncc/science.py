@@ -5,8 +5,9 @@ The descriptions of the fields are the comments of ``bigncc config``.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo, field_validator
 
+from bigncc.encoding import MANTISSA, DType
 from bigncc.machine import Section
 from bigncc.nodes import search_of
 from bigncc.notation import lags_of, range_of, region_of, source_of, target_of
@@ -91,6 +92,23 @@ class OutputConfig(Section):
     ome_version: Annotated[Literal["0.4", "0.5"], BeforeValidator(str)] = Field(
         "0.5", description="version of OME-Zarr: 0.5, or 0.4 for programs that read no Zarr of version 3"
     )
+    encoding: DType = Field(
+        "float32",
+        description="how values are stored: float32, float16, int16 (in steps of 2^-14) or uint8 (of 1/127); maps "
+        "without known ends, and those of nodes, stay float32",
+    )
+    keepbits: int | None = Field(
+        None, ge=1, lt=MANTISSA, description="bits of float32's mantissa to keep, such as 10; null: all 23"
+    )
+
+    @field_validator("keepbits")
+    @classmethod
+    def _of_floats(cls, value: int | None, info: ValidationInfo) -> int | None:
+        encoding = info.data.get("encoding", "float32")
+        if value is not None and encoding != "float32":
+            message = f"encoding is {encoding}, and with encoding=float32 it is accepted"
+            raise ValueError(message)
+        return value
 
 
 class WindowConfig(Section):

@@ -10,6 +10,7 @@ FLOORS = (
     ("errors", "compiled", "allocator"),
     ("remote", "nodes", "maps"),
     (
+        "encoding",
         "tiles",
         "window",
         "summary",
@@ -74,7 +75,7 @@ HOSTS = {
     },
     "distributed": {"cluster", "tasks"},
     "dask_jobqueue": {"cluster"},
-    "numcodecs": {"layout"},
+    "numcodecs": {"layout", "encoding"},
     "obstore": {"remote", "address"},
     "yaozarrs": {"metadata"},
     "google_crc32c": {"objects"},
