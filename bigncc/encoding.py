@@ -58,7 +58,7 @@ class Encoding:
     @property
     def exact(self) -> bool:
         """Whether values are stored as they are."""
-        return self == EXACT
+        return self.dtype == "float32" and self.keepbits is None
 
     @property
     def step(self) -> float:
