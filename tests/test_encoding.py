@@ -271,7 +271,7 @@ def test_metadata_that_says_something_else_is_found_and_repaired(place, tmp_path
     assert pipeline.run(asked).complete
     assert not pipeline.verify(asked.output.url).faults
     array = tmp_path / "out" / "0" / ".zarray"
-    array.write_text(array.read_text().replace("<i2", "<u2"))
+    array.write_text(array.read_text().replace("<i2", "<i4"))
     with pytest.raises(InputError, match=r"0/.zarray is not what was written there"):
         pipeline.run(asked)
 
