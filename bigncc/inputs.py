@@ -16,7 +16,7 @@ from bigncc.field import open_field
 from bigncc.grids import check_pair, check_scales
 from bigncc.journal import plain
 from bigncc.lattice import Samples, samples_of
-from bigncc.masks import leaves_out, nodata_of, open_mask, validity_of
+from bigncc.masks import Nearest, leaves_out, nodata_of, open_mask, validity_of
 from bigncc.nodes import check_fits
 from bigncc.pair import Pair, PerItem, from_storage
 from bigncc.reading import Decoded
@@ -298,7 +298,7 @@ def request_of(inputs: Inputs, samples: Samples) -> dict[str, Any]:
             "samples": hashlib.sha256(b"".join(each.tobytes() for each in samples[name])).hexdigest(),
             "nodata": levels if len(levels) > 1 else next(iter(levels), None),
             "missing_chunks": section.missing_chunks,
-            "mask": None if mask is None else [_digest(open_mask(section, image, ndim)[0]), mask.valid, mask.invalid],
+            "mask": None if mask is None else [_digest_of_mask(section, image, ndim), mask.valid, mask.invalid],
         }
     return plain(request)  # type: ignore[no-any-return]
 
@@ -352,6 +352,14 @@ def _check_region(config: Config, shape: Shape, ndim: int) -> None:
         text = ",".join(f"{a}:{b}" for a, b in region)
         message = f"output.region is {text}: {ndim} ranges inside of {list(extent)} are accepted"
         raise InputError(message)
+
+
+def _digest_of_mask(section: ImageConfig, image: Image, ndim: int) -> str:
+    """Return a digest of a mask, and of where its samples are if it has another resolution."""
+    mask, _ = open_mask(section, image, ndim)
+    if not isinstance(mask, Nearest):
+        return _digest(mask)
+    return digest([_digest(mask.view).encode(), *(at.tobytes() for at in mask.places if at is not None)])
 
 
 def _digest(array: Any) -> str:

@@ -24,7 +24,8 @@ class MaskConfig(Section):
     """Which samples count."""
 
     url: Source = Field(
-        description="OME label image, or Zarr array of the image's shape or of its windowed axes' shape"
+        description="OME label image (also of another resolution: the nearest sample by the scales of both), or Zarr "
+        "array of the image's shape or of its windowed axes' shape"
     )
     level: int = Field(0, ge=0, description="resolution level of an OME label image")
     valid: tuple[int, ...] | None = Field(None, description="values that mean valid; default: anything but 0")
@@ -59,8 +60,9 @@ class ImageConfig(Section):
     )
     time: Range = Field(None, description="one time by number, or a range such as 3:10; null: each time is a batch")
     z: Range = Field(None, description="one plane by number, or a range such as 3:10; null: all of the stack")
-    nodata: float | None = Field(
-        None, description="grey level that means: no sample here; null: what the file says; .nan: none"
+    nodata: float | tuple[float, ...] | None = Field(
+        None,
+        description="grey level that means: no sample here, or a list of them; null: what the file says; .nan: none",
     )
     mask: MaskConfig | None = Field(
         None, description="{url: ..., level: 0, valid: [...]} or {url: ..., level: 0, invalid: [...]}"

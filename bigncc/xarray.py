@@ -174,10 +174,11 @@ def open_result(url: str | os.PathLike[str], *, level: int = 0) -> xr.Dataset:
     -------
     xarray.Dataset
         ``ncc`` float32, however it is stored, and ``status`` uint8, ``[[t,] [c,] [z,] y, x]``, dask arrays in the
-        stored chunks; status 0 is what has not been computed. Further maps where they were asked for; the components
-        of a shift map, at any level, have dims ``node_y`` and ``node_x`` (and ``node_z``), whose coordinates are those of the nodes. Of a
-        complete result with several sections or channels also ``mean``, ``std`` and ``share_with_value`` of each; of a
-        stack the attribute ``suspect_sections``, and of several lags the coordinate ``lag``.
+        stored chunks; status 0 is what has not been computed. Further maps where they were asked for; the components of
+        a shift map, at any level, have dims ``node_y`` and ``node_x`` (and ``node_z``), whose coordinates are those of
+        the nodes. Of a complete result with several sections or channels also ``mean``, ``std`` and
+        ``share_with_value`` of each; of a stack the attribute ``suspect_sections``, and of several lags the coordinate
+        ``lag``.
 
     Raises
     ------

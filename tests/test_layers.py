@@ -48,7 +48,7 @@ FLOORS = (
     ("lazy", "stack"),
     ("vectors",),
     ("engine", "inputs", "xarray"),
-    ("footprint", "arrays", "placement", "decoding"),
+    ("footprint", "arrays", "placement", "decoding", "coverage"),
     ("budget",),
     ("decision",),
     ("proof",),
@@ -59,7 +59,7 @@ FLOORS = (
 )
 HOSTS = {
     "numba": {"compiled"},
-    "dask": {"pair", "masks", "lazy", "vectors", "registration", "search", "placement", "cluster", "stack"},
+    "dask": {"pair", "masks", "lazy", "vectors", "registration", "search", "placement", "cluster", "stack", "coverage"},
     "zarr": {
         "archive",
         "metadata",
