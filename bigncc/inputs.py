@@ -3,8 +3,8 @@
 import hashlib
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,15 @@ from bigncc.science import ImageConfig
 from bigncc.stack import Match, Stack
 from bigncc.storage import Image
 from bigncc.store import absolute, digest, get
-from bigncc.tiles import Shape, roi_of
+from bigncc.tiles import Roi, Shape, roi_of
 from bigncc.transform import Affine, Displacement, Transform, Translation
 from bigncc.watch import Watched
 from bigncc.window import check_shapes
 
 ROLES = ("reference", "moving")
+
+DIGESTED = 2**26
+"""Bytes of a mask or a field that are read at once to know it again."""
 
 
 @dataclass(frozen=True)
@@ -365,8 +368,18 @@ def _digest_of_mask(section: ImageConfig, image: Image, ndim: int) -> str:
 def _digest(array: Any) -> str:
     """Return a digest of an array's shape, dtype and values."""
     head = f"{array.shape} {np.dtype(array.dtype).str}".encode()
-    rows = max(1, 2**22 // max(1, math.prod(array.shape[2:])))
-    slabs = product(range(array.shape[0]), range(0, array.shape[1], rows))
-    rest = tuple(slice(0, n) for n in array.shape[2:])
-    parts = (np.ascontiguousarray(array[(slice(i, i + 1), slice(j, j + rows), *rest)]).tobytes() for i, j in slabs)
+    parts = (np.ascontiguousarray(array[slab]).tobytes() for slab in _slabs(array))
     return digest(part for group in ([head], parts) for part in group)
+
+
+def _slabs(array: Any) -> Iterator[Roi]:
+    """Yield the regions of an array in the order of its samples, of whole chunks where `DIGESTED` bytes hold those."""
+    shape, size = array.shape, np.dtype(array.dtype).itemsize
+    axis = next(i for i in range(len(shape)) if i == len(shape) - 1 or math.prod(shape[i + 1 :]) * size <= DIGESTED)
+    rows = max(1, DIGESTED // (math.prod(shape[axis + 1 :]) * size))
+    chunk = getattr(array, "chunks", shape)[axis]
+    rows = rows // chunk * chunk or rows
+    for place in np.ndindex(*shape[:axis]):
+        for start in range(0, shape[axis], rows):
+            one = (slice(i, i + 1) for i in place)
+            yield (*one, slice(start, min(start + rows, shape[axis])), *(slice(0, n) for n in shape[axis + 1 :]))

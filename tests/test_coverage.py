@@ -92,6 +92,9 @@ def test_volumes_and_stacks(tmp_path, monkeypatch):
     size = {"window": {"size": [3, 5, 5]}, "output": {"chunks": [4, 32, 32]}}
     inputs = open_inputs(pairs.job(*names, size, "reference.nodata=2"))
     assert coverage.shares(inputs, 1) == ("75.0 % of reference (at 9 places of 9 x 16 x 16 samples)",)
-    words = "stack.lags=1", "reference.nodata=2", "reference.channel=0"
+    words = (
+        "stack.lags=1",
+        *(f"{name}.{word}" for name in ("reference", "moving") for word in ("nodata=2", "channel=0")),
+    )
     inputs = open_inputs(pairs.job(names[0], names[0], names[2], *words))
     assert coverage.shares(inputs, 1) == ("75.0 % of stack (at 1 place of 40 x 50 samples)",)
