@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bigncc import capacity, planning, search, shift, sites, stack, tiles
+from bigncc import capacity, confidence, filtering, planning, search, shift, sites, stack, tiles
 from bigncc.capacity import Means
 from bigncc.config import Config
 from bigncc.errors import DoesNotFitError
@@ -123,7 +123,7 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
     """Return the tiles of a new run; DoesNotFitError, with what would fit, if a single object does not."""
     finest, halved = layout.levels[0], layout.halved
     window = inputs.config.window.window()
-    margin = (0,) * (len(layout.shape) - window.ndim) + window.radius
+    margin = inputs.asked.margin(window.radius, len(layout.shape))
     axis, grain = inputs.channel_axis, _grain(inputs)
     jobs = max(inputs.config.cluster.array.jobs or 0, workers_of(inputs.config))
     # more or less, as long as there are no tiles
@@ -137,6 +137,7 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
 
     def largest(objects: Shape, threads: int) -> Shape:
         memory, per_pixel = memory_of(inputs.config), _bytes_per_pixel(inputs) + _sample(inputs)
+        memory -= threads * _frames(inputs)
         return planning.largest_tile(
             layout.shape,
             objects,
@@ -156,26 +157,31 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
     except DoesNotFitError as error:
         samples = math.prod(tiles.aligned(objects, margin, grain, layout.shape))
         blocks = threads * _pixels(objects) * _most(inputs)
-        needed = capacity.RESERVED + blocks + samples * (_bytes_per_pixel(inputs) + _sample(inputs))
+        needed = (
+            capacity.RESERVED
+            + threads * _frames(inputs)
+            + blocks
+            + samples * (_bytes_per_pixel(inputs) + _sample(inputs))
+        )
         each = layout.at(finest).objects
         other = _what_fits(lambda o, n: largest(_grown(o, finest, halved), n), each, threads, window.ndim)
         message = f"{error} (engine.memory={-(-needed // 10**6)}MB fits, {other})"
         raise DoesNotFitError(message) from None
     tile = _even(tile, layout)
     plan = Plan(layout.shape, objects, tile, margin, inputs.origin, inputs.reference.array.shape, chunks=chunks)
-    plan = replace(plan, nodes=_nodes_of(layout, tile, margin))
+    around = inputs.asked.margin(window.radius, len(layout.shape), layout.reach)
+    plan = replace(plan, nodes=_nodes_of(layout, tile, around))
     pixels = min(capacity.LARGEST, (memory_of(inputs.config) - capacity.RESERVED) // capacity.COARSENING)
     return planning.with_pyramid(plan, layout.coarser, halved, layout.levels, pixels)
 
 
-def _nodes_of(layout: Layout, tile: Shape, margin: Shape) -> Nodes | None:
+def _nodes_of(layout: Layout, tile: Shape, around: Shape) -> Nodes | None:
     """Return the grid of nodes of a shift map, in tiles of no more pixels than the others, if one object is no more."""
     if not layout.step:
         return None
     batch = len(layout.shape) - len(layout.step)
     grid, step = layout.node_grid, (1,) * batch + layout.step
     axes = zip(tile, grid.chunks, step, strict=True)
-    around = tuple(m + r for m, r in zip(margin, (0,) * batch + layout.reach, strict=True))
     return Nodes(grid.shape, step, grid.chunks, tuple(max(1, t // (c * s)) * c for t, c, s in axes), around)
 
 
@@ -292,7 +298,7 @@ def _least(inputs: Inputs, grid: Plan, at_once: int) -> Means:
 
 def taken(inputs: Inputs, grid: Plan, means: Means) -> int:
     """Return the bytes of the process at work: tiles in flight, blocks, and what is kept decoded."""
-    blocks = means.threads * math.prod(means.block) * _scratch(inputs, means)
+    blocks = means.threads * (math.prod(means.block) * _scratch(inputs, means) + _frames(inputs))
     region = math.prod(tiles.aligned(grid.tile, grid.margin, (1,) * len(grid.tile), grid.extent))
     # one tile is computed, and what was computed of it and of the one before waits; one of these is put together
     held = (_held(inputs) if means.halo == "overlap" else 0) + means.flights * _waiting(inputs) + _whole(inputs)
@@ -307,18 +313,32 @@ def _taken_by_nodes(inputs: Inputs, grid: Plan, means: Means) -> int:
     region = tiles.aligned(least, nodes.margin, (1,) * len(least), grid.extent)
     first, beside = len(least) - inputs.ndim, math.prod(region[len(least) - inputs.ndim + 1 :])
     band = max(shift.BAND, nodes.step[first] * beside) + 2 * nodes.margin[first] * beside
-    return means.threads * (math.prod(region) * (_held(inputs) + _sample(inputs)) + band * shift.SCRATCH)
+    each = _held(inputs) + _sample(inputs) + filtering.bytes_per_pixel(inputs.asked.prefilter, 2)
+    return means.threads * (math.prod(region) * each + band * shift.SCRATCH + _frames(inputs))
 
 
 def _scratch(inputs: Inputs, means: Means) -> int:
     """Return the bytes per pixel of a block in work."""
-    own = _most(inputs) if inputs.pulled else min(capacity.SCRATCH, 8 + 2 * _sample(inputs))
-    return own + (_held(inputs) if means.halo == "read" else 0)
+    own = capacity.SCRATCH if inputs.pulled else min(capacity.SCRATCH, 8 + 2 * _sample(inputs))
+    return own + _further(inputs) + (_held(inputs) if means.halo == "read" else 0)
 
 
 def _most(inputs: Inputs) -> int:
     """Return the most bytes per pixel of a block in work."""
-    return capacity.SCRATCH + (capacity.GAINED if "gain" in inputs.config.maps else 0)
+    return capacity.SCRATCH + _further(inputs)
+
+
+def _further(inputs: Inputs) -> int:
+    """Return the bytes per pixel of a block in work for what is made beside coefficients and status."""
+    asked = inputs.asked
+    more = (capacity.GAINED if asked.gain else 0) + (confidence.BYTES if asked.confidence else 0)
+    more += capacity.DESCRIBED * (len(asked.further) - asked.gain - asked.confidence)
+    return more + filtering.bytes_per_pixel(asked.prefilter, 2 + asked.gain)
+
+
+def _frames(inputs: Inputs) -> int:
+    """Return the bytes that a thread filters in, whatever the block."""
+    return filtering.scratch(inputs.asked.prefilter, inputs.ndim)
 
 
 def _grain(inputs: Inputs, at_once: int = 1) -> Shape:

@@ -36,6 +36,10 @@ SCRATCH = 32
 """Bytes per pixel of the blocks in work: their copies with halo, and the result before it is encoded."""
 
 
+DESCRIBED = 8
+"""As many more for each further map of the windows, as it is made and as it is handed on."""
+
+
 GAINED = 16
 """As many more where they are compared with the images as these are stored."""
 

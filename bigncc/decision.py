@@ -16,7 +16,6 @@ from bigncc.footprint import check_disk, layout_of
 from bigncc.inputs import Inputs
 from bigncc.lattice import Samples, pivots
 from bigncc.layout import Layout
-from bigncc.maps import Asked, of_pixels
 from bigncc.nodes import Nodes
 from bigncc.output import Output, open_output
 from bigncc.placement import headline, registered
@@ -76,9 +75,10 @@ def decide(inputs: Inputs, request: dict[str, Any], samples: Samples, replaces: 
 
 
 def _unasked(inputs: Inputs) -> set[str]:
-    """Return the words about maps that say nothing, as nothing but the correlation is asked for, or no shift map."""
+    """Return the sections that say nothing: of maps if there is only the correlation, or no shift map; no prefilter."""
     maps = inputs.config.maps
-    return {"maps", "shift"} if maps == ("ncc",) else set() if "shift" in maps else {"shift"}
+    unasked = {"maps", "shift"} if maps == ("ncc",) else set() if "shift" in maps else {"shift"}
+    return unasked if inputs.asked.prefilter else {*unasked, "prefilter"}
 
 
 def _absolute(section: dict[str, Any], key: str) -> None:
@@ -156,7 +156,7 @@ def job_of(url: str, standing: dict[str, Any], inputs: Inputs) -> Job:
         config.registration.order,
         tuple((kernel.Pivot(*a), kernel.Pivot(*b)) for a, b in standing["pivots"]),
         inputs.channel_axis,
-        Asked(of_pixels(config.maps)),
+        inputs.asked,
         inputs.search[1],
         stored_layout(standing).encodings,
     )

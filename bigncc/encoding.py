@@ -6,14 +6,12 @@ to the bit whether it was made with the pixels or later from the level before it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-from bigncc.maps import PIXELS, of_pixels
 
 Array = NDArray[Any]
 
@@ -133,9 +131,8 @@ Encodings = Mapping[str, Encoding]
 """Those of maps of pixels, by name; what is not among them is stored as it is."""
 
 
-def of_maps(maps: Iterable[str], dtype: DType, keepbits: int | None) -> dict[str, Encoding]:
+def for_bounds(bounds: Mapping[str, float | None], dtype: DType, keepbits: int | None) -> dict[str, Encoding]:
     """Return how maps of pixels are stored: half floats and fixed point are for those whose largest value is known."""
-    bounds = {"ncc": 1.0, **{name: PIXELS[name].bound for name in of_pixels(maps)}}
     return {
         name: EXACT if bound is None and dtype != "float32" else Encoding(dtype, keepbits, bound or 1.0)
         for name, bound in bounds.items()

@@ -174,7 +174,7 @@ def forget(pair: Pair, tiles: Iterable[int]) -> None:
 def _regions(job: Job, pair: Pair, tile: Tile, means: Means) -> list[tuple[Roi | None, Roi | None]]:
     """Return what a tile reads of both images, each region once."""
     if means.halo == "overlap" and not tile.nodes:
-        regions = lazy.regions(job.window, tile, job.plan.origin, means.block)
+        regions = lazy.regions(job.window, tile, job.plan.origin, means.block, job.asked)
     else:
         regions = [part.read for part in job.plan.parts(tile, means.block)]
     found: list[tuple[Roi | None, Roi | None]] = []
@@ -327,7 +327,7 @@ def _searched(job: Job, pair: Pair, part: Tile, function: Callable[[Any, Roi], A
     """Search the displacements of the nodes of one object, on this thread."""
     assert job.plan.nodes is not None  # or there would be no such part
     (pivots,) = job.pivots_of(part)  # an object of nodes has one channel
-    frame = part, job.plan.nodes, job.plan.origin, job.transform, job.order
+    frame = part, job.plan.nodes, job.plan.origin, job.transform, job.order, job.asked.prefilter
     return function(one(vectors.vectors(pair, job.window, job.reach, pivots, *frame)), part.write)
 
 

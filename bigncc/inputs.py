@@ -2,23 +2,22 @@
 
 import hashlib
 import json
-import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from bigncc import kernel, stack, storage, transform
 from bigncc.config import Config
 from bigncc.errors import InputError
 from bigncc.field import open_field
+from bigncc.fingerprint import digest_of
 from bigncc.grids import check_pair, check_scales
 from bigncc.journal import plain
 from bigncc.lattice import Samples, samples_of
+from bigncc.maps import Asked, of_pixels, ranged
 from bigncc.masks import Nearest, leaves_out, nodata_of, open_mask, validity_of
 from bigncc.nodes import check_fits
 from bigncc.pair import Pair, PerItem, from_storage
+from bigncc.ranks import check_small
 from bigncc.reading import Decoded
 from bigncc.registration import Registration
 from bigncc.resampling import check_view
@@ -26,15 +25,12 @@ from bigncc.science import ImageConfig
 from bigncc.stack import Match, Stack
 from bigncc.storage import Image
 from bigncc.store import absolute, digest, get
-from bigncc.tiles import Roi, Shape, roi_of
+from bigncc.tiles import Shape, roi_of
 from bigncc.transform import Affine, Displacement, Transform, Translation
 from bigncc.watch import Watched
 from bigncc.window import check_shapes
 
 ROLES = ("reference", "moving")
-
-DIGESTED = 2**26
-"""Bytes of a mask or a field that are read at once to know it again."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +134,18 @@ class Inputs:
         return config.shift.search(config.window.window()) if "shift" in config.maps else ((), ())
 
     @property
+    def asked(self) -> Asked:
+        """What is made of each block beside coefficients and status; InputError if it cannot be."""
+        config = self.config
+        asked = Asked(
+            of_pixels(config.maps),
+            prefilter=config.prefilter.prefilter(),
+            ssim=config.ssim.ssim(),
+            windows=config.window.windows()[1:],
+        )
+        return ranged(asked, self.reference.array.dtype, self.moving.array.dtype)
+
+    @property
     def channel_axis(self) -> int | None:
         """The axis of channels, if they are a batch."""
         return self.reference.axes.index("c") if "c" in self.reference.axes else None
@@ -180,7 +188,8 @@ def open_inputs(config: Config) -> Inputs:
                 f"{accepted} at the end are accepted with window.size={list(window.shape)}"
             )
             raise InputError(message)
-    check_shapes(reference.array.shape, moving.array.shape, window, same_shape=same_grid, named=True)
+    for each in config.window.windows():
+        check_shapes(reference.array.shape, moving.array.shape, each, same_shape=same_grid, named=True)
     kernel.common_dtype(reference.array.dtype, moving.array.dtype)
     if given is not None and given.ndim != window.ndim:
         message = f"the transform has {given.ndim} axes: {window.ndim} are accepted, as many as window.size has"
@@ -193,6 +202,7 @@ def open_inputs(config: Config) -> Inputs:
         check_view(given, region, moving.array.shape[-given.ndim :], config.registration.order)
     found = Inputs(config, reference, moving, given, (), guides or (reference, moving), stack=one)
     _check_maps(found)
+    found.asked.prefilter.radius(window.ndim)  # which says what is wrong with it
     for name, image in found.images.items():
         notes += _check_samples(name, config.moving if name == "moving" else config.reference, image, window.ndim)
     return replace(found, notes=tuple(notes))
@@ -229,6 +239,9 @@ def _check_maps(inputs: Inputs) -> None:
         how = "a transform that moves nothing" if nothing else "registration.model=none (--as-is)"
         message = f"maps has gain and {how} leaves it 0 everywhere: a registration, or maps without gain, is accepted"
         raise InputError(message)
+    _ = inputs.asked
+    if "spearman" in inputs.asked.further:
+        check_small(inputs.config.window.window())
     if steps := inputs.search[0]:
         check_fits(inputs.shape[-inputs.ndim :], steps)
 
@@ -265,7 +278,7 @@ def request_of(inputs: Inputs, samples: Samples) -> dict[str, Any]:
     how: Any = chosen.model
     if chosen.displacement is not None:
         assert isinstance(inputs.given, Displacement)
-        how = {"field": _digest(inputs.given.field), "grid": inputs.given.grid}
+        how = {"field": digest_of(inputs.given.field), "grid": inputs.given.grid}
     elif inputs.given is not None:
         how = transform.to_dict(inputs.given)
     search = {"initial": chosen.initial, "upsample_factor": chosen.upsample_factor, "channel": chosen.channel}
@@ -287,9 +300,12 @@ def request_of(inputs: Inputs, samples: Samples) -> dict[str, Any]:
     }
     if config.output.encoding != "float32" or config.output.keepbits is not None:  # as plans say it that know no other
         request["output"] |= {"encoding": config.output.encoding, "keepbits": config.output.keepbits}
+    if prefilter := inputs.asked.prefilter:
+        request["prefilter"] = prefilter.settled(ndim)
     if config.maps != ("ncc",):  # as plans say it that know no other map
         steps, reach = inputs.search
         request |= {"maps": config.maps} | ({"shift": {"step": steps, "search_radius": reach}} if steps else {})
+        request |= {"ssim": asdict(inputs.asked.ssim)} if "ssim" in config.maps else {}
     if inputs.stack is not None:
         request["stack"] = {"lags": inputs.stack.lags}
         samples = {"stack": samples["reference"] + samples["moving"]}
@@ -361,25 +377,5 @@ def _digest_of_mask(section: ImageConfig, image: Image, ndim: int) -> str:
     """Return a digest of a mask, and of where its samples are if it has another resolution."""
     mask, _ = open_mask(section, image, ndim)
     if not isinstance(mask, Nearest):
-        return _digest(mask)
-    return digest([_digest(mask.view).encode(), *(at.tobytes() for at in mask.places if at is not None)])
-
-
-def _digest(array: Any) -> str:
-    """Return a digest of an array's shape, dtype and values."""
-    head = f"{array.shape} {np.dtype(array.dtype).str}".encode()
-    parts = (np.ascontiguousarray(array[slab]).tobytes() for slab in _slabs(array))
-    return digest(part for group in ([head], parts) for part in group)
-
-
-def _slabs(array: Any) -> Iterator[Roi]:
-    """Yield the regions of an array in the order of its samples, of whole chunks where `DIGESTED` bytes hold those."""
-    shape, size = array.shape, np.dtype(array.dtype).itemsize
-    axis = next(i for i in range(len(shape)) if i == len(shape) - 1 or math.prod(shape[i + 1 :]) * size <= DIGESTED)
-    rows = max(1, DIGESTED // (math.prod(shape[axis + 1 :]) * size))
-    chunk = getattr(array, "chunks", shape)[axis]
-    rows = rows // chunk * chunk or rows
-    for place in np.ndindex(*shape[:axis]):
-        for start in range(0, shape[axis], rows):
-            one = (slice(i, i + 1) for i in place)
-            yield (*one, slice(start, min(start + rows, shape[axis])), *(slice(0, n) for n in shape[axis + 1 :]))
+        return digest_of(mask)
+    return digest([digest_of(mask.view).encode(), *(at.tobytes() for at in mask.places if at is not None)])

@@ -7,8 +7,8 @@ import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from bigncc.encoding import EXACT, DType, Encoding, of_maps
-from bigncc.maps import PIXELS, SHIFT, of_pixels
+from bigncc.encoding import EXACT, DType, Encoding, for_bounds
+from bigncc.maps import PIXELS, WINDOW_MAP, described, of_pixels
 from bigncc.metadata import validated
 from bigncc.nodes import components, first_node, node_counts
 from bigncc.summary import STATUS
@@ -26,15 +26,15 @@ COLOURS = (
     (64, 64, 64, 255),
     (213, 94, 0, 255),
 )
-FURTHER = {**{name: (name,) for name in PIXELS}, SHIFT: components("zyx")}
-"""What the further maps that can be asked for are called in an output; a shift map has an image for each component.
+FURTHER = "|".join((*PIXELS, WINDOW_MAP, *components("zyx")))
+"""What further maps are called in an output, as a pattern; a shift map has an image for each component.
 
 OME-Zarr has one axis for channels, which those of the image may have taken; and a viewer shows images side by side,
 each with a contrast of its own.
 """
 
 OBJECT = re.compile(
-    rf"(labels/status/|maps/(?:{'|'.join(name for each in FURTHER.values() for name in each)})/)?"
+    rf"(labels/status/|maps/(?:{FURTHER})/)?"
     r"(0|[1-9][0-9]*)/(c/)?((0|[1-9][0-9]*)(/(0|[1-9][0-9]*))*)"
 )
 """Names of stored objects: map, level, and place in the grid of its objects."""
@@ -56,6 +56,12 @@ RENDERED = {
 def folders_of(maps: tuple[str, ...], nodes: tuple[str, ...]) -> dict[str, str]:
     """Return where the levels of maps are, of pixels and of nodes, in an output that was asked for some `maps`."""
     return {"ncc": "", "status": "labels/status/"} | {name: f"maps/{name}/" for name in (*of_pixels(maps), *nodes)}
+
+
+def encodings_of(maps: tuple[str, ...], dtype: DType, keepbits: int | None) -> dict[str, Encoding]:
+    """Return how the maps of pixels are stored, but the status, of an output that was asked for some `maps`."""
+    bounds = {"ncc": 1.0, **{name: described(name).bound for name in of_pixels(maps)}}
+    return for_bounds(bounds, dtype, keepbits)
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,7 @@ class Layout:
     @property
     def encodings(self) -> dict[str, Encoding]:
         """How the maps of pixels are stored that are no status."""
-        return of_maps(self.maps, self.encoding, self.keepbits)
+        return encodings_of(self.maps, self.encoding, self.keepbits)
 
     def attributes_of(self, name: str) -> dict[str, Any]:
         """Return what a stored array says of itself; of Zarr's version 2 xarray needs the names of its axes."""
@@ -280,7 +286,7 @@ def _further(layout: Layout, name: str) -> dict[str, Any]:
         multiscale = _multiscale(layout.node_grid)
         shown: tuple[float, float] | None = ends.get(name, (-far, far))
     else:
-        multiscale, shown = _multiscale(layout) | (FINITE if layout.halved else {}), PIXELS[name].ends
+        multiscale, shown = _multiscale(layout) | (FINITE if layout.halved else {}), described(name).ends
     image = _versioned({"multiscales": [{**multiscale, "name": name}]}, layout.version)
     if shown is not None:  # or a viewer looks for itself
         image.get("ome", image)["omero"] = _rendering(layout, name, *shown)

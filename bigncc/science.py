@@ -3,16 +3,18 @@
 The descriptions of the fields are the comments of ``bigncc config``.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo, field_validator
 
 from bigncc.encoding import MANTISSA, DType
 from bigncc.machine import Section
+from bigncc.maps import Ssim, of_windows
 from bigncc.nodes import search_of
 from bigncc.notation import lags_of, range_of, region_of, source_of, target_of
+from bigncc.prefilter import Kind, Prefilter
 from bigncc.remote import Storage
-from bigncc.window import Border, Window
+from bigncc.window import Border, Window, several
 
 Source = Annotated[Any, BeforeValidator(source_of), PlainSerializer(str)]
 
@@ -116,8 +118,11 @@ class OutputConfig(Section):
 class WindowConfig(Section):
     """The window and its rules."""
 
-    size: int | tuple[int, ...] = Field(
-        7, description="odd number of pixels: one for (y, x), or a list [y, x] or [z, y, x]"
+    size: int | tuple[int, ...] | tuple[tuple[int, ...], ...] = Field(
+        7,
+        description="odd number of pixels: one for (y, x), or a list [y, x] or [z, y, x]; several lists, such as "
+        "[[7, 7], [15, 15]], are several windows in one pass: ncc is of the first, and further maps are of the others, "
+        "of the best of all, and which that is",
     )
     border: Border = Field(
         "shrink", description="at the image's edge: shrink, valid, reflect, mirror, nearest or constant"
@@ -130,8 +135,43 @@ class WindowConfig(Section):
     )
 
     def window(self) -> Window:
-        """Return the checked window."""
-        return Window(**self.model_dump())
+        """Return the checked window, the first of several."""
+        return self.windows()[0]
+
+    def windows(self) -> tuple[Window, ...]:
+        """Return all windows, checked; they differ in size."""
+        nested = isinstance(self.size, tuple) and any(isinstance(size, tuple) for size in self.size)
+        first, *others = cast("tuple[int | tuple[int, ...], ...]", self.size if nested else (self.size,))
+        return several(Window(first, **self.model_dump(exclude={"size"})), others)
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Names of the further maps that several windows have."""
+        return of_windows([window.shape for window in self.windows()])
+
+
+class PrefilterConfig(Section):
+    """What both images are filtered by before they are correlated."""
+
+    kind: Kind = Field(
+        "none",
+        description="none, laplacian_of_gaussian, difference_of_gaussians or local_standardisation; min_std and cval "
+        "of the window are in units of what is filtered",
+    )
+    sigma: float | tuple[float, ...] | None = Field(
+        None, description="standard deviation of the (narrow) Gaussian in pixels, one for all axes or a list"
+    )
+    sigma_wide: float | tuple[float, ...] | None = Field(
+        None, description="that of the wide one of difference_of_gaussians; null: 1.6 times sigma"
+    )
+    size: int | tuple[int, ...] | None = Field(
+        None, description="odd pixels of a box, for local_standardisation, instead of sigma"
+    )
+    truncate: float = Field(4.0, description="sigmas from its middle at which a Gaussian ends")
+
+    def prefilter(self) -> Prefilter:
+        """Return the checked prefilter."""
+        return Prefilter(**self.model_dump())
 
 
 class StackConfig(Section):
@@ -174,6 +214,21 @@ class ShiftConfig(Section):
     def search(self, window: Window) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return pixels between nodes and pixels searched along each axis; InputError if that cannot be."""
         return search_of(window.shape, self.step, self.search_radius)
+
+
+class SsimConfig(Section):
+    """The constants of structural similarity, called as in scikit-image."""
+
+    data_range: float | None = Field(
+        None, description="highest possible grey level minus the lowest; null: that of the dtype, for integers"
+    )
+    k1: float = Field(0.01, description="share of the range that keeps means apart from 0")
+    k2: float = Field(0.03, description="share of the range that keeps deviations apart from 0")
+    use_sample_covariance: bool = Field(True, description="whether n - 1 divides variances, or n")
+
+    def ssim(self) -> Ssim:
+        """Return them checked."""
+        return Ssim(**self.model_dump())
 
 
 class DisplacementConfig(Section):

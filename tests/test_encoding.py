@@ -13,11 +13,12 @@ from hypothesis.extra import numpy as arrays
 import bigncc
 from bigncc import config, pipeline, report, xarray
 from bigncc.decision import stored_grid
-from bigncc.encoding import EXACT, Encoding, of_maps
+from bigncc.encoding import EXACT, Encoding
 from bigncc.errors import InputError, RefusedError
 from bigncc.footprint import disk, layout_of
 from bigncc.inputs import open_inputs
 from bigncc.journal import read_plan
+from bigncc.layout import encodings_of
 from bigncc.maps import PIXELS, Further
 from bigncc.picture import panel
 from bigncc.pyramid import Halving, of_named
@@ -35,7 +36,7 @@ WAYS = {
 WINDOW = 5
 GAIN = {"maps": ["ncc", "gain"], "registration": {"model": None}}
 
-values_of_maps = arrays.arrays(
+values_encodings_of = arrays.arrays(
     np.float32,
     st.integers(1, 40),
     elements=st.floats(-1, 1, width=32) | st.sampled_from([np.nan, -0.0, 1.0, -1.0, 2.0**-14, -(2.0**-15), 1.5 / 127]),
@@ -51,7 +52,7 @@ def same(one, two):
     np.testing.assert_array_equal(bits(one), bits(two))
 
 
-@given(values_of_maps, st.sampled_from(FIXED))
+@given(values_encodings_of, st.sampled_from(FIXED))
 def test_fixed_point_is_half_a_step_off_at_most(values, how):
     values = values * np.float32(how.largest)
     stored = how.encoded(values)
@@ -68,7 +69,7 @@ def test_fixed_point_is_half_a_step_off_at_most(values, how):
         same(again[there], np.float32(np.rint(values[there].astype(float) / how.step) * how.step + 0.0))
 
 
-@given(values_of_maps, st.sampled_from(FLOATS))
+@given(values_encodings_of, st.sampled_from(FLOATS))
 def test_floats_are_rounded_half_to_even(values, how):
     again = how.decoded(stored := how.encoded(values))
     assert stored.dtype == how.dtype
@@ -96,16 +97,16 @@ def test_what_has_no_known_ends_stays_as_it_is(monkeypatch):
     monkeypatch.setitem(PIXELS, "grey", Further("grey levels"))
     monkeypatch.setitem(PIXELS, "share", Further("a share", (0.0, 1.0)))
     maps = ("ncc", "gain", "grey", "share")
-    found = of_maps(maps, "int16", None)
+    found = encodings_of(maps, "int16", None)
     assert found == {
         "ncc": Encoding("int16"),
         "gain": Encoding("int16", None, 2.0),
         "grey": EXACT,
         "share": Encoding("int16"),
     }
-    assert of_maps(maps, "float16", None)["grey"] == EXACT
-    assert {how.keepbits for how in of_maps(maps, "float32", 7).values()} == {7}
-    assert all(how.exact for how in of_maps(maps, "float32", None).values())
+    assert encodings_of(maps, "float16", None)["grey"] == EXACT
+    assert {how.keepbits for how in encodings_of(maps, "float32", 7).values()} == {7}
+    assert all(how.exact for how in encodings_of(maps, "float32", None).values())
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +170,7 @@ def stored(url):
 def test_a_level_is_the_same_however_it_came_to_be(place, tmp_path, way, words):
     asked = job(place, tmp_path / "out", *WAYS[way], *words)
     result = pipeline.run(asked)
-    how = of_maps(asked.maps, asked.output.encoding, asked.output.keepbits)
+    how = encodings_of(asked.maps, asked.output.encoding, asked.output.keepbits)
     found, wanted = stored(tmp_path / "out"), levels(place, how)
     assert {f"maps/gain/{asked.output.finest_level}", "2"} <= found.keys() <= wanted.keys()
     for path, array in found.items():
@@ -216,7 +217,7 @@ def test_what_is_stored_opens_everywhere(place, tmp_path, way, version):
     asked = job(place, tmp_path / "out", *WAYS[way], f"output.ome_version={version}", BIG, "output.pyramid=false")
     pipeline.run(asked)
     raw = zarr.open_array(str(tmp_path / "out" / "0"), mode="r")
-    how = of_maps(asked.maps, asked.output.encoding, asked.output.keepbits)
+    how = encodings_of(asked.maps, asked.output.encoding, asked.output.keepbits)
     assert (raw.dtype, raw.attrs.get("_FillValue")) == (how["ncc"].dtype, how["ncc"].attributes.get("_FillValue"))
     assert np.isnan(raw.fill_value) if raw.dtype.kind == "f" else raw.fill_value == how["ncc"].fill
     ours = xarray.open_result(tmp_path / "out")

@@ -2,15 +2,11 @@
 
 import json
 
-import numpy as np
 import pytest
-import zarr
 
-from bigncc import inputs
 from bigncc.errors import InputError
 from bigncc.inputs import given_transform, open_inputs
 from bigncc.placement import headline
-from bigncc.store import digest
 from bigncc.transform import Translation
 from tests import pairs
 
@@ -72,23 +68,3 @@ def test_a_transform_that_cannot_be_read(asked, tmp_path, content, sentence):
         file.write_bytes(content)
     with pytest.raises(InputError, match=f"transform '{file}' cannot be read .*({sentence}).*: a JSON file is"):
         open_inputs(asked)
-
-
-@pytest.mark.parametrize("most", [1, 60, 700, 2**26])
-@pytest.mark.parametrize("shape", [(7,), (41, 30), (2, 13, 9), (3, 1, 11, 5)])
-def test_a_digest_is_of_the_samples_in_their_order(tmp_path, monkeypatch, shape, most):
-    data = np.arange(np.prod(shape), dtype="u2").reshape(shape)
-    array = zarr.create_array(str(tmp_path / "m"), shape=shape, chunks=tuple(min(n, 4) for n in shape), dtype="u2")
-    array[...] = data
-    monkeypatch.setattr(inputs, "DIGESTED", most)
-    wanted = digest([f"{shape} {data.dtype.str}".encode(), data.tobytes()])
-    assert inputs._digest(array) == inputs._digest(data) == wanted
-
-
-def test_each_chunk_of_a_mask_is_read_once_for_it(tmp_path, monkeypatch):
-    array = zarr.create_array(str(tmp_path / "m"), shape=(1000, 900), chunks=(256, 256), dtype="u1")
-    monkeypatch.setattr(inputs, "DIGESTED", 900 * 600)
-    assert list(inputs._slabs(array)) == [
-        (slice(0, 512), slice(0, 900)),
-        (slice(512, 1000), slice(0, 900)),
-    ]
