@@ -1,4 +1,4 @@
-"""What a mask or a field is known again by: a digest of its samples in their order, each chunk read once if possible."""
+"""What a mask or a field is known again by: a digest of its samples in order, each chunk read once if possible."""
 
 from __future__ import annotations
 
