@@ -53,6 +53,7 @@ class Estimate:
     decode_overhead: dict[str, float]
     tasks: int
     seconds: float
+    valid: tuple[str, ...]
     notes: tuple[str, ...]
     headline: str
 
@@ -69,6 +70,7 @@ class Estimate:
             "memory": f"{self.memory / 1e6:.0f} MB of {self.memory_limit / 1e6:.0f} MB, {self.threads} threads{each}",
             "disk": f"{self.disk / 1e9:.3g} GB at most, in {self.objects} objects",
             **({"levels": ", ".join(levels)} if len(self.alternatives) > 1 else {}),
+            **({"valid": f"about {' and '.join(self.valid)}"} if self.valid else {}),
             "decoding": f"{_each(self.decode_overhead)} for each pixel of the output",
             "time": f"about {self.seconds:.0f} s",
         }

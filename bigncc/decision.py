@@ -9,6 +9,7 @@ from typing import Any
 from bigncc import journal, kernel, transform
 from bigncc import layout as layouts
 from bigncc.budget import measuring, threads_of, tiles_of
+from bigncc.encoding import EXACT
 from bigncc.engine import Job
 from bigncc.errors import InputError, RefusedError
 from bigncc.footprint import check_disk, layout_of
@@ -122,7 +123,9 @@ def opened(url: str, standing: dict[str, Any]) -> Output:
     wrong = [group] if out.maps.keys() != layout.arrays.keys() else []
     for name, (path, _) in layout.arrays.items() if not wrong else ():
         array, here = out.maps[name], layout.of(name)
-        if (array.shape, array.chunks, array.shards) != (here.shape, here.chunks, here.shards):
+        dtype = "uint8" if name.startswith("status") else layout.encodings.get(name.partition("/")[0], EXACT).dtype
+        found = array.shape, array.chunks, array.shards, str(array.dtype)
+        if found != (here.shape, here.chunks, here.shards, dtype):
             wrong.append(f"{path}/{array_file}")
     if wrong:
         message = f"{url}/{wrong[0]} is not what was written there: bigncc run --repair is accepted"
@@ -155,6 +158,7 @@ def job_of(url: str, standing: dict[str, Any], inputs: Inputs) -> Job:
         inputs.channel_axis,
         inputs.asked,
         inputs.search[1],
+        stored_layout(standing).encodings,
     )
 
 

@@ -7,8 +7,7 @@ import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-import numpy as np
-
+from bigncc.encoding import EXACT, DType, Encoding, for_bounds
 from bigncc.maps import PIXELS, WINDOW_MAP, described, of_pixels
 from bigncc.metadata import validated
 from bigncc.nodes import components, first_node, node_counts
@@ -59,6 +58,12 @@ def folders_of(maps: tuple[str, ...], nodes: tuple[str, ...]) -> dict[str, str]:
     return {"ncc": "", "status": "labels/status/"} | {name: f"maps/{name}/" for name in (*of_pixels(maps), *nodes)}
 
 
+def encodings_of(maps: tuple[str, ...], dtype: DType, keepbits: int | None) -> dict[str, Encoding]:
+    """Return how the maps of pixels are stored, but the status, of an output that was asked for some `maps`."""
+    bounds = {"ncc": 1.0, **{name: described(name).bound for name in of_pixels(maps)}}
+    return for_bounds(bounds, dtype, keepbits)
+
+
 @dataclass(frozen=True)
 class Layout:
     """What the maps look like on disk.
@@ -89,6 +94,8 @@ class Layout:
         What was asked for: ncc, and further maps.
     step, nodes, reach : tuple of int
         Of a shift map, along the windowed axes: pixels between nodes, nodes of a stored object, pixels searched.
+    encoding, keepbits : str, int or None
+        How values are stored, where their largest is known: dtype, and of float32 how much of the mantissa.
     """
 
     shape: Shape
@@ -107,6 +114,20 @@ class Layout:
     step: Shape = ()
     nodes: Shape = ()
     reach: Shape = ()
+    encoding: DType = "float32"
+    keepbits: int | None = None
+
+    @property
+    def encodings(self) -> dict[str, Encoding]:
+        """How the maps of pixels are stored that are no status."""
+        return encodings_of(self.maps, self.encoding, self.keepbits)
+
+    def attributes_of(self, name: str) -> dict[str, Any]:
+        """Return what a stored array says of itself; of Zarr's version 2 xarray needs the names of its axes."""
+        how = self.encodings.get(name.partition("/")[0])
+        if how is None or how.exact:
+            return {}
+        return how.attributes | ({"_ARRAY_DIMENSIONS": list(self.axes)} if self.version == "0.4" else {})
 
     @property
     def folders(self) -> dict[str, str]:
@@ -182,7 +203,9 @@ class Layout:
         groups = (*GROUPS, *(("maps/", *further) if further else ()))
         arrays = [f"{path}/" for path, _ in self.arrays.values()]
         if self.version == "0.4":
-            return (*(f"{group}{name}" for group in groups for name in V2), *(f"{array}.zarray" for array in arrays))
+            said = [f"{path}/.zattrs" for name, (path, _) in self.arrays.items() if self.attributes_of(name)]
+            files = (f"{group}{name}" for group in groups for name in V2)
+            return (*files, *(f"{array}.zarray" for array in arrays), *said)
         return tuple(f"{place}zarr.json" for place in (*groups, *arrays))
 
     def holds(self, name: str) -> bool:
@@ -201,8 +224,10 @@ class Layout:
         )
 
 
-PLAIN: dict[str, Any] = {"maps": ("ncc",), "step": (), "nodes": (), "reach": ()}
-"""Fields of a layout without further maps; then they are not written down."""
+PLAIN: dict[str, Any] = {
+    "maps": ("ncc",), "step": (), "nodes": (), "reach": (), "encoding": "float32", "keepbits": None,
+}  # fmt: skip
+"""Fields of a layout without further maps whose values are stored as they are; then they are not written down."""
 
 
 def to_dict(layout: Layout) -> dict[str, Any]:
@@ -292,6 +317,8 @@ def _rendering(layout: Layout, name: str = "ncc", low: float = -1.0, high: float
     """Return how viewers are to show a map: grey from low to high, each channel alike."""
     count = layout.shape[layout.axes.index("c")] if "c" in layout.axes else 1
     labels = layout.labels or ([name] if count == 1 else [f"{name} {i}" for i in range(count)])
+    if (how := layout.encodings.get(name)) is not None:  # a viewer shows what is stored
+        low, high = how.stored(low), how.stored(high)
     rendered = {**RENDERED, "window": {"min": low, "max": high, "start": low, "end": high}}
     return {"channels": [{"label": label, **rendered} for label in labels], "rdefs": {"model": "greyscale"}}
 
@@ -319,16 +346,17 @@ def documents_of(layout: Layout, attributes: dict[str, Any], place: str) -> dict
         validated("Image", image.get("ome", image), version, place)
         root.create_group(f"maps/{name}", attributes=image)
     for name, (path, _) in layout.arrays.items():
-        dtype, fill = ("uint8", 0) if name.startswith("status") else ("float32", np.nan)
+        how = layout.encodings.get(name.partition("/")[0], EXACT)
+        dtype, fill = ("uint8", 0) if name.startswith("status") else (how.dtype, how.fill)
         here = layout.of(name)
         root.create_array(
             path, shape=here.shape, chunks=here.chunks, shards=here.shards, dtype=dtype, fill_value=fill,
-            **_encoding(layout),
+            attributes=layout.attributes_of(name), **_codecs(layout),
         )  # fmt: skip
     return {key: documents[key] for key in layout.metadata}
 
 
-def _encoding(layout: Layout) -> dict[str, Any]:
+def _codecs(layout: Layout) -> dict[str, Any]:
     """Return how chunks are encoded: half as dear as zarr's default; a checksum goes last where the format has one."""
     if layout.version == "0.4":
         from numcodecs import Blosc

@@ -43,14 +43,22 @@ class Further:
         What its values are.
     ends : tuple of float or None
         Between which values a picture shows it; None: what there is.
+    largest : float or None
+        The magnitude that its values reach at most, where they pass the ends.
     """
 
     words: str
     ends: tuple[float, float] | None = None
+    largest: float | None = None
+
+    @property
+    def bound(self) -> float | None:
+        """The magnitude that its values reach at most; None where nobody knows."""
+        return self.largest if self.largest is not None or self.ends is None else max(map(abs, self.ends))
 
 
 PIXELS = {
-    "gain": Further("normalised cross-correlation after registration minus before", (-1.0, 1.0)),
+    "gain": Further("normalised cross-correlation after registration minus before", (-1.0, 1.0), 2.0),
     "confidence": Further("correlation averaged over the window, negative values as 0", (0.0, 1.0)),
     "count": Further("valid samples of the window"),
     "mean_reference": Further("mean of the reference, grey levels"),

@@ -222,7 +222,7 @@ def _ours(name: str, layout: Layout | None) -> bool:
     is_array = OBJECT.fullmatch(f"{place}/0") is not None and place.count("/") in (0, 2)
     is_group = f"{place}/" in {"/", *GROUPS, "maps/"} or re.fullmatch(f"maps/(?:{FURTHER})", place) is not None
     if file in V2:
-        return is_group
+        return is_group or (is_array and file == ".zattrs")
     if file in ("zarr.json", ".zarray"):
         return is_array or (file == "zarr.json" and is_group)
     return OBJECT.fullmatch(name) is not None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bigncc import cluster, confidence, engine, filtering, journal, stealing, store, tasks, worker
+from bigncc import cluster, confidence, coverage, engine, filtering, journal, stealing, store, tasks, worker
 from bigncc import config as words
 from bigncc.budget import (
     Estimate,
@@ -116,6 +116,7 @@ def plan(config: Config) -> Estimate:
         decode_overhead=decode_overhead(inputs, grid, means),
         tasks=math.prod(-(-n // b) for n, b in zip(grid.tile, means.block, strict=True)),
         seconds=_nanoseconds(inputs, grid) * 1e-9 / (threads * workers_of(config)),
+        valid=coverage.shares(inputs, threads),
         notes=inputs.notes + _absent(inputs),
         headline=headline(inputs),
     )

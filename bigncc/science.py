@@ -5,8 +5,9 @@ The descriptions of the fields are the comments of ``bigncc config``.
 
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo, field_validator
 
+from bigncc.encoding import MANTISSA, DType
 from bigncc.machine import Section
 from bigncc.maps import Ssim, of_windows
 from bigncc.nodes import search_of
@@ -25,7 +26,8 @@ class MaskConfig(Section):
     """Which samples count."""
 
     url: Source = Field(
-        description="OME label image, or Zarr array of the image's shape or of its windowed axes' shape"
+        description="OME label image (also of another resolution: the nearest sample by the scales of both), or Zarr "
+        "array of the image's shape or of its windowed axes' shape"
     )
     level: int = Field(0, ge=0, description="resolution level of an OME label image")
     valid: tuple[int, ...] | None = Field(None, description="values that mean valid; default: anything but 0")
@@ -60,8 +62,9 @@ class ImageConfig(Section):
     )
     time: Range = Field(None, description="one time by number, or a range such as 3:10; null: each time is a batch")
     z: Range = Field(None, description="one plane by number, or a range such as 3:10; null: all of the stack")
-    nodata: float | None = Field(
-        None, description="grey level that means: no sample here; null: what the file says; .nan: none"
+    nodata: float | tuple[float, ...] | None = Field(
+        None,
+        description="grey level that means: no sample here, or a list of them; null: what the file says; .nan: none",
     )
     mask: MaskConfig | None = Field(
         None, description="{url: ..., level: 0, valid: [...]} or {url: ..., level: 0, invalid: [...]}"
@@ -93,6 +96,23 @@ class OutputConfig(Section):
     ome_version: Annotated[Literal["0.4", "0.5"], BeforeValidator(str)] = Field(
         "0.5", description="version of OME-Zarr: 0.5, or 0.4 for programs that read no Zarr of version 3"
     )
+    encoding: DType = Field(
+        "float32",
+        description="how values are stored: float32, float16, int16 (in steps of 2^-14) or uint8 (of 1/127); maps "
+        "without known ends, and those of nodes, stay float32",
+    )
+    keepbits: int | None = Field(
+        None, ge=1, lt=MANTISSA, description="bits of float32's mantissa to keep, such as 10; null: all 23"
+    )
+
+    @field_validator("keepbits")
+    @classmethod
+    def _of_floats(cls, value: int | None, info: ValidationInfo) -> int | None:
+        encoding = info.data.get("encoding", "float32")
+        if value is not None and encoding != "float32":
+            message = f"encoding is {encoding}, and with encoding=float32 it is accepted"
+            raise ValueError(message)
+        return value
 
 
 class WindowConfig(Section):

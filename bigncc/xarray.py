@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bigncc import lazy, vectors
 from bigncc.conventions import left_out
+from bigncc.encoding import values_of
 from bigncc.errors import InputError
 from bigncc.lazy import MAPS, Nodata
 from bigncc.maps import described
@@ -179,11 +180,12 @@ def open_result(url: str | os.PathLike[str], *, level: int = 0) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        ``ncc`` float32 and ``status`` uint8, ``[[t,] [c,] [z,] y, x]``, dask arrays in the stored chunks; status 0 is
-        what has not been computed. Further maps where they were asked for; the components of a shift map, at any
-        level, have dims ``node_y`` and ``node_x`` (and ``node_z``), whose coordinates are those of the nodes. Of a
-        complete result with several sections or channels also ``mean``, ``std`` and ``share_with_value`` of each; of a
-        stack the attribute ``suspect_sections``, and of several lags the coordinate ``lag``.
+        ``ncc`` float32, however it is stored, and ``status`` uint8, ``[[t,] [c,] [z,] y, x]``, dask arrays in the
+        stored chunks; status 0 is what has not been computed. Further maps where they were asked for; the components of
+        a shift map, at any level, have dims ``node_y`` and ``node_x`` (and ``node_z``), whose coordinates are those of
+        the nodes. Of a complete result with several sections or channels also ``mean``, ``std`` and
+        ``share_with_value`` of each; of a stack the attribute ``suspect_sections``, and of several lags the coordinate
+        ``lag``.
 
     Raises
     ------
@@ -195,7 +197,7 @@ def open_result(url: str | os.PathLike[str], *, level: int = 0) -> xr.Dataset:
     folders = {name: "labels/status" if name == "status" else f"maps/{name}" for name in output.names[1:]}
     images = {name: open_image(f"{place}/{folder}", level=level) for name, folder in folders.items()}
     images = {"ncc": open_image(place, level=level), **images}
-    arrays = {name: (image.axes, from_storage(image.array), _words(name)) for name, image in images.items()}
+    arrays = {name: (image.axes, _values(image), _words(name)) for name, image in images.items()}
     coords = _coordinates(images["ncc"])
     for name in output.components:
         image = open_image(f"{place}/maps/{name}")
@@ -227,6 +229,10 @@ def _with_sections(result: xr.Dataset, table: Table) -> xr.Dataset:
         if len(lags := list(dict.fromkeys(row.lag for row in table.rows))) > 1:
             result = result.assign_coords(lag=("c", lags))
     return result
+
+
+def _values(image: Image) -> Any:
+    return from_storage(values_of(image.array.array, image.array))
 
 
 def _coordinates(image: Image) -> dict[str, Any]:

@@ -10,6 +10,7 @@ FLOORS = (
     ("errors", "compiled", "allocator"),
     ("remote", "nodes", "prefilter"),
     (
+        "encoding",
         "tiles",
         "maps",
         "window",
@@ -28,6 +29,7 @@ FLOORS = (
     ),
     (
         "metadata",
+        "fingerprint",
         "sums",
         "ranks",
         "convolution",
@@ -67,7 +69,7 @@ FLOORS = (
     ("lazy", "stack"),
     ("vectors",),
     ("engine", "inputs", "xarray"),
-    ("footprint", "arrays", "placement", "decoding"),
+    ("footprint", "arrays", "placement", "decoding", "coverage"),
     ("budget",),
     ("decision",),
     ("proof",),
@@ -78,7 +80,7 @@ FLOORS = (
 )
 HOSTS = {
     "numba": {"compiled"},
-    "dask": {"pair", "masks", "lazy", "vectors", "registration", "search", "placement", "cluster", "stack"},
+    "dask": {"pair", "masks", "lazy", "vectors", "registration", "search", "placement", "cluster", "stack", "coverage"},
     "zarr": {
         "archive",
         "metadata",
@@ -94,7 +96,7 @@ HOSTS = {
     },
     "distributed": {"cluster", "tasks"},
     "dask_jobqueue": {"cluster"},
-    "numcodecs": {"layout"},
+    "numcodecs": {"layout", "encoding"},
     "obstore": {"remote", "address"},
     "yaozarrs": {"metadata"},
     "google_crc32c": {"objects"},
