@@ -22,7 +22,7 @@ UNIT = 2.0**24
 BYTES = 14
 """Per pixel of a block: coefficients and status with what is around, and the map."""
 
-NANOSECONDS = 6.0
+NANOSECONDS = 4.0
 """Per pixel, for an estimate."""
 
 

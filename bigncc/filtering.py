@@ -23,14 +23,14 @@ KINDS = {
 NOISE = 1e-12
 """Of what the grey level could give: below it is what rounding leaves of a constant (at most 1000 terms, of 1e-16)."""
 
-FLAT, DEEP = (1, 64, 512), (16, 32, 64)
+FLAT, DEEP = (1, 64, 512), (16, 32, 128)
 """Extent of a cell, whose frames lie in a second-level cache, in two dimensions and in three."""
 
 KEPT, PASSING = 8, 11
 """Bytes per pixel of a block: of each image what is filtered, and of one at a time its samples and what is valid."""
 
-TERM, REST = 0.22, 8.0
-"""Nanoseconds for each tap of each convolution of a pixel, and for all the rest, for an estimate."""
+TERM, REST = {2: 0.14, 3: 0.5}, 6.0
+"""Nanoseconds for each tap of each convolution of a pixel, by the axes, and for all the rest, for an estimate."""
 
 
 def filtered(
@@ -132,7 +132,7 @@ def nanoseconds(prefilter: Prefilter, ndim: int) -> float:
         return 0.0
     taps = _taps(prefilter, ndim)
     more = 2 if prefilter.kind == "laplacian_of_gaussian" else 1
-    return REST + TERM * sum(float(a.size + more * b.size) for a, b, _ in taps)
+    return REST + TERM[ndim] * sum(float(a.size + more * b.size) for a, b, _ in taps)
 
 
 def _taps(prefilter: Prefilter, ndim: int) -> tuple[Taps, ...]:
@@ -170,8 +170,11 @@ def _valid(image: Array, codes: NDArray[np.uint8] | None) -> NDArray[np.uint8] |
 
 
 def _cell(radius: Shape, shape: Shape) -> Shape:
-    size = DEEP if radius[0] else FLAT
-    return tuple(min(n, max(s, r)) for n, s, r in zip(shape, size, radius, strict=True))
+    z, y, x = radius
+    size = (
+        tuple(map(max, zip(DEEP, (z, 2 * y, x), strict=True))) if z else tuple(map(max, zip(FLAT, radius, strict=True)))
+    )
+    return tuple(map(min, zip(shape, size, strict=True)))
 
 
 def _work(size: Shape, radius: Shape, kind: int, *, masked: bool) -> tuple[tuple[Array, ...], ...]:

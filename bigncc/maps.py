@@ -193,10 +193,14 @@ def ranged(asked: Asked, *dtypes: np.dtype[Any]) -> Asked:
     Raises
     ------
     InputError
-        If it is needed and floats do not say it.
+        If it is needed and neither floats nor what is filtered say it.
     """
     if "ssim" not in asked.further or asked.ssim.data_range is not None:
         return asked
+    if asked.prefilter:
+        message = f"ssim.data_range is null and prefilter.kind is {asked.prefilter.kind}: the difference between the "
+        message += "highest possible value of a filtered image and its lowest is accepted"
+        raise InputError(message)
     if floats := [dtype for dtype in dtypes if dtype.kind == "f"]:
         message = f"ssim.data_range is null and an image has dtype {floats[0]}: the difference between its highest "
         message += "possible grey level and its lowest is accepted"

@@ -52,8 +52,8 @@ class Prefilter:
     * ``laplacian_of_gaussian``: ``sum h v (f - G(f)) / sum g v``, where h is the sum over the axes of the second
       derivative of g, ``(x^2 / sigma^4 - 1 / sigma^2) g`` [1]_, and ``G(f)`` that of the middle. It is what
       :func:`scipy.ndimage.gaussian_laplace` gives where all is valid, but for what that makes of a constant, as the
-      sum of h is not quite 0 (-0.001 for sigma 1 and truncate 4); here a constant gives 0, also beside samples that do
-      not count (differential convolution of [2]_).
+      sum of h is not quite 0 (-0.00014 in two dimensions for sigma 1 and truncate 4); here a constant gives 0, also
+      beside samples that do not count (differential convolution of [2]_).
     * ``local_standardisation``: ``(f - G(f)) / sqrt(G(f^2) - G(f)^2)``, G with a Gaussian or a box; 0 where there is no
       contrast, that is where the variance is at most 1e-12 of the mean square about the image's pivot.
 

@@ -86,6 +86,17 @@ def test_what_says_nothing_is_refused_in_a_sentence(words, said, tmp_path):
         pipeline.plan(pairs.job(a, b, tmp_path / "out", {"prefilter": words}))
 
 
+def test_the_data_range_of_what_is_filtered_is_not_that_of_a_dtype(tmp_path):
+    f, prefilter = np.zeros((20, 20), np.uint8), Prefilter(STD, size=3)
+    with pytest.raises(InputError, match="ssim.data_range is null and prefilter.kind is local_standardisation: "):
+        bigncc.local_maps(f, f, 3, ("ssim",), prefilter=prefilter)
+    a, b, *_ = pairs.pair(tmp_path, (20, 20))
+    words = {"prefilter": {"kind": STD, "size": 3}, "maps": ["ncc", "ssim"]}
+    with pytest.raises(InputError, match=r"ssim.data_range is null .*: the difference between the highest possible"):
+        pipeline.plan(pairs.job(a, b, tmp_path / "out", words))
+    pipeline.plan(pairs.job(a, b, tmp_path / "out", words, "ssim.data_range=6"))
+
+
 def test_only_a_prefilter_is_one(tmp_path):
     with pytest.raises(InputError, match="prefilter is 'log': a Prefilter is accepted"):
         bigncc.ncc(np.zeros((9, 9)), np.zeros((9, 9)), 3, prefilter="log")

@@ -73,9 +73,9 @@ def timed():
 
 
 def shading():
-    """Print the correlation of unrelated and of related images that are lit by the same lamp."""
-    y, x = np.mgrid[:600, :600] / 600 - 0.5
-    lamp = 20000 * np.exp(-4 * (y**2 + x**2))
+    """Print the correlation of unrelated and of related images that are lit by the same uneven lamp."""
+    y, x = np.mgrid[:600, :600] / 600 * 4 * np.pi
+    lamp = 6000 * np.cos(y) * np.cos(x)
     first, second = scenes.pair(3, lamp.shape, 1.0, (0.0, 0.0), noise=0.5)
     other = scenes.scene(4, lamp.shape, 1.0) * 900 + 9000
     say("\n600 x 600, the same uneven light on both images, window 31: median NCC\n")
