@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bigncc.arrays import local_maps, ncc, register, shift_map
+    from bigncc.maps import Ssim
     from bigncc.pipeline import run
+    from bigncc.prefilter import Prefilter
     from bigncc.registration import Registration
     from bigncc.storage import open_image
     from bigncc.transform import Affine, Displacement, Translation, compose
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
 _ROOMS = {
     "Affine": "transform",
     "Displacement": "transform",
+    "Prefilter": "prefilter",
     "Registration": "registration",
+    "Ssim": "maps",
     "Translation": "transform",
     "Window": "window",
     "compose": "transform",
@@ -34,7 +38,9 @@ _ROOMS = {
 __all__ = [
     "Affine",
     "Displacement",
+    "Prefilter",
     "Registration",
+    "Ssim",
     "Translation",
     "Window",
     "compose",

@@ -30,8 +30,8 @@ LARGEST = 2**24
 """Samples of a footprint from a file."""
 
 
-def settled(section: WindowConfig, image: Image) -> tuple[WindowConfig, Window, list[str]]:
-    """Return what a section says in pixels, the window, and notes on what was rounded.
+def settled(section: WindowConfig, image: Image) -> tuple[WindowConfig, tuple[Window, ...], list[str]]:
+    """Return what a section says in pixels, the windows, and notes on what was rounded.
 
     Parameters
     ----------
@@ -51,9 +51,9 @@ def settled(section: WindowConfig, image: Image) -> tuple[WindowConfig, Window, 
     size = _in_pixels("size", section.size, image, _odd, notes)
     sigma = _in_pixels("sigma", section.sigma, image, float, notes)
     section = section.model_copy(update={"size": size, "sigma": sigma})
-    window = section.window(table)
+    windows = section.windows(table)
     # what reads the config of a result goes by its size
-    return section.model_copy(update={"size": window.shape if size is None else size}), window, notes
+    return section.model_copy(update={"size": windows[0].shape if size is None else size}), windows, notes
 
 
 def _in_pixels(name: str, value: Any, image: Image, fitted: Callable[[float], Any], notes: list[str]) -> Any:

@@ -16,6 +16,8 @@ from bigncc.window import Window, as_window
 
 if TYPE_CHECKING:
     from bigncc.kernel import Pivots
+    from bigncc.maps import Ssim
+    from bigncc.prefilter import Prefilter
     from bigncc.registration import Registration
     from bigncc.transform import Transform
 
@@ -32,6 +34,9 @@ def local_maps(
     moving_mask: Any = None,
     nodata: Nodata = None,
     pivot: Pivots | None = None,
+    prefilter: Prefilter | None = None,
+    ssim: Ssim | None = None,
+    windows: Sequence[int | tuple[int, ...]] = (),
     channel_axis: int | None = None,
 ) -> Any:
     """Correlate two images around each pixel and say why where there is no value.
@@ -46,8 +51,14 @@ def local_maps(
     window : int, tuple of int or Window
         Size of the window in pixels and its rules; an int means ``(y, x)``.
     maps : sequence of str
-        Which of ``"ncc"``, ``"status"`` and ``"gain"``: NCC minus that of the images as they are, pixel for pixel,
-        NaN where not both have status 1; it needs a `transform`.
+        Which of ``"ncc"``, ``"status"``; ``"gain"``: NCC minus that of the images as they are, pixel for pixel, NaN
+        where not both have status 1; it needs a `transform`; ``"confidence"``: the mean of max(NCC, 0) over the pixels
+        of status 1 in a window (cut at the image's edge) around each of them, NaN elsewhere; and statistics of the
+        windows: ``"count"`` of valid samples, ``"mean_reference"``, ``"mean_moving"``, ``"std_reference"``,
+        ``"std_moving"``, ``"covariance"`` (of the population, grey levels), ``"slope"`` and ``"intercept"`` of
+        moving = slope x reference + intercept, ``"ncc_uncentered"`` (about zero), ``"squared"`` and ``"absolute"`` NCC,
+        ``"ssim"`` and ``"spearman"``. These are NaN where there are too few samples; slope and intercept also where the
+        reference is flat; what needs a variance where that is below the numerical resolution.
     transform : Translation, Affine, Displacement or Registration, optional
         From reference pixels to moving pixels; the moving image is pulled through it.
     order : {0, 1, 3}
@@ -59,6 +70,14 @@ def local_maps(
     pivot : tuple of float, optional
         Constant to subtract from reference and moving where they are correlated as floats; by default the median of
         a lattice of five points per axis.
+    prefilter : Prefilter, optional
+        What both images are filtered by before they are correlated, the moving one as it is registered.
+    ssim : Ssim, optional
+        Constants of structural similarity, which floats need.
+    windows : sequence of (int or tuple of int)
+        Sizes of other windows, with the rules of `window`, that are correlated in the same pass. Then `maps` may have
+        the map of each, such as ``"ncc_15x15"``; ``"best"``, the largest coefficient of all windows; and ``"scale"``,
+        the number of the window that gave it, from 1 on.
     channel_axis : int, optional
         The axis of the colours of both images, each of which is a batch. An array whose last axis has length 3 or 4
         is refused without it.
@@ -66,9 +85,9 @@ def local_maps(
     Returns
     -------
     dict or xarray.Dataset
-        ``"ncc"`` float32 in [-1, 1] or NaN, ``"status"`` uint8, ``"gain"`` float32; each of the reference's shape, dask
-        arrays for dask input and numpy arrays otherwise. DataArrays have the reference's dims, index coordinates and
-        grid mapping.
+        ``"ncc"`` float32 in [-1, 1] or NaN, ``"status"`` uint8, further maps float32; each of the reference's shape,
+        dask arrays for dask input and numpy arrays otherwise. DataArrays have the reference's dims, index coordinates
+        and grid mapping.
 
     Raises
     ------
@@ -77,6 +96,7 @@ def local_maps(
     """
     masks = {"reference_mask": reference_mask, "moving_mask": moving_mask}
     options: dict[str, Any] = {"transform": transform, "order": order, "nodata": nodata, "pivot": pivot, **masks}
+    options |= {"prefilter": prefilter, "ssim": ssim, "windows": windows}
     if _is_labelled(reference, moving):
         from bigncc import xarray
 
@@ -116,8 +136,8 @@ def shift_map(
     search_radius : int or tuple of int
         Largest displacement that is tried along each windowed axis, in pixels; 0 where none is looked for.
     **options
-        As for `local_maps`: ``transform``, ``order``, ``reference_mask``, ``moving_mask``, ``nodata`` and ``pivot``. It
-        is the registered image whose residual displacement is found.
+        As for `local_maps`: ``transform``, ``order``, ``reference_mask``, ``moving_mask``, ``nodata``, ``pivot`` and
+        ``prefilter``. It is the registered image whose residual displacement is found.
 
     Returns
     -------

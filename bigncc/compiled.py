@@ -16,7 +16,10 @@ from numba.core.compiler_lock import global_compiler_lock as _numba_lock
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-ROOMS = ("coefficients", "gaussian", "halving", "interpolation", "lines", "matching", "shaped", "sums", "warping")
+ROOMS = (
+    "coefficients", "confidence", "convolution", "gaussian", "halving", "interpolation", "lines", "matching", "moments",
+    "ranking", "shaped", "sums", "warping",
+)  # fmt: skip
 """Rooms with compiled loops."""
 
 _config: Any = numba.config

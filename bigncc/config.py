@@ -25,9 +25,11 @@ from bigncc.maps import Name, in_order
 from bigncc.science import (
     ImageConfig,
     OutputConfig,
+    PrefilterConfig,
     RegistrationConfig,
     ReportConfig,
     ShiftConfig,
+    SsimConfig,
     StackConfig,
     WindowConfig,
 )
@@ -51,13 +53,20 @@ class Config(Section):
     )
     output: OutputConfig = Field(description="where the result goes")
     window: WindowConfig = Field(WindowConfig(), description="which samples are correlated for each pixel")
+    prefilter: PrefilterConfig = Field(
+        PrefilterConfig(), description="what both images are filtered by first, the moving one as it is registered"
+    )
     stack: StackConfig = Field(StackConfig(), validate_default=True, description="sections of one stack")
-    maps: tuple[Name, ...] = Field(
+    maps: tuple[str, ...] = Field(
         ("ncc",),
-        description="what is computed: ncc, and of gain (NCC after minus before registration) and shift (where it "
-        "still slips) what is wanted",
+        validate_default=True,
+        description="what is computed: ncc, and what is wanted of gain (NCC after minus before registration), "
+        "confidence (NCC averaged over the window, negative values as 0), shift (where it still slips) and statistics "
+        "of the windows: count, mean_reference, mean_moving, std_reference, std_moving, covariance, slope, intercept, "
+        "ncc_uncentered, squared, absolute, ssim, spearman",
     )
     shift: ShiftConfig = Field(ShiftConfig(), description="the shift map, where maps has it")
+    ssim: SsimConfig = Field(SsimConfig(), description="constants of structural similarity, where maps has ssim")
     registration: RegistrationConfig = Field(
         RegistrationConfig(), validate_default=True, description="one of model, transform and displacement"
     )
@@ -86,22 +95,27 @@ class Config(Section):
         if moving != reference:
             message = f"{said} and moving is another image than reference: none, or the same, is accepted with it"
             raise ValueError(message)
-        for name in ("size", "sigma"):
-            numbers = getattr(window, name)
-            if isinstance(numbers, tuple) and len(numbers) > 2:
-                message = (
-                    f"{said} and window.{name} {list(numbers)}, which spans sections: a number, or [y, x], is accepted"
-                )
-                raise ValueError(message)
+        if window.axes > 2:
+            numbers = window.size if isinstance(window.size, tuple) else window.sigma
+            name = "size" if isinstance(window.size, tuple) else "sigma"
+            message = (
+                f"{said} and window.{name} {list(numbers)}, which spans sections: a number, or [y, x], is accepted"
+            )
+            raise ValueError(message)
         return value
 
     @field_validator("maps")
     @classmethod
-    def _with_ncc(cls, value: tuple[Name, ...]) -> tuple[Name, ...]:
+    def _with_ncc(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        window = info.data.get("window")
+        several = () if window is None else window.maps
+        if unknown := [name for name in value if name not in (*get_args(Name), *several)]:
+            message = f"{unknown[0]!r} is no map of this window: {', '.join(get_args(Name))} are accepted"
+            raise ValueError(message)
         if "ncc" not in value or len(set(value)) < len(value):
             message = "ncc, and others at most once each, is accepted"
             raise ValueError(message)
-        return in_order(value)
+        return (*in_order(value), *several)
 
     @field_validator("shift")
     @classmethod
@@ -109,6 +123,15 @@ class Config(Section):
         maps = info.data.get("maps", ("shift",))
         if "shift" not in maps and value != ShiftConfig():
             message = f"maps is [{', '.join(maps)}], and with shift among them it is accepted"
+            raise ValueError(message)
+        return value
+
+    @field_validator("ssim")
+    @classmethod
+    def _for_similarity(cls, value: SsimConfig, info: ValidationInfo) -> SsimConfig:
+        maps = info.data.get("maps", ("ssim",))
+        if "ssim" not in maps and value != SsimConfig():
+            message = f"maps is [{', '.join(maps)}], and with ssim among them it is accepted"
             raise ValueError(message)
         return value
 

@@ -9,13 +9,13 @@ from typing import Any
 from bigncc import journal, kernel, transform
 from bigncc import layout as layouts
 from bigncc.budget import measuring, threads_of, tiles_of
+from bigncc.encoding import EXACT
 from bigncc.engine import Job
 from bigncc.errors import InputError, RefusedError
 from bigncc.footprint import check_disk, layout_of
 from bigncc.inputs import Inputs
 from bigncc.lattice import Samples, pivots
 from bigncc.layout import Layout
-from bigncc.maps import Asked, of_pixels
 from bigncc.nodes import Nodes
 from bigncc.output import Output, open_output
 from bigncc.placement import headline, registered
@@ -78,9 +78,10 @@ def decide(inputs: Inputs, request: dict[str, Any], samples: Samples, replaces: 
 
 
 def _unasked(inputs: Inputs) -> set[str]:
-    """Return the words about maps that say nothing, as nothing but the correlation is asked for, or no shift map."""
+    """Return the sections that say nothing: of maps if there is only the correlation, or no shift map; no prefilter."""
     maps = inputs.config.maps
-    return {"maps", "shift"} if maps == ("ncc",) else set() if "shift" in maps else {"shift"}
+    unasked = {"maps", "shift"} if maps == ("ncc",) else set() if "shift" in maps else {"shift"}
+    return unasked if inputs.asked.prefilter else {*unasked, "prefilter"}
 
 
 def _absolute(section: dict[str, Any], key: str) -> None:
@@ -125,7 +126,9 @@ def opened(url: str, standing: dict[str, Any]) -> Output:
     wrong = [group] if out.maps.keys() != layout.arrays.keys() else []
     for name, (path, _) in layout.arrays.items() if not wrong else ():
         array, here = out.maps[name], layout.of(name)
-        if (array.shape, array.chunks, array.shards) != (here.shape, here.chunks, here.shards):
+        dtype = "uint8" if name.startswith("status") else layout.encodings.get(name.partition("/")[0], EXACT).dtype
+        found = array.shape, array.chunks, array.shards, str(array.dtype)
+        if found != (here.shape, here.chunks, here.shards, dtype):
             wrong.append(f"{path}/{array_file}")
     if wrong:
         message = f"{url}/{wrong[0]} is not what was written there: bigncc run --repair is accepted"
@@ -161,8 +164,9 @@ def job_of(url: str, standing: dict[str, Any], inputs: Inputs) -> Job:
         config.registration.order,
         tuple((kernel.Pivot(*a), kernel.Pivot(*b)) for a, b in standing["pivots"]),
         inputs.channel_axis,
-        Asked(of_pixels(config.maps)),
+        inputs.asked,
         inputs.search[1],
+        stored_layout(standing).encodings,
     )
 
 

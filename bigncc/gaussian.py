@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigncc.arithmetic import Sums
-from bigncc.coefficients import NEVER, finish_row, tally
+from bigncc.coefficients import NEVER, differences, finish_row, tally
 from bigncc.compiled import compiled_loop
 from bigncc.lines import ROUNDING, count_row, load_moments, load_pair, load_validity, strip_of
+from bigncc.moments import describe
 from bigncc.window import Window
 
 Array = NDArray[Any]
@@ -164,7 +165,7 @@ def drop_single(n: Array, counts: Array, size: int) -> None:
 
 @compiled_loop
 def sweep(
-    images: Any, switches: Any, roi: Any, middles: Any, taps: Any, lines: Any, rules: Any, z: int,
+    images: Any, switches: Any, roi: Any, middles: Any, taps: Any, lines: Any, rules: Any, asked: Any, z: int,
     span: Any, out: Any, integers: Array, extremes: Array,
 ) -> None:  # fmt: skip
     """Go from top to bottom through a strip of a plane."""
@@ -204,16 +205,23 @@ def sweep(
         status = out[1][z - roi[0], y - roi[2]][x - roi[4] :][:w]
         outside = images[3][z, y][x:] if viewed else images[3][0, 0]
         where = za, zb, max(0, y - ry), min(ny, y + ry + 1), left, right, lead, 2 * rx + 1
+        moments = sums, sums[2 * pitch :], pitch
         ordinary = finish_row(
-            (sums, sums[2 * pitch :], pitch), n, least[:w], rules[:4], np.float64, False, images, masked, where, state,
+            moments, n, least[:w], rules[:4], np.float64, False, images, masked, where, state,
             equal, outside, r, status,
         )  # fmt: skip
         tally(r, status, ordinary, integers, extremes, bins)
+        if asked is not None:
+            marks = state[2][:, :w]
+            if ordinary:  # then nobody has needed them
+                differences(moments, n, rules[2], np.float64, False, state[1], marks)
+            further = out[2][:, z - roi[0], y - roi[2], x - roi[4] :][:, :w]
+            describe(moments, n, state[1], marks, asked[0], asked[1], r, status, further)
 
 
 @compiled_loop
 def walk(
-    images: Any, switches: Any, frame: Any, middles: Any, taps: Any, lines: Any, rules: Any, out: Any,
+    images: Any, switches: Any, frame: Any, middles: Any, taps: Any, lines: Any, rules: Any, asked: Any, out: Any,
     integers: Array, extremes: Array,
 ) -> None:  # fmt: skip
     """Walk the core strip by strip, each strip plane by plane."""
@@ -223,7 +231,7 @@ def walk(
         w = min(strip, roi[5] - x)
         span = x, max(0, x - rx), min(nx, x + w + rx), max(0, rx - x), w + 2 * rx
         for z in range(roi[0], roi[1]):
-            sweep(images, switches, roi, middles, taps, lines, rules, z, span, out, integers, extremes)
+            sweep(images, switches, roi, middles, taps, lines, rules, asked, z, span, out, integers, extremes)
 
 
 def scratch(window: Window) -> int:
@@ -240,7 +248,7 @@ def nanoseconds(window: Window) -> float:
 
 def correlate(
     images: tuple[Array, ...], switches: tuple[bool, bool], roi: tuple[int, ...], window: Window, sums: Sums,
-    rules: tuple[Any, ...], out: tuple[Array, Array], integers: Array,
+    rules: tuple[Any, ...], asked: Any, out: tuple[Array, ...], integers: Array,
 ) -> tuple[float, float]:  # fmt: skip
     """Run the loops on one batch item; return the extremes of r.
 
@@ -258,8 +266,10 @@ def correlate(
         What is subtracted.
     rules : tuple
         Of `bigncc.sums`.
+    asked : tuple or None
+        Codes of statistics, and what `bigncc.moments` calls facts.
     out : tuple of ndarray
-        r and status of the core.
+        r and status of the core, and statistics.
     integers : ndarray
         To add statistics to.
     """
@@ -276,5 +286,5 @@ def correlate(
         np.empty(strip, np.uint8),
     )  # fmt: skip
     extremes = np.repeat(np.array([[np.inf], [-np.inf]], np.float32), strip, axis=1)
-    walk(images, switches, (roi, strip), sums.middles, taps, lines, rules, out, integers, extremes)
+    walk(images, switches, (roi, strip), sums.middles, taps, lines, rules, asked, out, integers, extremes)
     return float(extremes[0].min()), float(extremes[1].max())

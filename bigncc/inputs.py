@@ -2,23 +2,22 @@
 
 import hashlib
 import json
-import math
-from dataclasses import dataclass, replace
-from itertools import product
+from dataclasses import asdict, dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from bigncc import aperture, kernel, stack, storage, transform
 from bigncc.config import Config
 from bigncc.errors import InputError
 from bigncc.field import open_field
+from bigncc.fingerprint import digest_of
 from bigncc.grids import check_pair, check_scales
 from bigncc.journal import plain
 from bigncc.lattice import Samples, samples_of
-from bigncc.masks import leaves_out, nodata_of, open_mask, validity_of
+from bigncc.maps import Asked, check_weights, of_pixels, ranged
+from bigncc.masks import Nearest, leaves_out, nodata_of, open_mask, validity_of
 from bigncc.nodes import check_fits
 from bigncc.pair import Pair, PerItem, from_storage
+from bigncc.ranks import check_small
 from bigncc.reading import Decoded
 from bigncc.registration import Registration
 from bigncc.resampling import check_view
@@ -42,8 +41,8 @@ class Inputs:
     ----------
     config : Config
         What was asked; the window's sizes are in pixels.
-    window : Window
-        Which samples are correlated.
+    windows : tuple of Window
+        Which samples are correlated: for ncc those of the first.
     reference, moving : Image
         The pair.
     given : Transform or None
@@ -63,7 +62,7 @@ class Inputs:
     """
 
     config: Config
-    window: Window
+    windows: tuple[Window, ...]
     reference: Image
     moving: Image
     given: Transform | None
@@ -73,6 +72,11 @@ class Inputs:
     unknown: str = ""
     stack: Stack | None = None
     matches: tuple[Match, ...] | None = None
+
+    @property
+    def window(self) -> Window:
+        """The window of ncc, the first of several."""
+        return self.windows[0]
 
     @property
     def ndim(self) -> int:
@@ -138,6 +142,18 @@ class Inputs:
         return config.shift.search(self.window) if "shift" in config.maps else ((), ())
 
     @property
+    def asked(self) -> Asked:
+        """What is made of each block beside coefficients and status; InputError if it cannot be."""
+        config = self.config
+        asked = Asked(
+            of_pixels(config.maps),
+            prefilter=config.prefilter.prefilter(),
+            ssim=config.ssim.ssim(),
+            windows=self.windows[1:],
+        )
+        return ranged(asked, self.reference.array.dtype, self.moving.array.dtype)
+
+    @property
     def channel_axis(self) -> int | None:
         """The axis of channels, if they are a batch."""
         return self.reference.axes.index("c") if "c" in self.reference.axes else None
@@ -164,7 +180,8 @@ def open_inputs(config: Config) -> Inputs:
         reference, moving = one.images()
         if chosen.channel is not None:
             stack.stack_of(opened(config.reference, chosen.channel), config.stack.lags)
-    section, window, rounded = aperture.settled(config.window, reference)
+    section, windows, rounded = aperture.settled(config.window, reference)
+    window = windows[0]
     config = config.model_copy(update={"window": section})
     if one is not None and window.ndim > 2:
         message = f"stack.lags is given and the window has size {list(window.shape)}, which spans sections: [y, x] is "
@@ -186,7 +203,8 @@ def open_inputs(config: Config) -> Inputs:
                 f"{accepted} at the end are accepted with window.size={list(window.shape)}"
             )
             raise InputError(message)
-    check_shapes(reference.array.shape, moving.array.shape, window, same_shape=same_grid, named=True)
+    for each in windows:
+        check_shapes(reference.array.shape, moving.array.shape, each, same_shape=same_grid, named=True)
     kernel.common_dtype(reference.array.dtype, moving.array.dtype)
     if given is not None and given.ndim != window.ndim:
         message = f"the transform has {given.ndim} axes: {window.ndim} are accepted, as many as window.size has"
@@ -197,8 +215,9 @@ def open_inputs(config: Config) -> Inputs:
         region = roi_of((0,) * given.ndim, reference.array.shape[-given.ndim :])
         region = region if asked is None else tuple(slice(*span) for span in asked)
         check_view(given, region, moving.array.shape[-given.ndim :], config.registration.order)
-    found = Inputs(config, window, reference, moving, given, (), guides or (reference, moving), stack=one)
+    found = Inputs(config, windows, reference, moving, given, (), guides or (reference, moving), stack=one)
     _check_maps(found)
+    found.asked.prefilter.radius(window.ndim)  # which says what is wrong with it
     for name, image in found.images.items():
         notes += _check_samples(name, config.moving if name == "moving" else config.reference, image, window.ndim)
     return replace(found, notes=tuple(notes))
@@ -236,7 +255,10 @@ def _check_maps(inputs: Inputs) -> None:
         message = f"maps has gain and {how} leaves it 0 everywhere: a registration, or maps without gain, is accepted"
         raise InputError(message)
     if "shift" in inputs.config.maps:
-        check_box(inputs.window)
+        check_box(inputs.window, "shift")
+    check_weights(inputs.windows, inputs.asked)
+    if "spearman" in inputs.asked.further:
+        check_small(inputs.window)
     if steps := inputs.search[0]:
         check_fits(inputs.shape[-inputs.ndim :], steps)
 
@@ -273,7 +295,7 @@ def request_of(inputs: Inputs, samples: Samples) -> dict[str, Any]:
     how: Any = chosen.model
     if chosen.displacement is not None:
         assert isinstance(inputs.given, Displacement)
-        how = {"field": _digest(inputs.given.field), "grid": inputs.given.grid}
+        how = {"field": digest_of(inputs.given.field), "grid": inputs.given.grid}
     elif inputs.given is not None:
         how = transform.to_dict(inputs.given)
     search = {"initial": chosen.initial, "upsample_factor": chosen.upsample_factor, "channel": chosen.channel}
@@ -293,9 +315,14 @@ def request_of(inputs: Inputs, samples: Samples) -> dict[str, Any]:
             "ome_version": config.output.ome_version,
         },
     }
+    if config.output.encoding != "float32" or config.output.keepbits is not None:  # as plans say it that know no other
+        request["output"] |= {"encoding": config.output.encoding, "keepbits": config.output.keepbits}
+    if prefilter := inputs.asked.prefilter:
+        request["prefilter"] = prefilter.settled(ndim)
     if config.maps != ("ncc",):  # as plans say it that know no other map
         steps, reach = inputs.search
         request |= {"maps": config.maps} | ({"shift": {"step": steps, "search_radius": reach}} if steps else {})
+        request |= {"ssim": asdict(inputs.asked.ssim)} if "ssim" in config.maps else {}
     if inputs.stack is not None:
         request["stack"] = {"lags": inputs.stack.lags}
         samples = {"stack": samples["reference"] + samples["moving"]}
@@ -307,7 +334,7 @@ def request_of(inputs: Inputs, samples: Samples) -> dict[str, Any]:
             "samples": hashlib.sha256(b"".join(each.tobytes() for each in samples[name])).hexdigest(),
             "nodata": levels if len(levels) > 1 else next(iter(levels), None),
             "missing_chunks": section.missing_chunks,
-            "mask": None if mask is None else [_digest(open_mask(section, image, ndim)[0]), mask.valid, mask.invalid],
+            "mask": None if mask is None else [_digest_of_mask(section, image, ndim), mask.valid, mask.invalid],
         }
     return plain(request)  # type: ignore[no-any-return]
 
@@ -363,11 +390,9 @@ def _check_region(config: Config, shape: Shape, ndim: int) -> None:
         raise InputError(message)
 
 
-def _digest(array: Any) -> str:
-    """Return a digest of an array's shape, dtype and values."""
-    head = f"{array.shape} {np.dtype(array.dtype).str}".encode()
-    rows = max(1, 2**22 // max(1, math.prod(array.shape[2:])))
-    slabs = product(range(array.shape[0]), range(0, array.shape[1], rows))
-    rest = tuple(slice(0, n) for n in array.shape[2:])
-    parts = (np.ascontiguousarray(array[(slice(i, i + 1), slice(j, j + rows), *rest)]).tobytes() for i, j in slabs)
-    return digest(part for group in ([head], parts) for part in group)
+def _digest_of_mask(section: ImageConfig, image: Image, ndim: int) -> str:
+    """Return a digest of a mask, and of where its samples are if it has another resolution."""
+    mask, _ = open_mask(section, image, ndim)
+    if not isinstance(mask, Nearest):
+        return digest_of(mask)
+    return digest([digest_of(mask.view).encode(), *(at.tobytes() for at in mask.places if at is not None)])

@@ -19,6 +19,8 @@ from bigncc.arithmetic import Sums, exact, rounded
 from bigncc.coefficients import TABLE
 from bigncc.errors import InputError
 from bigncc.maps import NOTHING, Asked
+from bigncc.moments import STATISTICS
+from bigncc.ranks import spearman
 from bigncc.summary import BINS, STATUS, Items, Summary, merge
 from bigncc.sums import all_finite, walk
 from bigncc.tiles import Roi
@@ -179,6 +181,10 @@ def local(
     if dtype.kind == "u" and not window.exact:
         dtype = np.dtype(np.float32)  # which holds them all
     centres = tuple(p if isinstance(p, Pivot) else Pivot(float(p)) for p in pivot)
+    codes = np.array([STATISTICS.index(name) for name in asked.further if name in STATISTICS], np.int64)
+    described = np.empty((*batch, codes.size, *shape), np.float32)
+    shifts = _shift(reference.dtype, dtype), _shift(moving.dtype, dtype)
+    ranked = np.empty_like(ncc) if "spearman" in asked.further else None
     items = {}
     for index in np.ndindex(batch):
         f, g, joint, view, roi = _prepared(
@@ -191,9 +197,16 @@ def local(
             dtype,
         )
         integers = np.zeros(2 + 8 * TABLE, np.int64)
-        extremes = _correlate(f, g, joint, view, roi, window, centres, (ncc[index], status[index]), integers)
+        out = ncc[index], status[index], described[index]
+        more = codes, shifts, asked.ssim.constants
+        extremes = _correlate(f, g, joint, view, roi, window, centres, more, out, integers)
         items[index] = _summary(integers, extremes)
-    return Block(ncc, status, merge(items.values()), items)
+        if ranked is not None:
+            here = status[index].reshape(tuple(b - a for a, b in zip(roi[::2], roi[1::2], strict=True)))
+            ranked[index] = spearman(f, g, joint, roi, window, here).reshape(shape)
+    further = {STATISTICS[code]: described.take(k, axis=len(batch)) for k, code in enumerate(codes)}
+    further |= {} if ranked is None else {"spearman": ranked}
+    return Block(ncc, status, merge(items.values()), items, further)
 
 
 def _prepared(
@@ -280,7 +293,8 @@ def _correlate(
     roi: tuple[int, ...],
     window: Window,
     centres: tuple[Pivot, ...],
-    out: tuple[Array, Array],
+    more: tuple[Array, tuple[int, int], tuple[float, float, bool]],
+    out: tuple[Array, Array, Array],
     integers: Array,
 ) -> tuple[float, float]:
     """Choose arithmetic and buffers for one batch item and run the loops; return the extremes of r."""
@@ -295,11 +309,12 @@ def _correlate(
     nothing = np.zeros((1, 1, roi[5] - roi[4]), np.uint8)
     images = f, g, nothing if joint is None else joint, nothing if view is None else view
     shape = tuple(roi[i + 1] - roi[i] for i in (0, 2, 4))
-    out = out[0].reshape(shape), out[1].reshape(shape)
+    out = out[0].reshape(shape), out[1].reshape(shape), out[2].reshape(-1 if out[2].size else 0, *shape)
+    asked = (more[0], _facts(sums, centres, *more[1:])) if more[0].size else None
     switches = joint is not None, view is not None
     if window.weights != "box":
         way = gaussian.correlate if window.weights == "gaussian" else shaped.correlate
-        return way(images, switches, roi, window, sums, rules, out, integers)
+        return way(images, switches, roi, window, sums, rules, asked, out, integers)
     # a level's next one reaches back over as many lines as it is longer, and one more
     reach = np.array([1, *(k * m + plus for k, m, plus in vertical)], np.int64)
     slots = np.array([*(np.diff(reach) + 1), 1], np.int64)
@@ -326,11 +341,24 @@ def _correlate(
         (*pairs_and_products(1), *pairs_and_products(planes)) if sums.exact else None,
         None if sums.exact else (*pairs_and_products(int(slots.sum())), np.zeros(6, np.int64)),
         rules,
+        asked,
         out,
         integers,
         extremes,
     )
     return float(extremes[0].min()), float(extremes[1].max())
+
+
+def _shift(stored: np.dtype[Any], dtype: np.dtype[Any]) -> int:
+    """Return what an image's grey levels are more than its samples in the `common_dtype` of the pair."""
+    return -(1 << (8 * stored.itemsize - 1)) if stored.kind == "i" and dtype.kind == "u" else 0
+
+
+def _facts(sums: Sums, centres: tuple[Pivot, ...], shifts: tuple[int, int], constants: Any) -> Any:
+    """Return what `bigncc.moments` calls facts."""
+    kind = np.int64 if sums.exact else np.float64
+    middles = tuple(kind(middle) + kind(shift) for middle, shift in zip(sums.middles, shifts, strict=True))
+    return middles, tuple(1.0 if sums.exact else p.scale for p in centres), constants
 
 
 def _runs(horizontal: Array, sums: Sums) -> bool:

@@ -40,8 +40,12 @@ def metres_of(text: str) -> float:
 
 
 def extents_of(value: Any) -> Any:
-    """Return numbers of pixels as they are and lengths checked, one or a list of them."""
+    """Return numbers of pixels as they are and lengths checked, one, a list, or several lists of numbers."""
     if isinstance(value, (list, tuple)):
+        for each in value:
+            if isinstance(each, (list, tuple)) and any(isinstance(size, str) for size in each):
+                message = "of several windows, numbers of pixels are accepted"
+                raise ValueError(message)
         return tuple(map(extents_of, value))
     if isinstance(value, str) and value.strip().isdecimal():
         return int(value)

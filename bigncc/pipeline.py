@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bigncc import aperture, cluster, engine, journal, stealing, store, tasks, worker
+from bigncc import aperture, cluster, confidence, coverage, engine, filtering, journal, stealing, store, tasks, worker
 from bigncc import config as words
 from bigncc.budget import (
     Estimate,
@@ -52,6 +52,12 @@ __all__ = [
 
 NANOSECONDS = 35
 """Time per output pixel and thread, with a box, on the machine of the README's figures, for `plan`'s estimate."""
+
+STATISTIC = 8
+"""As many more for each further map of the windows."""
+
+COMPARISON = 0.2
+"""And as many for each two samples of a window whose ranks are correlated."""
 
 _SHIFT = "measuring where the moving image lies"
 
@@ -109,8 +115,9 @@ def plan(config: Config) -> Estimate:
         objects=objects(layout),
         decode_overhead=decode_overhead(inputs, grid, means),
         tasks=math.prod(-(-n // b) for n, b in zip(grid.tile, means.block, strict=True)),
-        window=aperture.in_words(inputs.window),
+        window="; ".join(map(aperture.in_words, inputs.windows)),
         seconds=_nanoseconds(inputs, grid) * 1e-9 / (threads * workers_of(config)),
+        valid=coverage.shares(inputs, threads),
         notes=inputs.notes + _absent(inputs),
         headline=headline(inputs),
     )
@@ -118,10 +125,17 @@ def plan(config: Config) -> Estimate:
 
 def _nanoseconds(inputs: Inputs, grid: Plan) -> float:
     """Return about how long one thread takes for all tiles from the images."""
-    window, (_, reach) = inputs.window, inputs.search
-    each = NANOSECONDS - aperture.BOX + aperture.nanoseconds(window)
-    pixels = math.prod(grid.shape) * each * (2 if "gain" in inputs.config.maps else 1)
-    return pixels + (math.prod(grid.nodes.shape) * nanoseconds(window.shape, reach) if grid.nodes else 0)
+    window, (_, reach), asked = inputs.window.shape, inputs.search, inputs.asked
+    filtered = filtering.nanoseconds(asked.prefilter, inputs.ndim)
+    own = NANOSECONDS - aperture.BOX + sum(map(aperture.nanoseconds, inputs.windows))
+    each: float = own * (1 + asked.gain) + filtered * (2 + asked.gain)
+    each += confidence.NANOSECONDS if asked.confidence else 0
+    each += STATISTIC * (len(asked.further) - asked.gain - asked.confidence)
+    each += COMPARISON * math.prod(window) ** 2.0 if "spearman" in asked.further else 0
+    if grid.nodes is None:
+        return math.prod(grid.shape) * each
+    node = nanoseconds(window, reach) + 2 * filtered * math.prod(grid.nodes.step)
+    return math.prod(grid.shape) * each + math.prod(grid.nodes.shape) * node
 
 
 def _absent(inputs: Inputs) -> tuple[str, ...]:

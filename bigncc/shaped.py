@@ -24,6 +24,7 @@ from bigncc.coefficients import (
 )
 from bigncc.compiled import compiled_loop, inlined_loop
 from bigncc.lines import ROUNDING, load_moments, strip_of
+from bigncc.moments import describe
 from bigncc.terms import terms_of
 from bigncc.window import Window
 
@@ -250,8 +251,8 @@ def finish_rounded(
 
 @compiled_loop
 def sweep(
-    images: Any, switches: Any, kind: Any, frame: Any, terms: Any, lines: Any, ahead: Any, rules: Any, z: int,
-    span: Any, out: Any, integers: Array, extremes: Array,
+    images: Any, switches: Any, kind: Any, frame: Any, terms: Any, lines: Any, ahead: Any, rules: Any, asked: Any,
+    z: int, span: Any, out: Any, integers: Array, extremes: Array,
 ) -> None:  # fmt: skip
     """Go from top to bottom through a strip of a plane."""
     masked, viewed, wide, weighted = switches
@@ -297,12 +298,18 @@ def sweep(
                 outside, r, status,
             )  # fmt: skip
         tally(r, status, ordinary, integers, extremes, bins)
+        if asked is not None:
+            marks = state[2][:, :w]
+            if ordinary:  # then nobody has needed them
+                differences(sums, n, rules[2], kind, wide, state[1], marks)
+            further = out[2][:, z - roi[0], y - roi[2], x - roi[4] :][:, :w]
+            describe(sums, n, state[1], marks, asked[0], asked[1], r, status, further)
 
 
 @compiled_loop
 def walk(
-    images: Any, switches: Any, kind: Any, frame: Any, terms: Any, lines: Any, ahead: Any, rules: Any, out: Any,
-    integers: Array, extremes: Array,
+    images: Any, switches: Any, kind: Any, frame: Any, terms: Any, lines: Any, ahead: Any, rules: Any, asked: Any,
+    out: Any, integers: Array, extremes: Array,
 ) -> None:  # fmt: skip
     """Walk the core strip by strip, each strip plane by plane; `ahead` is None for exact sums."""
     roi, size, _, strip = frame
@@ -311,7 +318,7 @@ def walk(
         w = min(strip, roi[5] - x)
         span = x, max(0, x - rx), min(nx, x + w + rx), max(0, rx - x), w + 2 * rx
         for z in range(roi[0], roi[1]):
-            sweep(images, switches, kind, frame, terms, lines, ahead, rules, z, span, out, integers, extremes)
+            sweep(images, switches, kind, frame, terms, lines, ahead, rules, asked, z, span, out, integers, extremes)
 
 
 def scratch(window: Window) -> int:
@@ -329,7 +336,7 @@ def nanoseconds(window: Window) -> float:
 
 def correlate(
     images: tuple[Array, ...], switches: tuple[bool, bool], roi: tuple[int, ...], window: Window, sums: Sums,
-    rules: tuple[Any, ...], out: tuple[Array, Array], integers: Array,
+    rules: tuple[Any, ...], asked: Any, out: tuple[Array, ...], integers: Array,
 ) -> tuple[float, float]:  # fmt: skip
     """Run the loops on one batch item; return the extremes of r.
 
@@ -347,8 +354,10 @@ def correlate(
         How sums are kept.
     rules : tuple
         Of `bigncc.sums`.
+    asked : tuple or None
+        Codes of statistics, and what `bigncc.moments` calls facts.
     out : tuple of ndarray
-        r and status of the core.
+        r and status of the core, and statistics.
     integers : ndarray
         To add statistics to.
     """
@@ -370,5 +379,5 @@ def correlate(
     # either is exact where it may be chosen, and each would be compiled
     arithmetic = np.int64 if sums.exact else np.float64
     frame = roi, size, sums.middles, strip
-    walk(images, switched, arithmetic, frame, terms, lines, ahead, rules, out, integers, extremes)
+    walk(images, switched, arithmetic, frame, terms, lines, ahead, rules, asked, out, integers, extremes)
     return float(extremes[0].min()), float(extremes[1].max())

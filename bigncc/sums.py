@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bigncc.coefficients import finish_row, outlook, tally
+from bigncc.coefficients import differences, finish_row, outlook, tally
 from bigncc.compiled import compiled_loop, inlined_loop
 from bigncc.lines import add_products, count_row, load_pair
+from bigncc.moments import describe
 
 Array = NDArray[Any]
 
@@ -233,7 +234,7 @@ def rounded_row(
 @compiled_loop
 def sweep(
     images: Any, switches: Any, kind: Any, frame: Any, chains: Any, lines: Any, runs: Any, rings: Any, rules: Any,
-    z: int, rows: Any, span: Any, out: Any, integers: Array, extremes: Array,
+    asked: Any, z: int, rows: Any, span: Any, out: Any, integers: Array, extremes: Array,
 ) -> None:  # fmt: skip
     """Go from top to bottom through the part of a plane that gives the output rows from `first` to `last`."""
     masked, viewed, wide, running = switches
@@ -281,17 +282,25 @@ def sweep(
             sums, n, least[:w], rules[:4], kind, wide, images, masked, where, state, equal, outside, r, status
         )
         tally(r, status, ordinary, integers, extremes, bins)
+        if asked is not None:
+            codes, facts = asked
+            marks = state[2][:, :w]
+            if ordinary:  # then nobody has needed them
+                differences(sums, n, rules[2], kind, wide, state[1], marks)
+            further = out[2][:, z - roi[0], y - roi[2], x - roi[4] :][:, :w]
+            describe(sums, n, state[1], marks, codes, facts, r, status, further)
 
 
 @compiled_loop
 def walk(
     images: Any, switches: Any, kind: Any, frame: Any, chains: Any, lines: Any, runs: Any, rings: Any, rules: Any,
-    out: Any, integers: Array, extremes: Array,
+    asked: Any, out: Any, integers: Array, extremes: Array,
 ) -> None:  # fmt: skip
     """Walk the core strip by strip, each strip band by band of rows, each band plane by plane.
 
     Integers have running sums in `runs`, and floats the `rings` of the vertical chain and `equal`, where values repeat.
-    The others are None, which keeps their code out of the compiled variant.
+    The others are None, which keeps their code out of the compiled variant. Nor is that of further statistics
+    where `asked` is None; else it has their codes, and what `bigncc.moments` calls facts.
     """
     masked = switches[0]
     roi, size, middles, (band, strip) = frame
@@ -309,8 +318,8 @@ def walk(
                 if runs is not None:
                     begin_plane(runs, lines[0], images, masked, middles, z, size[0] // 2, rows, span)
                 sweep(
-                    images, switches, kind, frame, chains, lines, runs, rings, rules, z, rows, span, out, integers,
-                    extremes,
+                    images, switches, kind, frame, chains, lines, runs, rings, rules, asked, z, rows, span, out,
+                    integers, extremes,
                 )  # fmt: skip
 
 

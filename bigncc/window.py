@@ -1,7 +1,8 @@
 """The window: which samples are correlated for each pixel, and when they give no value."""
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
@@ -223,11 +224,28 @@ def as_window(window: "int | tuple[int, ...] | Window") -> Window:
     return window if isinstance(window, Window) else Window(window)
 
 
-def check_box(window: Window) -> None:
-    """Refuse a window of other weights where only a box is searched for."""
+def check_box(window: Window, name: str) -> None:
+    """Raise InputError for a window of other weights, where a map knows only boxes."""
     if window.weights != "box":
-        message = f"window.weights is {window.weights}: box is accepted with the map shift"
+        message = f"maps has {name} and window.weights is {window.weights}: box is accepted with it"
         raise InputError(message)
+
+
+def several(window: Window, sizes: Iterable[int | tuple[int, ...]]) -> tuple[Window, ...]:
+    """Return a window and those of other sizes with the same rules.
+
+    Raises
+    ------
+    InputError
+        If a size is there twice, or has other axes.
+    """
+    windows = (window, *(replace(window, size=size) for size in sizes))
+    shapes = [each.shape for each in windows]
+    if len(set(shapes)) < len(shapes) or len(set(map(len, shapes))) > 1:
+        message = f"windows have sizes {', '.join(str(list(shape)) for shape in shapes)}: sizes of as many axes each, "
+        message += "each once, are accepted"
+        raise InputError(message)
+    return windows
 
 
 def check_shapes(

@@ -57,12 +57,12 @@ def test_lengths_are_pixels_of_the_reference(tmp_path, words, shape, note):
         with pytest.raises(InputError, match="not all 1"):
             settled(section, volume(tmp_path))
         return
-    found, window, notes = settled(section, volume(tmp_path))
+    found, (window,), notes = settled(section, volume(tmp_path))
     assert window.shape == shape
     assert len(notes) == 1
     assert notes[0].startswith(note) or note in notes[0]
     # what is said in pixels says the same once more
-    assert settled(found, volume(tmp_path / "again"))[1:] == (window, [])
+    assert settled(found, volume(tmp_path / "again"))[1:] == ((window,), [])
 
 
 @pytest.mark.parametrize("units", [None, "parsec"])
@@ -72,7 +72,7 @@ def test_without_a_scale_there_is_no_length(tmp_path, units):
         InputError, match=r"window.size is 31um and .* gives no pixel size in such units: a number of pix"
     ):
         settled(WindowConfig(size="31um"), image)
-    assert settled(WindowConfig(), image)[1] == Window(7)
+    assert settled(WindowConfig(), image)[1] == (Window(7),)
 
 
 @pytest.mark.parametrize("text", ["31 furlongs", "um", "-3um", "0um", "", "1e999um", "3,5um"])
@@ -199,10 +199,39 @@ def test_costs_by_kind():
 
 @pytest.mark.parametrize("words", [("window.weights=gaussian", "window.sigma=1.5", "maps=[ncc, shift]")])
 def test_a_shift_map_searches_for_a_box(place, words):
-    with pytest.raises(InputError, match="window.weights is gaussian: box is accepted with the map shift"):
+    with pytest.raises(InputError, match="maps has shift and window.weights is gaussian: box is accepted with it"):
         open_inputs(job(place, "shifted", *words))
-    with pytest.raises(InputError, match="box is accepted with the map shift"):
+    with pytest.raises(InputError, match="maps has shift and .* box is accepted with it"):
         bigncc.shift_map(*place[3:], Window(weights="gaussian", sigma=1.5))
+
+
+GAUSSIAN = ("window.weights=gaussian", "window.sigma=1.5")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ((*GAUSSIAN, "maps=[ncc, spearman]"), "maps has spearman and window.weights is gaussian: box is accepted"),
+        ((*GAUSSIAN, "maps=[ncc, count]"), "maps has count and window.weights is gaussian, of which samples count by"),
+        ((*GAUSSIAN, "maps=[ncc, ssim]"), "ssim.use_sample_covariance is true and window.weights is gaussian"),
+        ((*GAUSSIAN, "window.size=[[11, 11], [5, 5]]"), "window.size is .5, 5., and window.sigma"),
+    ],
+)
+def test_what_weights_have_no_answer_for(place, words, sentence):
+    with pytest.raises(InputError, match=sentence):
+        open_inputs(job(place, "unanswered", *words))
+
+
+def test_several_windows_are_disks_of_several_sizes(place):
+    words = ("window.weights=footprint", "window.footprint=disk", "window.size=[[5, 5], [11, 11]]")
+    inputs = open_inputs(job(place, "several", *words))
+    assert [window.samples for window in inputs.windows] == [13, 81]
+    result = bigncc.open_result(bigncc.run(inputs.config).url)
+    (pivot,) = pivots(lattices(inputs))
+    wanted = bigncc.local_maps(*place[3:], inputs.windows[1], ("ncc",), pivot=pivot)["ncc"]
+    np.testing.assert_array_equal(result["ncc_11x11"], wanted)
+    with pytest.raises(InputError, match="of several windows, numbers of pixels are accepted"):
+        job(place, "several", "window.size=[[5um, 5um], [11, 11]]")
 
 
 def test_a_window_through_the_sections_of_a_stack_is_refused(tmp_path):

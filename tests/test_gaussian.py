@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import correlate, gaussian_filter
+from skimage.metrics import structural_similarity
 
+import bigncc
 from bigncc import Window, gaussian
 from bigncc.gaussian import fold, share
 from bigncc.kernel import lattice_pivot, local
@@ -102,3 +104,35 @@ def test_a_strip_stays_in_the_cache():
     assert strip_of((11, 11), 11, 50) == 50
     few, many = (gaussian.nanoseconds(Window(weights="gaussian", sigma=s)) for s in (1, 3))
     assert 0 < few < many
+
+
+def test_structural_similarity_is_that_of_scikit_image():
+    rng = np.random.default_rng(3)
+    f = rng.integers(0, 128, (40, 50)).astype(np.uint8)
+    g = (f // 2 + rng.integers(0, 60, f.shape)).astype(np.uint8)
+    window = Window(weights="gaussian", sigma=1.5, border="reflect")
+    got = bigncc.local_maps(f, g, window, ("ssim",), ssim=bigncc.Ssim(255.0, use_sample_covariance=False))["ssim"]
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
+    _, wanted = structural_similarity(f, g, full=True, **options)
+    np.testing.assert_allclose(got, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float64"])
+@pytest.mark.parametrize("kind", ["gaussian", "footprint"])
+def test_statistics_are_weighted(kind, dtype):
+    f, g = (strategies.image(seed, (40, 50), dtype, "noise") for seed in (1, 2))
+    words = {"sigma": 1.5} if kind == "gaussian" else {"footprint": "disk", "size": 9}
+    window = Window(weights=kind, border="mirror", **words)
+    mass = window.table.array / window.samples if kind == "footprint" else None
+
+    def mean(image):
+        if mass is not None:
+            return correlate(image, mass, mode="mirror")
+        return gaussian_filter(image, 1.5, mode="mirror", truncate=3.5)
+
+    a, b = f.astype(float), g.astype(float)
+    found = bigncc.local_maps(f, g, window, ("mean_reference", "std_moving", "covariance"))
+    np.testing.assert_allclose(found["mean_reference"], mean(a), rtol=1e-6, atol=1e-3)
+    np.testing.assert_allclose(found["std_moving"], np.sqrt(mean(b * b) - mean(b) ** 2), rtol=1e-5)
+    covariance = mean(a * b) - mean(a) * mean(b)
+    np.testing.assert_allclose(found["covariance"], covariance, atol=1e-5 * float(np.abs(covariance).max()))

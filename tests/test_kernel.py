@@ -216,7 +216,7 @@ def test_a_core_with_its_margin_is_the_whole(data):
     shape = (17, 23)
     dtype = data.draw(st.sampled_from(("uint8", "uint16", "float32", "float64")))
     f, g = (data.draw(strategies.images(shape, (dtype,))) for _ in range(2))
-    window = data.draw(strategies.windows(2, shape, kinds=strategies.KINDS))
+    window = data.draw(strategies.windows(2, shape, kinds=strategies.WEIGHTS))
     vf, vg = (data.draw(strategies.validities(shape)) for _ in range(2))
     pivot = (1.0, 2.0)
     whole = local(f, g, window, reference_validity=vf, moving_validity=vg, pivot=pivot)

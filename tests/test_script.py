@@ -189,7 +189,7 @@ def stopped(folder, kind, number):
     while not (Path(here.place) / "up").exists():
         time.sleep(0.01)
     job.send_signal(number)
-    code = job.wait(30)
+    code = job.wait(120)
     if kind == "slurm" and number == signal.SIGUSR1:
         assert (folder / "again").read_text() == "requeue 7_1\n"
     return code

@@ -63,7 +63,9 @@ class Chain:
 
     def __init__(self, slurm, folder, out, *words, table=False):
         self.slurm, self.folder, self.out, self.file = slurm, folder, out, folder / f"{out}.sh"
-        array = (f"cluster.array.jobs={JOBS}", "cluster.array.time=10m", *words, "-o", self.file.name)
+        # more than it takes, as some of it depends on the machine
+        limits = ("cluster.array.time=10m", "cluster.array.memory=700MB")
+        array = (f"cluster.array.jobs={JOBS}", *limits, *words, "-o", self.file.name)
         what = ("--pairs", f"{out}.csv", *WORDS[:1]) if table else ("a.zarr", "b.zarr", out, *WORDS[:1])
         good(folder, "script", *what, *WORDS[1:], *array)
 
@@ -120,7 +122,6 @@ def chains(slurm, folder):
     """All chains, each with what happened to it."""
     here, there = ("cluster.array.directives=[--nodelist=n1]", "cluster.array.directives=['#SBATCH --nodelist=n2']")
     hog = f"cluster.array.setup={json.dumps([HOG])}"
-    troubled = Chain(slurm, folder, "troubled", here, hog, "cluster.array.jobs=4").submit()
     crashed = Chain(slurm, folder, "crashed", there).submit()
     plain = Chain(slurm, folder, "plain", here).submit()
     unfed = Chain(slurm, folder, "unfed", here)
@@ -133,14 +134,16 @@ def chains(slurm, folder):
     until(lambda: len(crashed.working(12)) == JOBS, crashed.explain)
     running = crashed.tasks()
     assert slurm.crash("n2", *(job["JobId"] for job in running))
+    until(lambda: not crashed.tasks(), crashed.explain)
+    slurm.start("n2")
+    # only now, as it must be caught at work
+    troubled = Chain(slurm, folder, "troubled", here, hog, "cluster.array.jobs=4").submit()
     until(
         lambda: {task["ArrayTaskId"] for task in troubled.working()} >= {"2", "3"} and troubled.begun(2, 3),
         troubled.explain,
     )
     slurm.do("scontrol", "requeue", f"{troubled.ids[1]}_2")
     slurm.do("scancel", "--batch", "--signal=USR1", f"{troubled.ids[1]}_3")
-    until(lambda: not crashed.tasks(), crashed.explain)
-    slurm.start("n2")
     hungry.first = hungry.ended(), slurm.jobs(hungry.ids[2])[0]["ExitCode"], computed(folder / "hungry")
     (folder / "fed").touch()
     hungry.submit()
