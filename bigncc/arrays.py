@@ -10,6 +10,7 @@ import numpy as np
 from bigncc import lazy, vectors
 from bigncc.errors import InputError
 from bigncc.lazy import MAPS, Nodata
+from bigncc.maps import LEVEL
 from bigncc.pair import seen
 from bigncc.registration import MODELS, Model, estimate
 from bigncc.window import Window, as_window
@@ -35,6 +36,7 @@ def local_maps(
     pivot: Pivots | None = None,
     ssim: Ssim | None = None,
     channel_axis: int | None = None,
+    level: float = LEVEL,
 ) -> Any:
     """Correlate two images around each pixel and say why where there is no value.
 
@@ -55,6 +57,9 @@ def local_maps(
         ``"ncc_uncentered"`` (about zero), ``"squared"`` and ``"absolute"`` NCC, ``"ssim"`` and ``"spearman"``. These
         are NaN where there are too few samples; slope and intercept also where the reference is flat; what needs a
         variance where that is below the numerical resolution.
+        ``"pvalue"`` is the probability that two unrelated textures, as smooth as both images are around the pixel,
+        correlate at least as much: it tests r = 0, not alignment. ``"lower"`` is the lower confidence bound of r. Both
+        are NaN where the status is not 1.
     transform : Translation, Affine, Displacement or Registration, optional
         From reference pixels to moving pixels; the moving image is pulled through it.
     order : {0, 1, 3}
@@ -71,6 +76,8 @@ def local_maps(
     channel_axis : int, optional
         The axis of the colours of both images, each of which is a batch. An array whose last axis has length 3 or 4
         is refused without it.
+    level : float
+        The share of lower bounds that are above the correlation they bound.
 
     Returns
     -------
@@ -86,7 +93,7 @@ def local_maps(
     """
     masks = {"reference_mask": reference_mask, "moving_mask": moving_mask}
     options: dict[str, Any] = {"transform": transform, "order": order, "nodata": nodata, "pivot": pivot, "ssim": ssim}
-    options |= masks
+    options |= {"level": level, **masks}
     if _is_labelled(reference, moving):
         from bigncc import xarray
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bigncc import capacity, planning, search, shift, sites, stack, tiles
+from bigncc import capacity, planning, search, shift, significance, sites, stack, tiles
 from bigncc.capacity import Means
 from bigncc.config import Config
 from bigncc.errors import DoesNotFitError
 from bigncc.inputs import Inputs
 from bigncc.layout import Layout
-from bigncc.maps import BYTES, of_pixels
+from bigncc.maps import BYTES, TESTS, of_pixels
 from bigncc.nodes import Nodes
 from bigncc.reading import CELL, cell_of
 from bigncc.tiles import Plan, Shape
@@ -120,8 +120,8 @@ def machine_memory() -> int:
 def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
     """Return the tiles of a new run; DoesNotFitError, with what would fit, if a single object does not."""
     finest, halved = layout.levels[0], layout.halved
-    window = inputs.config.window.window()
-    margin = (0,) * (len(layout.shape) - window.ndim) + window.radius
+    window, batch = inputs.config.window.window(), (0,) * (len(layout.shape) - inputs.ndim)
+    margin = batch + significance.margin(window, inputs.asked)
     axis, grain = inputs.channel_axis, _grain(inputs)
     jobs = max(inputs.config.cluster.array.jobs or 0, workers_of(inputs.config))
     # more or less, as long as there are no tiles
@@ -161,7 +161,7 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
         raise DoesNotFitError(message) from None
     tile = _even(tile, layout)
     plan = Plan(layout.shape, objects, tile, margin, inputs.origin, inputs.reference.array.shape, chunks=chunks)
-    plan = replace(plan, nodes=_nodes_of(layout, tile, margin))
+    plan = replace(plan, nodes=_nodes_of(layout, tile, batch + window.radius))
     pixels = min(capacity.LARGEST, (memory_of(inputs.config) - capacity.RESERVED) // capacity.COARSENING)
     return planning.with_pyramid(plan, layout.coarser, halved, layout.levels, pixels)
 
@@ -317,8 +317,10 @@ def _scratch(inputs: Inputs, means: Means) -> int:
 
 def _most(inputs: Inputs) -> int:
     """Return the most bytes per pixel of a block in work."""
-    further, gain = inputs.asked.further, inputs.asked.gain
-    return capacity.SCRATCH + capacity.DESCRIBED * (len(further) - gain) + (capacity.GAINED if gain else 0)
+    asked = inputs.asked
+    described = len(asked.further) - asked.gain - len(TESTS.intersection(asked.further))
+    more = (capacity.GAINED if asked.gain else 0) + (capacity.TESTED if asked.tested else 0)
+    return capacity.SCRATCH + capacity.DESCRIBED * described + more
 
 
 def _grain(inputs: Inputs, at_once: int = 1) -> Shape:

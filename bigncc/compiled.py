@@ -16,7 +16,10 @@ from numba.core.compiler_lock import global_compiler_lock as _numba_lock
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-ROOMS = ("coefficients", "halving", "interpolation", "matching", "moments", "ranking", "sums", "warping")
+ROOMS = (
+    "autocorrelation", "coefficients", "halving", "interpolation", "matching", "moments", "ranking", "sums", "tails",
+    "warping",
+)  # fmt: skip
 """Rooms with compiled loops."""
 
 _config: Any = numba.config

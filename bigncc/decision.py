@@ -15,6 +15,7 @@ from bigncc.footprint import check_disk, layout_of
 from bigncc.inputs import Inputs
 from bigncc.lattice import Samples, pivots
 from bigncc.layout import Layout
+from bigncc.maps import TESTS
 from bigncc.nodes import Nodes
 from bigncc.output import Output, open_output
 from bigncc.placement import headline, registered
@@ -74,9 +75,10 @@ def decide(inputs: Inputs, request: dict[str, Any], samples: Samples, replaces: 
 
 
 def _unasked(inputs: Inputs) -> set[str]:
-    """Return the words about maps that say nothing, as nothing but the correlation is asked for, or no shift map."""
+    """Return the words about maps that say nothing, as nothing but the correlation is asked for, or not these."""
     maps = inputs.config.maps
-    return {"maps", "shift"} if maps == ("ncc",) else set() if "shift" in maps else {"shift"}
+    unasked = {"maps"} if maps == ("ncc",) else set()
+    return unasked | ({"shift"} - set(maps)) | ({"significance"} if TESTS.isdisjoint(maps) else set())
 
 
 def _absolute(section: dict[str, Any], key: str) -> None:

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bigncc import evidence, journal, lazy, shift, vectors
+from bigncc import discoveries, evidence, journal, lazy, shift, vectors
 from bigncc.capacity import Means, inner_block
 from bigncc.crew import Crew, crew_of, in_flight, in_turn
+from bigncc.discoveries import PValues
 from bigncc.errors import BignccError
 from bigncc.kernel import Block, Pivots
 from bigncc.maps import NOTHING, Asked
@@ -172,7 +173,7 @@ def forget(pair: Pair, tiles: Iterable[int]) -> None:
 def _regions(job: Job, pair: Pair, tile: Tile, means: Means) -> list[tuple[Roi | None, Roi | None]]:
     """Return what a tile reads of both images, each region once."""
     if means.halo == "overlap" and not tile.nodes:
-        regions = lazy.regions(job.window, tile, job.plan.origin, means.block)
+        regions = lazy.regions(job.window, tile, job.plan.origin, means.block, job.asked)
     else:
         regions = [part.read for part in job.plan.parts(tile, means.block)]
     found: list[tuple[Roi | None, Roi | None]] = []
@@ -195,13 +196,14 @@ def compute(job: Job, pair: Pair, out: Output, tile: Tile, means: Means, crew: C
     commit = partial(_commit, out=out, halving=halving, whole=whole, durable=means.durable, apart=job.apart)
     done = _blocks(job, pair, tile, means, commit, crew)
     summary, items = merge(part.summary for part in done), merge_items(part.items for part in done)
+    pvalues = discoveries.merged(part.pvalues for part in done)
     found = {name: [each for part in done for each in part.found[name]] for name in done[0].found}
     chunks = {name: dict(chain.from_iterable(part.chunks[name].items() for part in done)) for name in done[0].chunks}
     pieces = [part.piece for part in done if part.piece is not None]
     done.clear()
     levels = halving.levels(tile, pieces) if halving is not None else iter(())
     more = evidence.stored(out, tile, chunks, levels, means.threads, durable=means.durable)
-    return evidence.row(tile, summary, found | more, items)
+    return evidence.row(tile, summary, found | more, items, pvalues=pvalues)
 
 
 def rehearse(job: Job, pair: Pair) -> None:
@@ -339,7 +341,7 @@ class _Part(NamedTuple):
     """What a block leaves behind.
 
     Its statistics, what is stored of it, its chunks that wait for the rest of a stored object, what becomes of it
-    in the next level, and the statistics of each batch item of the output, if there are several.
+    in the next level, the statistics of each batch item of the output, if there are several, and p-values.
     """
 
     summary: Summary
@@ -347,6 +349,7 @@ class _Part(NamedTuple):
     chunks: evidence.Chunks
     piece: Piece | None
     items: Items
+    pvalues: PValues
 
 
 def _commit(
@@ -357,7 +360,7 @@ def _commit(
     start = [s.start for s in roi]
     items = block.items.items() if apart else ()
     placed = {tuple(a + i for a, i in zip(start, place, strict=False)): summary for place, summary in items}
-    return _Part(block.summary, found, {} if whole else chunks, _piece(block, roi, halving), placed)
+    return _Part(block.summary, found, {} if whole else chunks, _piece(block, roi, halving), placed, block.pvalues)
 
 
 def _commit_nodes(vectors: Any, roi: Roi, out: Output, *, durable: bool) -> tuple[shift.Lengths, evidence.Found]:

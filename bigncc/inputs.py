@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bigncc import kernel, stack, storage, transform
+from bigncc import kernel, significance, stack, storage, transform
 from bigncc.config import Config
 from bigncc.errors import InputError
 from bigncc.field import open_field
@@ -139,7 +139,7 @@ class Inputs:
     @property
     def asked(self) -> Asked:
         """What is made of each block beside coefficients and status; InputError if it cannot be."""
-        asked = Asked(of_pixels(self.config.maps), self.config.ssim.ssim())
+        asked = Asked(of_pixels(self.config.maps), self.config.ssim.ssim(), self.config.significance.level)
         return ranged(asked, self.reference.array.dtype, self.moving.array.dtype)
 
     @property
@@ -234,7 +234,7 @@ def _check_maps(inputs: Inputs) -> None:
         how = "a transform that moves nothing" if nothing else "registration.model=none (--as-is)"
         message = f"maps has gain and {how} leaves it 0 everywhere: a registration, or maps without gain, is accepted"
         raise InputError(message)
-    _ = inputs.asked
+    significance.check(inputs.config.window.window(), inputs.asked)
     if "spearman" in inputs.asked.further:
         check_small(inputs.config.window.window())
     if steps := inputs.search[0]:
@@ -297,6 +297,7 @@ def request_of(inputs: Inputs, samples: Samples) -> dict[str, Any]:
         steps, reach = inputs.search
         request |= {"maps": config.maps} | ({"shift": {"step": steps, "search_radius": reach}} if steps else {})
         request |= {"ssim": asdict(inputs.asked.ssim)} if "ssim" in config.maps else {}
+        request |= {"significance": config.significance.model_dump()} if inputs.asked.tested else {}
     if inputs.stack is not None:
         request["stack"] = {"lags": inputs.stack.lags}
         samples = {"stack": samples["reference"] + samples["moving"]}

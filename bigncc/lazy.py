@@ -18,10 +18,10 @@ from dask.base import compute
 from dask.delayed import delayed
 from numpy.typing import NDArray
 
-from bigncc import kernel
+from bigncc import kernel, significance
 from bigncc.errors import InputError
 from bigncc.kernel import Pivots
-from bigncc.maps import NOTHING, PIXELS, Asked, Ssim, of_pixels, ranged
+from bigncc.maps import LEVEL, NOTHING, PIXELS, Asked, Ssim, of_pixels, ranged
 from bigncc.pair import Chunks, Pair, PerItem, as_stored, beside, on_grid, register, validity
 from bigncc.ranks import check_small
 from bigncc.registration import Registration
@@ -99,15 +99,17 @@ def local_maps(
     order: int = 1,
     pivot: Pivots | None = None,
     ssim: Ssim | None = None,
+    level: float = LEVEL,
     **options: Any,
 ) -> dict[str, Any]:
     """Do what `bigncc.local_maps` does, for numpy and dask arrays; `options` as for `paired`."""
     if unknown := [name for name in maps if name not in (*MAPS, *PIXELS)]:
         message = f"maps has {unknown[0]!r}: {', '.join((*MAPS, *PIXELS))} are accepted"
         raise InputError(message)
-    asked = Asked(of_pixels(maps), ssim or Ssim())
+    asked = Asked(of_pixels(maps), ssim or Ssim(), level)
     is_lazy = any(isinstance(image, da.Array) for image in (reference, moving))
     window, transform = as_window(window), applied(transform)
+    significance.check(window, asked)
     if asked.gain and transform is None:
         message = "maps has gain and there is no transform, so that nothing can be gained: one is accepted"
         raise InputError(message)
@@ -117,7 +119,7 @@ def local_maps(
     if "spearman" in maps:
         check_small(window)
     constants = pivot if pivot is not None else (pivot_of(first), pivot_of(second))
-    chunks = _block_grid(first.chunks, window)
+    chunks = _block_grid(first.chunks, significance.margin(window, asked))
     start = (0,) * first.ndim
     stored = as_stored(pair, window.ndim)
     before = pair if stored is None or not asked.gain else register(pair, stored, order, start, chunks)
@@ -125,7 +127,7 @@ def local_maps(
         pair = register(pair, transform, order, start, chunks)
     if asked.gain:
         pair = beside(pair, before)
-    result = correlate(pair, window, constants, chunks, (0,) * first.ndim, asked)
+    result = correlate(pair, window, constants, chunks, start, start, asked)
     arrays = {name: _field(result, name, chunks) for name in maps}
     if is_lazy:
         return arrays
@@ -133,7 +135,9 @@ def local_maps(
     return dict(zip(maps, compute(*arrays.values(), scheduler=scheduler), strict=True))
 
 
-def correlate(pair: Pair, window: Window, pivot: Any, chunks: Chunks, lead: Shape, asked: Asked = NOTHING) -> da.Array:
+def correlate(
+    pair: Pair, window: Window, pivot: Any, chunks: Chunks, lead: Shape, start: Shape, asked: Asked = NOTHING
+) -> da.Array:
     """Correlate a pair block by block.
 
     Parameters
@@ -148,6 +152,8 @@ def correlate(pair: Pair, window: Window, pivot: Any, chunks: Chunks, lead: Shap
         Blocks of the result; along windowed axes none but a single one is smaller than the radius.
     lead : tuple of int
         Where the result begins in the arrays; samples before and after it are context.
+    start : tuple of int
+        Where the arrays begin in the image.
     asked : Asked
         What is made beside coefficients and status.
 
@@ -157,13 +163,15 @@ def correlate(pair: Pair, window: Window, pivot: Any, chunks: Chunks, lead: Shap
         One `bigncc.kernel.Block` per block.
     """
     ndim = pair.reference.ndim
-    radius = (0,) * (ndim - window.ndim) + window.radius
-    depth = {axis: r if len(chunks[axis]) > 1 else 0 for axis, r in enumerate(radius)}
+    around = (0,) * (ndim - window.ndim) + significance.margin(window, asked)
+    depth = {axis: n if len(chunks[axis]) > 1 else 0 for axis, n in enumerate(around)}
     extended = tuple(_extended(c, before, n) for c, before, n in zip(chunks, lead, pair.reference.shape, strict=True))
     cells = np.empty(tuple(map(len, chunks)), object)
     for cell in np.ndindex(cells.shape):
-        begins = (before if i == 0 else depth[a] for a, (before, i) in enumerate(zip(lead, cell, strict=True)))
-        cells[cell] = roi_of(tuple(begins), tuple(c[i] for c, i in zip(chunks, cell, strict=True)))[-window.ndim :]
+        begins = tuple(before if i == 0 else depth[a] for a, (before, i) in enumerate(zip(lead, cell, strict=True)))
+        core = roi_of(begins, tuple(c[i] for c, i in zip(chunks, cell, strict=True)))[-window.ndim :]
+        places = zip(start, lead, begins, chunks, cell, strict=True)
+        cells[cell] = core, tuple(s + a - b + sum(c[:i]) for s, a, b, c, i in places)[-window.ndim :]
     arrays = pair.arrays
     return da.map_overlap(
         _block,
@@ -222,39 +230,41 @@ def tile(
     dask.array.Array of object
         One `bigncc.kernel.Block` per block of ``tile.write``.
     """
-    chunks, lead, grid = _blocks(window, tile, origin, block)
+    around = significance.margin(window, asked)
+    chunks, lead, grid = _blocks(around, tile, origin, block)
+    start = tuple(s.start for s in tile.read)
     here = on_grid(pair, tile.read, grid, transform, order)
     if asked.gain:
         here = beside(here, on_grid(pair, tile.read, grid, as_stored(pair, window.ndim), order))
     if len(pivots) == 1 or channel_axis is None:
-        return correlate(here, window, pivots[0], chunks, lead, asked)
+        return correlate(here, window, pivots[0], chunks, lead, start, asked)
     one = (*chunks[:channel_axis], (1,), *chunks[channel_axis + 1 :])
     channels = []
     for i, pivot in enumerate(pivots):
         place = (slice(None),) * channel_axis + (slice(i, i + 1),)
         alone = Pair(**{name: array[place] for name, array in here.arrays.items()})
-        channels.append(correlate(alone, window, pivot, one, lead, asked))
+        channels.append(correlate(alone, window, pivot, one, lead, start, asked))
     return da.concatenate(channels, axis=channel_axis)
 
 
-def regions(window: Window, tile: Tile, origin: Shape, block: Shape) -> list[Roi]:
+def regions(window: Window, tile: Tile, origin: Shape, block: Shape, asked: Asked = NOTHING) -> list[Roi]:
     """Return what each block of a tile reads on the reference's grid; the rest comes from its neighbours.
 
     Arguments as for `tile`.
     """
-    *_, grid = _blocks(window, tile, origin, block)
+    *_, grid = _blocks(significance.margin(window, asked), tile, origin, block)
     edges = (accumulate(sizes, initial=s.start) for sizes, s in zip(grid, tile.read, strict=True))
     return list(product(*([slice(*ends) for ends in pairwise(axis)] for axis in edges)))
 
 
-def _blocks(window: Window, tile: Tile, origin: Shape, block: Shape) -> tuple[Chunks, Shape, Chunks]:
+def _blocks(around: Shape, tile: Tile, origin: Shape, block: Shape) -> tuple[Chunks, Shape, Chunks]:
     """Return the blocks of a tile, where the first begins in what the tile reads, and the blocks with what is around.
 
     On the tile's edge blocks have the margin that no other block gives them.
     """
-    radius = (0,) * (len(block) - window.ndim) + window.radius
+    least = (0,) * (len(block) - len(around)) + around
     sizes = roi_shape(tile.write)
-    chunks = tuple(merged(cut(n, b), r) for n, b, r in zip(sizes, block, radius, strict=True))
+    chunks = tuple(merged(cut(n, b), least_one) for n, b, least_one in zip(sizes, block, least, strict=True))
     inner = roi_within(roi_shift(tile.write, origin), tile.read)
     lead = tuple(s.start for s in inner)
     return (
@@ -268,8 +278,11 @@ def _block(*arrays: Any, names: Iterable[str], window: Window, pivot: Pivots, as
     *images, cell = arrays
     named = dict(zip(names, images, strict=True))
     reference, moving, before, flags = (named.pop(name, None) for name in (*IMAGES, "before", "before_validity"))
-    rules: dict[str, Any] = {"core": cell.item(), "pivot": pivot}
+    core, start = cell.item()
+    rules: dict[str, Any] = {"core": core, "pivot": pivot}
     block = kernel.local(reference, moving, window, asked=asked, **rules, **named)
+    if asked.tested:
+        block = significance.judged(block, reference, moving, window, start=start, asked=asked, **rules, **named)
     if before is None:
         return block
     return kernel.gained(
@@ -294,12 +307,10 @@ def _extended(chunks: tuple[int, ...], before: int, length: int) -> tuple[int, .
     return tuple(sizes)
 
 
-def _block_grid(chunks: Chunks, window: Window) -> Chunks:
-    """Merge neighbouring blocks until none is smaller than the radius."""
-    batch = len(chunks) - window.ndim
-    return chunks[:batch] + tuple(
-        merged(sizes, radius) for sizes, radius in zip(chunks[batch:], window.radius, strict=True)
-    )
+def _block_grid(chunks: Chunks, around: Shape) -> Chunks:
+    """Merge neighbouring blocks until none is smaller than what a block needs around it."""
+    batch = len(chunks) - len(around)
+    return chunks[:batch] + tuple(merged(sizes, least) for sizes, least in zip(chunks[batch:], around, strict=True))
 
 
 def merged(sizes: tuple[int, ...], least: int) -> tuple[int, ...]:

@@ -12,6 +12,8 @@ from bigncc.errors import InputError
 Name = Literal[
     "ncc",
     "gain",
+    "pvalue",
+    "lower",
     "count",
     "mean_reference",
     "mean_moving",
@@ -47,6 +49,13 @@ class Further:
 
 PIXELS = {
     "gain": Further("normalised cross-correlation after registration minus before", (-1.0, 1.0)),
+    "pvalue": Further(
+        "two-sided p-value of r = 0, that both textures are independent, given how smooth they are; not of alignment",
+        (0.0, 1.0),
+    ),
+    "lower": Further(
+        "lower confidence bound of the normalised cross-correlation, given how smooth both are", (-1.0, 1.0)
+    ),
     "count": Further("valid samples of the window"),
     "mean_reference": Further("mean of the reference, grey levels"),
     "mean_moving": Further("mean of the registered moving image, grey levels"),
@@ -65,6 +74,12 @@ PIXELS = {
 
 BYTES = 4
 """Of a pixel of one of them."""
+
+TESTS = frozenset(("pvalue", "lower"))
+"""The maps of what chance does."""
+
+LEVEL = 0.05
+"""The share of false discoveries, and of lower bounds above what they bound."""
 
 SHIFT = "shift"
 """The map of nodes, which has several components."""
@@ -120,15 +135,23 @@ class Asked:
         Maps of pixels.
     ssim : Ssim
         With a data range where `further` has ssim.
+    level : float
+        Of significance.
     """
 
     further: tuple[str, ...] = ()
     ssim: Ssim = Ssim()
+    level: float = LEVEL
 
     @property
     def gain(self) -> bool:
         """Whether it is correlated before registration, too."""
         return "gain" in self.further
+
+    @property
+    def tested(self) -> bool:
+        """Whether chance is told from correlation."""
+        return not TESTS.isdisjoint(self.further)
 
 
 NOTHING = Asked()

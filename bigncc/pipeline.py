@@ -35,6 +35,7 @@ from bigncc.engine import Job
 from bigncc.errors import IncompleteError, InputError, RefusedError
 from bigncc.footprint import alternatives, check_disk, disk, layout_of, objects
 from bigncc.inputs import Inputs, lattices, open_inputs, pair_of, request_of
+from bigncc.maps import TESTS
 from bigncc.output import Output, check_removable, check_vacant, create_output, remove_output
 from bigncc.picture import panel, report, tabulate
 from bigncc.placement import headline, registered
@@ -58,6 +59,9 @@ STATISTIC = 8
 
 COMPARISON = 0.2
 """And as many for each two samples of a window whose ranks are correlated."""
+
+TESTING = 120
+"""And as many where chance is told from correlation."""
 
 _SHIFT = "measuring where the moving image lies"
 
@@ -124,8 +128,10 @@ def plan(config: Config) -> Estimate:
 def _nanoseconds(inputs: Inputs, grid: Plan) -> float:
     """Return about how long one thread takes for all tiles from the images."""
     window, (_, reach), asked = inputs.config.window.window().shape, inputs.search, inputs.asked
-    each: float = NANOSECONDS * (2 if asked.gain else 1) + STATISTIC * (len(asked.further) - asked.gain)
+    described = len(asked.further) - asked.gain - len(TESTS.intersection(asked.further))
+    each: float = NANOSECONDS * (2 if asked.gain else 1) + STATISTIC * described
     each += COMPARISON * math.prod(window) ** 2.0 if "spearman" in asked.further else 0
+    each += TESTING if asked.tested else 0
     return math.prod(grid.shape) * each + (
         math.prod(grid.nodes.shape) * nanoseconds(window, reach) if grid.nodes else 0
     )

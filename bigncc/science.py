@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, field_validator
 
 from bigncc.machine import Section
-from bigncc.maps import Ssim
+from bigncc.maps import LEVEL, Ssim
 from bigncc.nodes import search_of
 from bigncc.notation import lags_of, range_of, region_of, source_of, target_of
 from bigncc.remote import Storage
@@ -155,6 +155,18 @@ class ShiftConfig(Section):
     def search(self, window: Window) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return pixels between nodes and pixels searched along each axis; InputError if that cannot be."""
         return search_of(window.shape, self.step, self.search_radius)
+
+
+class SignificanceConfig(Section):
+    """How sure it must be that a correlation is not chance."""
+
+    level: float = Field(
+        LEVEL,
+        gt=0,
+        lt=0.5,
+        description="share of the lower bounds that are above the correlation they bound, and of false ones among the "
+        "pixels that the threshold for pvalue calls correlated",
+    )
 
 
 class SsimConfig(Section):

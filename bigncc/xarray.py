@@ -16,7 +16,7 @@ from bigncc import lazy, vectors
 from bigncc.conventions import left_out
 from bigncc.errors import InputError
 from bigncc.lazy import MAPS, Nodata
-from bigncc.maps import PIXELS
+from bigncc.maps import LEVEL, PIXELS
 from bigncc.nodes import first_node, search_of
 from bigncc.output import open_output
 from bigncc.pair import from_storage
@@ -94,6 +94,7 @@ def local_maps(
     order: int = 1,
     pivot: Pivots | None = None,
     ssim: Ssim | None = None,
+    level: float = LEVEL,
     **options: Any,
 ) -> xr.Dataset:
     """Do what `bigncc.local_maps` does, for DataArrays."""
@@ -101,7 +102,7 @@ def local_maps(
     matched = _match(reference, moving, window, channel_axis, same_shape=transform is None, **options)
     found = lazy.local_maps(
         matched.reference.data, matched.moving.data, window, maps, transform=transform, order=order, pivot=pivot,
-        ssim=ssim, nodata=matched.nodata, named=True, **matched.masks,
+        ssim=ssim, level=level, nodata=matched.nodata, named=True, **matched.masks,
     )  # fmt: skip
     dims = matched.reference.dims
     about = _about(window, transform, dims)
@@ -202,6 +203,9 @@ def open_result(url: str | os.PathLike[str], *, level: int = 0) -> xr.Dataset:
     about = {"window": attributes["config"]["window"]["size"], "versions": _versions(attributes["versions"])}
     result = xr.Dataset(arrays, coords=coords, attrs={**{name: attributes[name] for name in names}, **about})
     table = table_of(attributes, output.layout)
+    if "pvalue" in result and "discoveries" in attributes:
+        found = attributes["discoveries"]
+        result["pvalue"].attrs |= {f"discoveries_{name}": found[name] for name in ("share", "p_below", "pixels")}
     return result if table is None else _with_sections(result, table)
 
 

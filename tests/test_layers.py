@@ -8,7 +8,7 @@ import pytest
 
 FLOORS = (
     ("errors", "compiled", "allocator"),
-    ("remote", "nodes", "maps"),
+    ("remote", "nodes", "maps", "discoveries", "autocorrelation"),
     (
         "tiles",
         "window",
@@ -24,6 +24,7 @@ FLOORS = (
         "choice",
         "conventions",
         "coordinates",
+        "tails",
     ),
     (
         "metadata",
@@ -41,7 +42,19 @@ FLOORS = (
         "planning",
     ),
     ("kernel", "warping", "transform", "storage", "journal", "objects", "layout", "stopping", "machine"),
-    ("shift", "resampling", "output", "science", "wording", "field", "reading", "grids", "sections", "lattice"),
+    (
+        "significance",
+        "shift",
+        "resampling",
+        "output",
+        "science",
+        "wording",
+        "field",
+        "reading",
+        "grids",
+        "sections",
+        "lattice",
+    ),
     ("config",),
     ("pair", "report", "evidence", "script", "cluster", "tasks"),
     ("sites", "masks", "search"),
@@ -87,7 +100,7 @@ HOSTS = {
     "rich": {"progress"},
     "matplotlib": {"report"},
     "skimage": {"search", "sites", "fit", "demo"},
-    "scipy": {"search", "sites", "deformation"},
+    "scipy": {"search", "sites", "deformation", "significance"},
     "xarray": {"xarray"},
     "click": {"cli"},
     "numpy": None,
