@@ -23,38 +23,45 @@ SMOOTH = 1e-3
 """A window whose samples vary about their mean by less than this share of the variance around it has no digits left."""
 
 
+DIAGONALS = (1, 2)
+"""Distances along the diagonals of the last two axes, which tell noise from texture."""
+
+
 @compiled
-def bases(first: int, size: int, step: int, length: int, before: int, after: int) -> Any:
-    """Return start and stop of a cell's samples along an axis that have neighbours so far before and after them."""
-    start, stop = first + step // 2, min(first + size, length - after)
+def bases(first: int, size: int, step: int, length: int, lag: int) -> Any:
+    """Return start and stop of a cell's samples along an axis that are the middle of a pair in the block, and its ends.
+
+    An end is where it lies after the middle.
+    """
+    a = -(lag // 2)
+    b = a + lag
+    start, stop = first + step // 2, min(first + size, length - max(0, a, b))
+    before = max(0, -a, -b)
     if start < before:
         start += (before - start + step - 1) // step * step
-    return start, stop
+    return start, stop, a, b
 
 
 @compiled
 def add_differences(
-    f: Array, g: Array, joint: Array, masked: bool, first: Array, size: Array, step: Array, axis: int, lag: int,
-    scales: Any, out: Array,
+    f: Array, g: Array, joint: Array, masked: bool, first: Array, size: Array, step: Array, lag: Any, scales: Any,
+    out: Array,
 ) -> None:  # fmt: skip
-    """Add the squared differences of the pairs `lag` apart along an axis, and their number, of one cell."""
-    half, rest = lag // 2, lag - lag // 2
-    zl, yl, xl = half * (axis == 0), half * (axis == 1), half * (axis == 2)
-    zh, yh, xh = rest * (axis == 0), rest * (axis == 1), rest * (axis == 2)
-    z0, z1 = bases(first[0], size[0], step[0], f.shape[0], zl, zh)
-    y0, y1 = bases(first[1], size[1], step[1], f.shape[1], yl, yh)
-    x0, x1 = bases(first[2], size[2], step[2], f.shape[2], xl, xh)
+    """Add the squared differences of the pairs that are `lag` apart, and their number, of one cell."""
+    z0, z1, za, zb = bases(first[0], size[0], step[0], f.shape[0], lag[0])
+    y0, y1, ya, yb = bases(first[1], size[1], step[1], f.shape[1], lag[1])
+    x0, x1, xa, xb = bases(first[2], size[2], step[2], f.shape[2], lag[2])
     a, b, n = 0.0, 0.0, 0
     for z in range(z0, z1, step[0]):
         for y in range(y0, y1, step[1]):
-            f0, f1 = f[z - zl, y - yl], f[z + zh, y + yh]
-            g0, g1 = g[z - zl, y - yl], g[z + zh, y + yh]
-            j0, j1 = joint[(z - zl) * masked, (y - yl) * masked], joint[(z + zh) * masked, (y + yh) * masked]
+            f0, f1 = f[z + za, y + ya], f[z + zb, y + yb]
+            g0, g1 = g[z + za, y + ya], g[z + zb, y + yb]
+            j0, j1 = joint[(z + za) * masked, (y + ya) * masked], joint[(z + zb) * masked, (y + yb) * masked]
             for x in range(x0, x1, step[2]):
-                if masked and not (j0[x - xl] and j1[x + xh]):
+                if masked and not (j0[x + xa] and j1[x + xb]):
                     continue
-                d = scales[0] * (np.float64(f0[x - xl]) - np.float64(f1[x + xh]))
-                e = scales[1] * (np.float64(g0[x - xl]) - np.float64(g1[x + xh]))
+                d = scales[0] * (np.float64(f0[x + xa]) - np.float64(f1[x + xb]))
+                e = scales[1] * (np.float64(g0[x + xa]) - np.float64(g1[x + xb]))
                 a += d * d
                 b += e * e
                 n += 1
@@ -68,9 +75,9 @@ def add_samples(
     f: Array, g: Array, joint: Array, masked: bool, first: Array, size: Array, step: Array, pivots: Any, out: Array
 ) -> None:
     """Add the samples of one cell, their sums and sums of squares."""
-    z0, z1 = bases(first[0], size[0], step[0], f.shape[0], 0, 0)
-    y0, y1 = bases(first[1], size[1], step[1], f.shape[1], 0, 0)
-    x0, x1 = bases(first[2], size[2], step[2], f.shape[2], 0, 0)
+    z0, z1, _, _ = bases(first[0], size[0], step[0], f.shape[0], 0)
+    y0, y1, _, _ = bases(first[1], size[1], step[1], f.shape[1], 0)
+    x0, x1, _, _ = bases(first[2], size[2], step[2], f.shape[2], 0)
     (middle, scale), (other_middle, other_scale) = pivots
     for z in range(z0, z1, step[0]):
         for y in range(y0, y1, step[1]):
@@ -101,11 +108,12 @@ def look(
     grid : (ndarray, ndarray, ndarray)
         Per axis: where the first cell begins in the block, as it may before it; samples of a cell; from one of its
         samples that is looked at to the next.
-    lags : ndarray, ``[axis, lag]``
-        Distances; 0 stands for none. A pair belongs to the cell of its middle.
+    lags : ndarray, ``[5, lag]``
+        Distances along each axis, and along both diagonals of the last two; 0 stands for none. A pair belongs to the
+        cell of its middle.
     pivots : tuple of (float, float)
         Value and scale of both images.
-    sums : ndarray, ``[z, y, x, axis, lag, 3]``
+    sums : ndarray, ``[z, y, x, 5, lag, 3]``
         Made: for each cell, squared differences of both images, and pairs.
     moments : ndarray, ``[z, y, x, 5]``
         Made: for each cell, samples, and their sums and sums of squares in both images.
@@ -120,13 +128,22 @@ def look(
             for x in range(moments.shape[2]):
                 begin[0], begin[1], begin[2] = first[0] + z * size[0], first[1] + y * size[1], first[2] + x * size[2]
                 add_samples(f, g, joint, masked, begin, size, step, pivots, moments[z, y, x])
-                for axis in range(3):
+                for way in range(5):
                     for k in range(lags.shape[1]):
-                        if lags[axis, k]:
+                        d = lags[way, k]
+                        if d:
+                            lag = d * (way == 0), d * (way in (1, 3, 4)), d * ((way in (2, 3)) - (way == 4))
                             add_differences(
-                                f, g, joint, masked, begin, size, step, axis, lags[axis, k], scales,
-                                sums[z, y, x, axis, k],
-                            )  # fmt: skip
+                                f, g, joint, masked, begin, size, step, lag, scales, sums[z, y, x, way, k]
+                            )
+
+
+@compiled
+def alike(squares: Array, image: int, variance: float) -> float:
+    """Return the correlation of the samples of pairs; NaN where there is no pair."""
+    if not squares[2] > 0:
+        return np.nan
+    return min(1.0, max(-1.0, 1.0 - squares[image] / squares[2] / 2.0 / variance))
 
 
 @compiled
@@ -141,14 +158,46 @@ def correlogram(squares: Array, lags: Array, image: int, variance: float, out: A
         lag = lags[k]
         if lag == 0 or at >= out.size - 1:
             break
-        here = value
-        if squares[k, 2] > 0:
-            here = min(1.0, max(-1.0, 1.0 - squares[k, image] / squares[k, 2] / 2.0 / variance))
+        here = alike(squares[k], image, variance)
+        if here == here:
             known = True
+        else:
+            here = value
         for d in range(at + 1, min(lag, out.size - 1) + 1):
             out[d] = value + (here - value) * ((d - at) / (lag - at))
         at, value = lag, here
     return known
+
+
+@compiled
+def texture(squares: Array, lags: Array, image: int, variance: float, window: Array, r: Array) -> float:
+    """Return which share of the variance is texture and no noise, and change `r` to the autocorrelation of texture.
+
+    Of texture, the correlation at a distance along a diagonal is the product of those along both axes. Noise lowers
+    each of the three by the same factor, and so the product twice.
+    """
+    above = below = 0.0
+    for k in range(lags.shape[1]):
+        d = lags[3, k]
+        if d:
+            one, other = alike(squares[3, k], image, variance), alike(squares[4, k], image, variance)
+            across = (one + other) / 2
+            if across == across:
+                above += across * r[1, d] * r[2, d]
+                below += across * across
+    if not below > 0.0:
+        return 1.0
+    highest = 0.0
+    for axis in range(3):
+        for d in range(1, window[axis]):
+            highest = max(highest, r[axis, d])
+    share = min(1.0, max(above / below, highest))
+    if not share > 0.0:
+        return 1.0
+    for axis in range(3):
+        for d in range(1, window[axis]):
+            r[axis, d] = max(-1.0, r[axis, d] / share)
+    return share
 
 
 @compiled
@@ -230,33 +279,46 @@ def along_squares(a: Array, c: Array, n: int, vectors: Array, out: Array) -> Non
 
 
 @compiled
-def spread(s: Array) -> float:
-    """Return the variance of r between two independent textures, from the products of `along` over all axes.
+def spread(s: Array, shares: Any) -> float:
+    """Return the variance of r between two independent images, from the products of `along` over all axes.
 
-    P and Q are the covariance matrices of the window's samples about their mean, divided by their traces. To first
-    order it is tr PQ (Clifford, Richardson and Hemon; Dutilleul). The window's own variance, by which r divides, varies
-    from window to window, and to the second order the mean of ff'/f'f is (1 + 2 tr PP) P - 2 PP.
+    P and Q are the covariance matrices of the window's samples about their mean, divided by their traces; those of
+    texture, A and C, have their share in them, and noise the rest. To first order the variance is tr PQ (Clifford,
+    Richardson and Hemon; Dutilleul). The window's own variance, by which r divides, varies from window to window, and
+    to the second order the mean of ff'/f'f is (1 + 2 tr PP) P - 2 PP.
     """
     a, c, aa, cc, ac, aac, acc, aca, cac, aacc, acca, caac = s[:12]
-    first, second = s[12] - a, s[12] - c
-    if not (first > SMOOTH * s[12] and second > SMOOTH * s[12]):
-        return 1.0
-    pp = (s[13] - 2 * aa + a * a) / first**2
-    qq = (s[14] - 2 * cc + c * c) / second**2
-    pq = (s[15] - 2 * ac + a * c) / (first * second)
-    ppq = (s[16] - 2 * aac - aca + 2 * a * ac + aa * c - a * a * c) / (first**2 * second)
-    pqq = (s[17] - 2 * acc - cac + 2 * c * ac + cc * a - c * c * a) / (first * second**2)
-    ppqq = (
+    n = s[12] - 1.0
+    # the traces of products of A and C about the mean
+    ta, tc = s[12] - a, s[12] - c
+    taa, tcc, tac = s[13] - 2 * aa + a * a, s[14] - 2 * cc + c * c, s[15] - 2 * ac + a * c
+    taac = s[16] - 2 * aac - aca + 2 * a * ac + aa * c - a * a * c
+    tacc = s[17] - 2 * acc - cac + 2 * c * ac + cc * a - c * c * a
+    taacc = (
         s[18] - 2 * aacc - acca - caac + 2 * a * acc + 2 * c * aac + aa * cc + ac * ac
         - 2 * a * c * ac - c * c * aa - a * a * cc + a * a * c * c
-    ) / (first * second) ** 2  # fmt: skip
+    )  # fmt: skip
+    p, q = shares
+    u, v = 1.0 - p, 1.0 - q
+    first, second = u * n + p * ta, v * n + q * tc
+    if not (first > SMOOTH * n and second > SMOOTH * n):
+        return 1.0
+    pp = (u * u * n + 2 * u * p * ta + p * p * taa) / first**2
+    qq = (v * v * n + 2 * v * q * tc + q * q * tcc) / second**2
+    pq = (u * v * n + u * q * tc + p * v * ta + p * q * tac) / (first * second)
+    ppq = v * (pp * first**2) + q * (u * u * tc + 2 * u * p * tac + p * p * taac)
+    pqq = u * (qq * second**2) + p * (v * v * ta + 2 * v * q * tac + q * q * tacc)
+    ppqq = (
+        u * u * (qq * second**2) + 2 * u * p * (v * v * ta + 2 * v * q * tac + q * q * tacc)
+        + p * p * (v * v * taa + 2 * v * q * taac + q * q * taacc)
+    )  # fmt: skip
     f, g = 1 + 2 * pp, 1 + 2 * qq
-    found: float = f * g * pq - 2 * g * ppq - 2 * f * pqq + 4 * ppqq
-    return found
+    found: float = f * g * pq - 2 * g * ppq / (first**2 * second) - 2 * f * pqq / (first * second**2)
+    return found + 4 * ppqq / (first * second) ** 2
 
 
 @compiled
-def bounded(a: Array, c: Array, shape: Array, work: Any) -> float:
+def bounded(a: Array, c: Array, shares: Any, shape: Array, work: Any) -> float:
     """Return the variance of r in a full window of a shape: at least that of as many independent samples, at most 1."""
     vectors, products = work
     products[:] = 1.0
@@ -264,7 +326,7 @@ def bounded(a: Array, c: Array, shape: Array, work: Any) -> float:
     for axis in range(3):
         n *= shape[axis]
         along(a[axis], c[axis], shape[axis], vectors, products)
-    return min(1.0, max(1.0 / (n - 1.0), spread(products)))
+    return min(1.0, max(1.0 / (n - 1.0), spread(products, shares)))
 
 
 @compiled
@@ -310,10 +372,15 @@ def settle(sums: Array, moments: Array, lags: Array, window: Array, pooled: Arra
                             known &= correlogram(near[axis], lags[axis], image, variance, r[axis, : window[axis]])
                 if not known:
                     continue
-                full = bounded(a, c, window, work)
+                squared = seen[0] * seen[0]
+                shares = (
+                    texture(near, lags, 0, variances[0] / squared, window, a),
+                    texture(near, lags, 1, variances[1] / squared, window, c),
+                )
+                full = bounded(a, c, shares, window, work)
                 out[0, z, y, x] = full
                 out[1, z, y, x] = 1.0
                 if few > 2:
-                    smaller = bounded(a, c, half, work)
+                    smaller = bounded(a, c, shares, half, work)
                     power = math.log(smaller / full) / math.log((n - 1) / (few - 1))
                     out[1, z, y, x] = min(1.0, max(0.0, power))

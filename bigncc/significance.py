@@ -132,9 +132,10 @@ def _judge(
 
 @cache
 def lags_of(size: Shape) -> Array:
-    """Return the distances that are looked at along each axis, 0 for none."""
+    """Return the distances that are looked at along each axis, and along both diagonals of the last two; 0 for none."""
     each = [[*(lag for lag in LAGS if lag < n - 1), n - 1] if n > 1 else [] for n in size]
-    lags = np.zeros((len(size), max(map(len, each))), np.int64)
+    each += 2 * [[d for d in autocorrelation.DIAGONALS if d < min(size[-2:])]]
+    lags = np.zeros((len(each), max(map(len, each))), np.int64)
     for axis, row in enumerate(each):
         lags[axis, : len(row)] = row
     return lags
