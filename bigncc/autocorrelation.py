@@ -143,7 +143,8 @@ def alike(squares: Array, image: int, variance: float) -> float:
     """Return the correlation of the samples of pairs; NaN where there is no pair."""
     if not squares[2] > 0:
         return np.nan
-    return min(1.0, max(-1.0, 1.0 - squares[image] / squares[2] / 2.0 / variance))
+    found: float = min(1.0, max(-1.0, 1.0 - squares[image] / squares[2] / 2.0 / variance))
+    return found
 
 
 @compiled
@@ -314,7 +315,8 @@ def spread(s: Array, shares: Any) -> float:
     )  # fmt: skip
     f, g = 1 + 2 * pp, 1 + 2 * qq
     found: float = f * g * pq - 2 * g * ppq / (first**2 * second) - 2 * f * pqq / (first * second**2)
-    return found + 4 * ppqq / (first * second) ** 2
+    found += 4 * ppqq / (first * second) ** 2
+    return found
 
 
 @compiled

@@ -117,6 +117,8 @@ def _judge(
     cells = np.empty((2, *number))
     masked = joint is not None
     valid = np.ones((1, 1, f.shape[2]), np.uint8) if joint is None else joint
+    if f.dtype.kind == "u":  # a loop less to compile
+        f, g = f.astype(np.float32), g.astype(np.float32)
     autocorrelation.look(f, g, valid, masked, (first, cell, step), lags, centres, sums, moments)
     autocorrelation.settle(sums, moments, lags, size, (size > 1).astype(np.int64), cells)
     core = [(roi[i], roi[i + 1]) for i in (0, 2, 4)]
