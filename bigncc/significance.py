@@ -34,7 +34,7 @@ GRID = (128, 512)
 
 
 def check(window: Window, asked: Asked) -> None:
-    """Raise InputError for a level that is none, and where a window repeats samples, which is told from no agreement."""
+    """Raise InputError where a window repeats samples, which agree with themselves, and for a level that is none."""
     if asked.tested and window.border not in ("shrink", "valid"):
         message = (
             f"window.border is {window.border} and maps has pvalue or lower: "
