@@ -133,9 +133,7 @@ def look(
                         d = lags[way, k]
                         if d:
                             lag = d * (way == 0), d * (way in (1, 3, 4)), d * ((way in (2, 3)) - (way == 4))
-                            add_differences(
-                                f, g, joint, masked, begin, size, step, lag, scales, sums[z, y, x, way, k]
-                            )
+                            add_differences(f, g, joint, masked, begin, size, step, lag, scales, sums[z, y, x, way, k])
 
 
 @compiled

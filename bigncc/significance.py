@@ -49,11 +49,12 @@ def check(window: Window, asked: Asked) -> None:
 def margin(window: Window, asked: Asked) -> Shape:
     """Return what a block needs around it along the windowed axes: the window's radius, or all that is looked at.
 
-    These are the cells of the two middles that a pixel is between, those pooled with them, and half a lag.
+    These are the cells of the two middles that a pixel is between, those pooled with them, and half a lag: from the
+    pixel before a cell's middle it is half a cell without it to that cell's beginning, and two cells more.
     """
     if not asked.tested:
         return window.radius
-    return tuple(3 * c - 1 + r if r else 0 for c, r in zip(cells_of(window), window.radius, strict=True))
+    return tuple(2 * c + c // 2 - 1 + r if r else 0 for c, r in zip(cells_of(window), window.radius, strict=True))
 
 
 def cells_of(window: Window) -> Shape:

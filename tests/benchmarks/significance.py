@@ -1,7 +1,7 @@
-"""``python -m tests.benchmarks.significance [null] [textures] [power] [time]``: how often unrelated images are called related.
+"""``python -m tests.benchmarks.significance [null] [textures] [power] [time]``: how often chance is called more.
 
-Random pairs with a seed each. The naive test takes the samples of a window for independent. Without words all parts run,
-which takes two minutes.
+Random pairs with a seed each. The naive test takes the samples of a window for independent. Without words all parts
+run, which takes two minutes.
 """
 
 import sys
