@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from bigncc.arrays import local_maps, ncc, register, shift_map
     from bigncc.maps import Ssim
     from bigncc.pipeline import run
+    from bigncc.prefilter import Prefilter
     from bigncc.registration import Registration
     from bigncc.storage import open_image
     from bigncc.transform import Affine, Displacement, Translation, compose
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _ROOMS = {
     "Affine": "transform",
     "Displacement": "transform",
+    "Prefilter": "prefilter",
     "Registration": "registration",
     "Ssim": "maps",
     "Translation": "transform",
@@ -36,6 +38,7 @@ _ROOMS = {
 __all__ = [
     "Affine",
     "Displacement",
+    "Prefilter",
     "Registration",
     "Ssim",
     "Translation",

@@ -18,6 +18,7 @@ from bigncc.window import Window, as_window
 if TYPE_CHECKING:
     from bigncc.kernel import Pivots
     from bigncc.maps import Ssim
+    from bigncc.prefilter import Prefilter
     from bigncc.registration import Registration
     from bigncc.transform import Transform
 
@@ -34,7 +35,9 @@ def local_maps(
     moving_mask: Any = None,
     nodata: Nodata = None,
     pivot: Pivots | None = None,
+    prefilter: Prefilter | None = None,
     ssim: Ssim | None = None,
+    windows: Sequence[int | tuple[int, ...]] = (),
     channel_axis: int | None = None,
     level: float = LEVEL,
 ) -> Any:
@@ -50,13 +53,14 @@ def local_maps(
     window : int, tuple of int or Window
         Size of the window in pixels and its rules; an int means ``(y, x)``.
     maps : sequence of str
-        Which of ``"ncc"``, ``"status"``, ``"gain"``: NCC minus that of the images as they are, pixel for pixel, NaN
-        where not both have status 1, which needs a `transform`; and statistics of the windows: ``"count"`` of valid
-        samples, ``"mean_reference"``, ``"mean_moving"``, ``"std_reference"``, ``"std_moving"``, ``"covariance"`` (of
-        the population, grey levels), ``"slope"`` and ``"intercept"`` of moving = slope x reference + intercept,
-        ``"ncc_uncentered"`` (about zero), ``"squared"`` and ``"absolute"`` NCC, ``"ssim"`` and ``"spearman"``. These
-        are NaN where there are too few samples; slope and intercept also where the reference is flat; what needs a
-        variance where that is below the numerical resolution.
+        Which of ``"ncc"``, ``"status"``; ``"gain"``: NCC minus that of the images as they are, pixel for pixel, NaN
+        where not both have status 1; it needs a `transform`; ``"confidence"``: the mean of max(NCC, 0) over the pixels
+        of status 1 in a window (cut at the image's edge) around each of them, NaN elsewhere; and statistics of the
+        windows: ``"count"`` of valid samples, ``"mean_reference"``, ``"mean_moving"``, ``"std_reference"``,
+        ``"std_moving"``, ``"covariance"`` (of the population, grey levels), ``"slope"`` and ``"intercept"`` of
+        moving = slope x reference + intercept, ``"ncc_uncentered"`` (about zero), ``"squared"`` and ``"absolute"`` NCC,
+        ``"ssim"`` and ``"spearman"``. These are NaN where there are too few samples; slope and intercept also where the
+        reference is flat; what needs a variance where that is below the numerical resolution.
         ``"pvalue"`` is the probability that two unrelated textures, as smooth as both images are around the pixel,
         correlate at least as much: it tests r = 0, not alignment. ``"lower"`` is the lower confidence bound of r. Both
         are NaN where the status is not 1.
@@ -71,8 +75,14 @@ def local_maps(
     pivot : tuple of float, optional
         Constant to subtract from reference and moving where they are correlated as floats; by default the median of
         a lattice of five points per axis.
+    prefilter : Prefilter, optional
+        What both images are filtered by before they are correlated, the moving one as it is registered.
     ssim : Ssim, optional
         Constants of structural similarity, which floats need.
+    windows : sequence of (int or tuple of int)
+        Sizes of other windows, with the rules of `window`, that are correlated in the same pass. Then `maps` may have
+        the map of each, such as ``"ncc_15x15"``; ``"best"``, the largest coefficient of all windows; and ``"scale"``,
+        the number of the window that gave it, from 1 on.
     channel_axis : int, optional
         The axis of the colours of both images, each of which is a batch. An array whose last axis has length 3 or 4
         is refused without it.
@@ -82,9 +92,9 @@ def local_maps(
     Returns
     -------
     dict or xarray.Dataset
-        ``"ncc"`` float32 in [-1, 1] or NaN, ``"status"`` uint8, the others float32; each of the reference's shape, dask
-        arrays for dask input and numpy arrays otherwise. DataArrays have the reference's dims, index coordinates and
-        grid mapping.
+        ``"ncc"`` float32 in [-1, 1] or NaN, ``"status"`` uint8, further maps float32; each of the reference's shape,
+        dask arrays for dask input and numpy arrays otherwise. DataArrays have the reference's dims, index coordinates
+        and grid mapping.
 
     Raises
     ------
@@ -92,8 +102,8 @@ def local_maps(
         If shapes, dtypes, coordinates or parameters do not fit.
     """
     masks = {"reference_mask": reference_mask, "moving_mask": moving_mask}
-    options: dict[str, Any] = {"transform": transform, "order": order, "nodata": nodata, "pivot": pivot, "ssim": ssim}
-    options |= {"level": level, **masks}
+    options: dict[str, Any] = {"transform": transform, "order": order, "nodata": nodata, "pivot": pivot, **masks}
+    options |= {"prefilter": prefilter, "ssim": ssim, "windows": windows, "level": level}
     if _is_labelled(reference, moving):
         from bigncc import xarray
 
@@ -133,8 +143,8 @@ def shift_map(
     search_radius : int or tuple of int
         Largest displacement that is tried along each windowed axis, in pixels; 0 where none is looked for.
     **options
-        As for `local_maps`: ``transform``, ``order``, ``reference_mask``, ``moving_mask``, ``nodata`` and ``pivot``. It
-        is the registered image whose residual displacement is found.
+        As for `local_maps`: ``transform``, ``order``, ``reference_mask``, ``moving_mask``, ``nodata``, ``pivot`` and
+        ``prefilter``. It is the registered image whose residual displacement is found.
 
     Returns
     -------

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bigncc import capacity, planning, search, shift, significance, sites, stack, tiles
+from bigncc import capacity, confidence, filtering, planning, search, shift, sites, stack, tiles
 from bigncc.capacity import Means
 from bigncc.config import Config
 from bigncc.errors import DoesNotFitError
 from bigncc.inputs import Inputs
 from bigncc.layout import Layout
-from bigncc.maps import BYTES, TESTS, of_pixels
+from bigncc.maps import BYTES, of_pixels
 from bigncc.nodes import Nodes
 from bigncc.reading import CELL, cell_of
 from bigncc.tiles import Plan, Shape
@@ -53,6 +53,7 @@ class Estimate:
     decode_overhead: dict[str, float]
     tasks: int
     seconds: float
+    valid: tuple[str, ...]
     notes: tuple[str, ...]
     headline: str
 
@@ -69,6 +70,7 @@ class Estimate:
             "memory": f"{self.memory / 1e6:.0f} MB of {self.memory_limit / 1e6:.0f} MB, {self.threads} threads{each}",
             "disk": f"{self.disk / 1e9:.3g} GB at most, in {self.objects} objects",
             **({"levels": ", ".join(levels)} if len(self.alternatives) > 1 else {}),
+            **({"valid": f"about {' and '.join(self.valid)}"} if self.valid else {}),
             "decoding": f"{_each(self.decode_overhead)} for each pixel of the output",
             "time": f"about {self.seconds:.0f} s",
         }
@@ -120,8 +122,8 @@ def machine_memory() -> int:
 def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
     """Return the tiles of a new run; DoesNotFitError, with what would fit, if a single object does not."""
     finest, halved = layout.levels[0], layout.halved
-    window, batch = inputs.config.window.window(), (0,) * (len(layout.shape) - inputs.ndim)
-    margin = batch + significance.margin(window, inputs.asked)
+    window = inputs.config.window.window()
+    margin = inputs.asked.margin(window.radius, len(layout.shape))
     axis, grain = inputs.channel_axis, _grain(inputs)
     jobs = max(inputs.config.cluster.array.jobs or 0, workers_of(inputs.config))
     # more or less, as long as there are no tiles
@@ -135,6 +137,7 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
 
     def largest(objects: Shape, threads: int) -> Shape:
         memory, per_pixel = memory_of(inputs.config), _bytes_per_pixel(inputs) + _sample(inputs)
+        memory -= threads * _frames(inputs)
         return planning.largest_tile(
             layout.shape,
             objects,
@@ -154,26 +157,31 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
     except DoesNotFitError as error:
         samples = math.prod(tiles.aligned(objects, margin, grain, layout.shape))
         blocks = threads * _pixels(objects) * _most(inputs)
-        needed = capacity.RESERVED + blocks + samples * (_bytes_per_pixel(inputs) + _sample(inputs))
+        needed = (
+            capacity.RESERVED
+            + threads * _frames(inputs)
+            + blocks
+            + samples * (_bytes_per_pixel(inputs) + _sample(inputs))
+        )
         each = layout.at(finest).objects
         other = _what_fits(lambda o, n: largest(_grown(o, finest, halved), n), each, threads, window.ndim)
         message = f"{error} (engine.memory={-(-needed // 10**6)}MB fits, {other})"
         raise DoesNotFitError(message) from None
     tile = _even(tile, layout)
     plan = Plan(layout.shape, objects, tile, margin, inputs.origin, inputs.reference.array.shape, chunks=chunks)
-    plan = replace(plan, nodes=_nodes_of(layout, tile, batch + window.radius))
+    around = inputs.asked.margin(window.radius, len(layout.shape), layout.reach)
+    plan = replace(plan, nodes=_nodes_of(layout, tile, around))
     pixels = min(capacity.LARGEST, (memory_of(inputs.config) - capacity.RESERVED) // capacity.COARSENING)
     return planning.with_pyramid(plan, layout.coarser, halved, layout.levels, pixels)
 
 
-def _nodes_of(layout: Layout, tile: Shape, margin: Shape) -> Nodes | None:
+def _nodes_of(layout: Layout, tile: Shape, around: Shape) -> Nodes | None:
     """Return the grid of nodes of a shift map, in tiles of no more pixels than the others, if one object is no more."""
     if not layout.step:
         return None
     batch = len(layout.shape) - len(layout.step)
     grid, step = layout.node_grid, (1,) * batch + layout.step
     axes = zip(tile, grid.chunks, step, strict=True)
-    around = tuple(m + r for m, r in zip(margin, (0,) * batch + layout.reach, strict=True))
     return Nodes(grid.shape, step, grid.chunks, tuple(max(1, t // (c * s)) * c for t, c, s in axes), around)
 
 
@@ -290,7 +298,7 @@ def _least(inputs: Inputs, grid: Plan, at_once: int) -> Means:
 
 def taken(inputs: Inputs, grid: Plan, means: Means) -> int:
     """Return the bytes of the process at work: tiles in flight, blocks, and what is kept decoded."""
-    blocks = means.threads * math.prod(means.block) * _scratch(inputs, means)
+    blocks = means.threads * (math.prod(means.block) * _scratch(inputs, means) + _frames(inputs))
     region = math.prod(tiles.aligned(grid.tile, grid.margin, (1,) * len(grid.tile), grid.extent))
     # one tile is computed, and what was computed of it and of the one before waits; one of these is put together
     held = (_held(inputs) if means.halo == "overlap" else 0) + means.flights * _waiting(inputs) + _whole(inputs)
@@ -305,22 +313,33 @@ def _taken_by_nodes(inputs: Inputs, grid: Plan, means: Means) -> int:
     region = tiles.aligned(least, nodes.margin, (1,) * len(least), grid.extent)
     first, beside = len(least) - inputs.ndim, math.prod(region[len(least) - inputs.ndim + 1 :])
     band = max(shift.BAND, nodes.step[first] * beside) + 2 * nodes.margin[first] * beside
-    return means.threads * (math.prod(region) * (_held(inputs) + _sample(inputs)) + band * shift.SCRATCH)
+    each = _held(inputs) + _sample(inputs) + filtering.bytes_per_pixel(inputs.asked.prefilter, 2)
+    return means.threads * (math.prod(region) * each + band * shift.SCRATCH + _frames(inputs))
 
 
 def _scratch(inputs: Inputs, means: Means) -> int:
     """Return the bytes per pixel of a block in work."""
-    further = _most(inputs) - capacity.SCRATCH
     own = capacity.SCRATCH if inputs.pulled else min(capacity.SCRATCH, 8 + 2 * _sample(inputs))
-    return own + further + (_held(inputs) if means.halo == "read" else 0)
+    return own + _further(inputs) + (_held(inputs) if means.halo == "read" else 0)
 
 
 def _most(inputs: Inputs) -> int:
     """Return the most bytes per pixel of a block in work."""
+    return capacity.SCRATCH + _further(inputs)
+
+
+def _further(inputs: Inputs) -> int:
+    """Return the bytes per pixel of a block in work for what is made beside coefficients and status."""
     asked = inputs.asked
-    described = len(asked.further) - asked.gain - len(TESTS.intersection(asked.further))
-    more = (capacity.GAINED if asked.gain else 0) + (capacity.TESTED if asked.tested else 0)
-    return capacity.SCRATCH + capacity.DESCRIBED * described + more
+    more = (capacity.GAINED if asked.gain else 0) + (confidence.BYTES if asked.confidence else 0)
+    more += capacity.TESTED if asked.tested else 0
+    more += capacity.DESCRIBED * asked.statistics
+    return more + filtering.bytes_per_pixel(asked.prefilter, 2 + asked.gain)
+
+
+def _frames(inputs: Inputs) -> int:
+    """Return the bytes that a thread filters in, whatever the block."""
+    return filtering.scratch(inputs.asked.prefilter, inputs.ndim)
 
 
 def _grain(inputs: Inputs, at_once: int = 1) -> Shape:

@@ -17,7 +17,8 @@ from numba.core.compiler_lock import global_compiler_lock as _numba_lock
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 ROOMS = (
-    "autocorrelation", "coefficients", "halving", "interpolation", "matching", "moments", "ranking", "sums", "tails",
+    "autocorrelation", "coefficients", "confidence", "convolution", "halving", "interpolation", "matching", "moments",
+    "ranking", "sums", "tails",
     "warping",
 )  # fmt: skip
 """Rooms with compiled loops."""

@@ -25,6 +25,7 @@ from bigncc.maps import TESTS, Name, in_order
 from bigncc.science import (
     ImageConfig,
     OutputConfig,
+    PrefilterConfig,
     RegistrationConfig,
     ReportConfig,
     ShiftConfig,
@@ -53,13 +54,18 @@ class Config(Section):
     )
     output: OutputConfig = Field(description="where the result goes")
     window: WindowConfig = Field(WindowConfig(), description="which samples are correlated for each pixel")
+    prefilter: PrefilterConfig = Field(
+        PrefilterConfig(), description="what both images are filtered by first, the moving one as it is registered"
+    )
     stack: StackConfig = Field(StackConfig(), validate_default=True, description="sections of one stack")
-    maps: tuple[Name, ...] = Field(
+    maps: tuple[str, ...] = Field(
         ("ncc",),
-        description="what is computed: ncc, and what is wanted of gain (NCC after minus before registration), pvalue "
-        "(of r = 0, given how smooth both images are), lower (confidence bound of r), shift (where it still slips) and "
-        "statistics of the windows: count, mean_reference, mean_moving, std_reference, "
-        "std_moving, covariance, slope, intercept, ncc_uncentered, squared, absolute, ssim, spearman",
+        validate_default=True,
+        description="what is computed: ncc, and what is wanted of gain (NCC after minus before registration), "
+        "confidence (NCC averaged over the window, negative values as 0), pvalue (of r = 0, given how smooth both "
+        "images are), lower (confidence bound of r), shift (where it still slips) and statistics of the windows: "
+        "count, mean_reference, mean_moving, std_reference, std_moving, covariance, slope, intercept, "
+        "ncc_uncentered, squared, absolute, ssim, spearman",
     )
     significance: SignificanceConfig = Field(SignificanceConfig(), description="pvalue and lower, where maps has them")
     shift: ShiftConfig = Field(ShiftConfig(), description="the shift map, where maps has it")
@@ -92,7 +98,7 @@ class Config(Section):
         if moving != reference:
             message = f"{said} and moving is another image than reference: none, or the same, is accepted with it"
             raise ValueError(message)
-        if isinstance(window.size, tuple) and len(window.size) > 2:
+        if window.window().ndim > 2:
             message = (
                 f"{said} and window.size {list(window.size)}, which spans sections: a number, or [y, x], is accepted"
             )
@@ -101,11 +107,16 @@ class Config(Section):
 
     @field_validator("maps")
     @classmethod
-    def _with_ncc(cls, value: tuple[Name, ...]) -> tuple[Name, ...]:
+    def _with_ncc(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        window = info.data.get("window")
+        several = () if window is None else window.maps
+        if unknown := [name for name in value if name not in (*get_args(Name), *several)]:
+            message = f"{unknown[0]!r} is no map of this window: {', '.join(get_args(Name))} are accepted"
+            raise ValueError(message)
         if "ncc" not in value or len(set(value)) < len(value):
             message = "ncc, and others at most once each, is accepted"
             raise ValueError(message)
-        return in_order(value)
+        return (*in_order(value), *several)
 
     @field_validator("shift")
     @classmethod

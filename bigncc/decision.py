@@ -9,13 +9,13 @@ from typing import Any
 from bigncc import journal, kernel, transform
 from bigncc import layout as layouts
 from bigncc.budget import measuring, threads_of, tiles_of
+from bigncc.encoding import EXACT
 from bigncc.engine import Job
 from bigncc.errors import InputError, RefusedError
 from bigncc.footprint import check_disk, layout_of
 from bigncc.inputs import Inputs
 from bigncc.lattice import Samples, pivots
 from bigncc.layout import Layout
-from bigncc.maps import TESTS
 from bigncc.nodes import Nodes
 from bigncc.output import Output, open_output
 from bigncc.placement import headline, registered
@@ -75,10 +75,11 @@ def decide(inputs: Inputs, request: dict[str, Any], samples: Samples, replaces: 
 
 
 def _unasked(inputs: Inputs) -> set[str]:
-    """Return the words about maps that say nothing, as nothing but the correlation is asked for, or not these."""
+    """Return the sections that say nothing: of maps if there is only the correlation, or no shift map; no prefilter."""
     maps = inputs.config.maps
-    unasked = {"maps"} if maps == ("ncc",) else set()
-    return unasked | ({"shift"} - set(maps)) | ({"significance"} if TESTS.isdisjoint(maps) else set())
+    unasked = {"maps", "shift"} if maps == ("ncc",) else set() if "shift" in maps else {"shift"}
+    unasked |= set() if inputs.asked.tested else {"significance"}
+    return unasked if inputs.asked.prefilter else {*unasked, "prefilter"}
 
 
 def _absolute(section: dict[str, Any], key: str) -> None:
@@ -123,7 +124,9 @@ def opened(url: str, standing: dict[str, Any]) -> Output:
     wrong = [group] if out.maps.keys() != layout.arrays.keys() else []
     for name, (path, _) in layout.arrays.items() if not wrong else ():
         array, here = out.maps[name], layout.of(name)
-        if (array.shape, array.chunks, array.shards) != (here.shape, here.chunks, here.shards):
+        dtype = "uint8" if name.startswith("status") else layout.encodings.get(name.partition("/")[0], EXACT).dtype
+        found = array.shape, array.chunks, array.shards, str(array.dtype)
+        if found != (here.shape, here.chunks, here.shards, dtype):
             wrong.append(f"{path}/{array_file}")
     if wrong:
         message = f"{url}/{wrong[0]} is not what was written there: bigncc run --repair is accepted"
@@ -156,6 +159,7 @@ def job_of(url: str, standing: dict[str, Any], inputs: Inputs) -> Job:
         inputs.channel_axis,
         inputs.asked,
         inputs.search[1],
+        stored_layout(standing).encodings,
     )
 
 

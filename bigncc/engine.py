@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
@@ -15,13 +15,14 @@ from bigncc import discoveries, evidence, journal, lazy, shift, vectors
 from bigncc.capacity import Means, inner_block
 from bigncc.crew import Crew, crew_of, in_flight, in_turn
 from bigncc.discoveries import PValues
+from bigncc.encoding import Encodings
 from bigncc.errors import BignccError
 from bigncc.kernel import Block, Pivots
 from bigncc.maps import NOTHING, Asked
 from bigncc.metadata import in_one_line
 from bigncc.output import Output
 from bigncc.pair import Pair, PerItem, all_of, as_stored, each, one, source_regions
-from bigncc.pyramid import Halving, Maps, Piece, of_named
+from bigncc.pyramid import Halving, Maps, Piece, encoded, of_named
 from bigncc.reading import kept, wanted
 from bigncc.summary import Items, Summary, merge, merge_items
 from bigncc.tiles import Plan, Roi, Shape, Tile, parts, roi_shape
@@ -50,6 +51,7 @@ class Job:
     channel_axis: int | None
     asked: Asked = NOTHING
     reach: Shape = ()
+    encodings: Encodings = field(default_factory=dict)
 
     def pivots_of(self, tile: Tile) -> tuple[Pivots, ...]:
         """Return the pivots of the channels that a tile has."""
@@ -63,7 +65,7 @@ class Job:
     @property
     def halving(self) -> Halving:
         """How the next level is made."""
-        return Halving(self.plan.halved, self.window.flat)
+        return Halving(self.plan.halved, self.window.flat, self.encodings)
 
 
 def done(job: Job, out: Output, tiles: range, threads: int) -> dict[int, journal.Row]:
@@ -193,7 +195,10 @@ def compute(job: Job, pair: Pair, out: Output, tile: Tile, means: Means, crew: C
         return evidence.row(tile, Summary(), components, shift=lengths.to_dict())
     halving = job.halving if tile.levels[-1][0] else None
     whole = job.plan.unit == job.plan.objects
-    commit = partial(_commit, out=out, halving=halving, whole=whole, durable=means.durable, apart=job.apart)
+    commit = partial(
+        _commit, out=out, halving=halving, whole=whole, durable=means.durable, apart=job.apart,
+        encodings=job.encodings,
+    )  # fmt: skip
     done = _blocks(job, pair, tile, means, commit, crew)
     summary, items = merge(part.summary for part in done), merge_items(part.items for part in done)
     pvalues = discoveries.merged(part.pvalues for part in done)
@@ -211,7 +216,7 @@ def rehearse(job: Job, pair: Pair) -> None:
     blocks = job.plan.parts(job.plan[math.prod(job.plan.grid) // 2], job.plan.unit)
 
     def halved(block: Block, roi: Roi) -> None:
-        _piece(block, roi, job.halving if job.plan.levels[-1] else None)
+        _piece(_maps(block, job.encodings), roi, job.halving if job.plan.levels[-1] else None)
 
     _alone(job, pair, blocks[len(blocks) // 2], halved)
     if job.plan.nodes is not None:
@@ -233,7 +238,7 @@ def differences(job: Job, pair: Pair, out: Output, tile: Tile, means: Means) -> 
         return _told(tile, {name: sum(counts[name] for counts in unlike) for name in out.components})
     halving, wrong = job.halving if tile.levels[-1][0] else None, {}
     if tile.index < job.plan.base:
-        done = _blocks(job, pair, tile, means, partial(_compare, out=out, halving=halving))
+        done = _blocks(job, pair, tile, means, partial(_compare, out=out, halving=halving, encodings=job.encodings))
         wrong = {name: sum(counts[name] for counts, _ in done) for name in done[0][0]}
         pieces = [piece for _, piece in done if piece is not None]
     else:
@@ -324,7 +329,7 @@ def _searched(job: Job, pair: Pair, part: Tile, function: Callable[[Any, Roi], A
     """Search the displacements of the nodes of one object, on this thread."""
     assert job.plan.nodes is not None  # or there would be no such part
     (pivots,) = job.pivots_of(part)  # an object of nodes has one channel
-    frame = part, job.plan.nodes, job.plan.origin, job.transform, job.order
+    frame = part, job.plan.nodes, job.plan.origin, job.transform, job.order, job.asked.prefilter
     return function(one(vectors.vectors(pair, job.window, job.reach, pivots, *frame)), part.write)
 
 
@@ -353,14 +358,23 @@ class _Part(NamedTuple):
 
 
 def _commit(
-    block: Block, roi: Roi, out: Output, halving: Halving | None, *, whole: bool, durable: bool, apart: bool
+    block: Block,
+    roi: Roi,
+    out: Output,
+    halving: Halving | None,
+    *,
+    whole: bool,
+    durable: bool,
+    apart: bool,
+    encodings: Encodings,
 ) -> _Part:
-    chunks = evidence.encoded(out, 0, roi, _maps(block))
+    maps = _maps(block, encodings)
+    chunks = evidence.encoded(out, 0, roi, maps)
     found = evidence.written(out, roi, chunks, durable=durable) if whole else {}
     start = [s.start for s in roi]
     items = block.items.items() if apart else ()
     placed = {tuple(a + i for a, i in zip(start, place, strict=False)): summary for place, summary in items}
-    return _Part(block.summary, found, {} if whole else chunks, _piece(block, roi, halving), placed, block.pvalues)
+    return _Part(block.summary, found, {} if whole else chunks, _piece(maps, roi, halving), placed, block.pvalues)
 
 
 def _commit_nodes(vectors: Any, roi: Roi, out: Output, *, durable: bool) -> tuple[shift.Lengths, evidence.Found]:
@@ -368,14 +382,17 @@ def _commit_nodes(vectors: Any, roi: Roi, out: Output, *, durable: bool) -> tupl
     return shift.measured(vectors), evidence.written(out, roi, chunks, durable=durable)
 
 
-def _compare(block: Block, roi: Roi, out: Output, halving: Halving | None) -> tuple[dict[str, int], Piece | None]:
-    wrong = evidence.unlike(out, 0, roi, _maps(block)) if "ncc" in out.maps else {}
-    return wrong, _piece(block, roi, halving)
+def _compare(
+    block: Block, roi: Roi, out: Output, halving: Halving | None, encodings: Encodings
+) -> tuple[dict[str, int], Piece | None]:
+    maps = _maps(block, encodings)
+    wrong = evidence.unlike(out, 0, roi, maps) if "ncc" in out.maps else {}
+    return wrong, _piece(maps, roi, halving)
 
 
-def _piece(block: Block, roi: Roi, halving: Halving | None) -> Piece | None:
-    return None if halving is None else halving.piece(roi, _maps(block))
+def _piece(maps: Maps, roi: Roi, halving: Halving | None) -> Piece | None:
+    return None if halving is None else halving.piece(roi, maps)
 
 
-def _maps(block: Block) -> Maps:
-    return Maps(block.ncc, block.status, block.further)
+def _maps(block: Block, encodings: Encodings) -> Maps:
+    return encoded(Maps(block.ncc, block.status, block.further), encodings)

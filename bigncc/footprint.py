@@ -6,10 +6,11 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
+
 from bigncc.errors import DoesNotFitError, InputError
 from bigncc.inputs import Inputs
 from bigncc.layout import Layout
-from bigncc.maps import BYTES, of_pixels
 from bigncc.science import OutputConfig
 from bigncc.store import explained, is_local
 from bigncc.tiles import Shape
@@ -51,7 +52,7 @@ def layout_of(inputs: Inputs) -> Layout:
     nodes = tuple(max(1, n // s) for n, s in extents)
     return Layout(
         inputs.shape, one + wanted, *grid, "ncc", kept, ndim, levels, asked.ome_version, labels,
-        maps=inputs.config.maps, step=step, nodes=nodes, reach=reach,
+        maps=inputs.config.maps, step=step, nodes=nodes, reach=reach, encoding=asked.encoding, keepbits=asked.keepbits,
     )  # fmt: skip
 
 
@@ -92,12 +93,13 @@ def check_disk(layout: Layout, url: str) -> None:
 
 
 def disk(layout: Layout) -> int:
-    """Return the most bytes that the output can take: float32 and uint8 that do not compress."""
+    """Return the most bytes that the output can take: values and uint8 that do not compress."""
     return sum(_bytes_of(layout, level) for level in layout.levels) + _bytes_of_nodes(layout)
 
 
 def _bytes_of(layout: Layout, level: int) -> int:
-    return (5 + BYTES * len(of_pixels(layout.maps))) * math.prod(layout.at(level).shape)
+    values = sum(np.dtype(how.dtype).itemsize for how in layout.encodings.values())
+    return (1 + values) * math.prod(layout.at(level).shape)
 
 
 def _bytes_of_nodes(layout: Layout) -> int:

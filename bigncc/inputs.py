@@ -2,22 +2,19 @@
 
 import hashlib
 import json
-import math
 from dataclasses import asdict, dataclass, replace
-from itertools import product
 from typing import Any
-
-import numpy as np
 
 from bigncc import kernel, significance, stack, storage, transform
 from bigncc.config import Config
 from bigncc.errors import InputError
 from bigncc.field import open_field
+from bigncc.fingerprint import digest_of
 from bigncc.grids import check_pair, check_scales
 from bigncc.journal import plain
 from bigncc.lattice import Samples, samples_of
 from bigncc.maps import Asked, of_pixels, ranged
-from bigncc.masks import leaves_out, nodata_of, open_mask, validity_of
+from bigncc.masks import Nearest, leaves_out, nodata_of, open_mask, validity_of
 from bigncc.nodes import check_fits
 from bigncc.pair import Pair, PerItem, from_storage
 from bigncc.ranks import check_small
@@ -139,7 +136,14 @@ class Inputs:
     @property
     def asked(self) -> Asked:
         """What is made of each block beside coefficients and status; InputError if it cannot be."""
-        asked = Asked(of_pixels(self.config.maps), self.config.ssim.ssim(), self.config.significance.level)
+        config = self.config
+        asked = Asked(
+            of_pixels(config.maps),
+            prefilter=config.prefilter.prefilter(),
+            ssim=config.ssim.ssim(),
+            level=config.significance.level,
+            windows=config.window.windows()[1:],
+        )
         return ranged(asked, self.reference.array.dtype, self.moving.array.dtype)
 
     @property
@@ -185,7 +189,8 @@ def open_inputs(config: Config) -> Inputs:
                 f"{accepted} at the end are accepted with window.size={list(window.shape)}"
             )
             raise InputError(message)
-    check_shapes(reference.array.shape, moving.array.shape, window, same_shape=same_grid, named=True)
+    for each in config.window.windows():
+        check_shapes(reference.array.shape, moving.array.shape, each, same_shape=same_grid, named=True)
     kernel.common_dtype(reference.array.dtype, moving.array.dtype)
     if given is not None and given.ndim != window.ndim:
         message = f"the transform has {given.ndim} axes: {window.ndim} are accepted, as many as window.size has"
@@ -198,6 +203,7 @@ def open_inputs(config: Config) -> Inputs:
         check_view(given, region, moving.array.shape[-given.ndim :], config.registration.order)
     found = Inputs(config, reference, moving, given, (), guides or (reference, moving), stack=one)
     _check_maps(found)
+    found.asked.prefilter.radius(window.ndim)  # which says what is wrong with it
     for name, image in found.images.items():
         notes += _check_samples(name, config.moving if name == "moving" else config.reference, image, window.ndim)
     return replace(found, notes=tuple(notes))
@@ -273,7 +279,7 @@ def request_of(inputs: Inputs, samples: Samples) -> dict[str, Any]:
     how: Any = chosen.model
     if chosen.displacement is not None:
         assert isinstance(inputs.given, Displacement)
-        how = {"field": _digest(inputs.given.field), "grid": inputs.given.grid}
+        how = {"field": digest_of(inputs.given.field), "grid": inputs.given.grid}
     elif inputs.given is not None:
         how = transform.to_dict(inputs.given)
     search = {"initial": chosen.initial, "upsample_factor": chosen.upsample_factor, "channel": chosen.channel}
@@ -293,6 +299,10 @@ def request_of(inputs: Inputs, samples: Samples) -> dict[str, Any]:
             "ome_version": config.output.ome_version,
         },
     }
+    if config.output.encoding != "float32" or config.output.keepbits is not None:  # as plans say it that know no other
+        request["output"] |= {"encoding": config.output.encoding, "keepbits": config.output.keepbits}
+    if prefilter := inputs.asked.prefilter:
+        request["prefilter"] = prefilter.settled(ndim)
     if config.maps != ("ncc",):  # as plans say it that know no other map
         steps, reach = inputs.search
         request |= {"maps": config.maps} | ({"shift": {"step": steps, "search_radius": reach}} if steps else {})
@@ -309,7 +319,7 @@ def request_of(inputs: Inputs, samples: Samples) -> dict[str, Any]:
             "samples": hashlib.sha256(b"".join(each.tobytes() for each in samples[name])).hexdigest(),
             "nodata": levels if len(levels) > 1 else next(iter(levels), None),
             "missing_chunks": section.missing_chunks,
-            "mask": None if mask is None else [_digest(open_mask(section, image, ndim)[0]), mask.valid, mask.invalid],
+            "mask": None if mask is None else [_digest_of_mask(section, image, ndim), mask.valid, mask.invalid],
         }
     return plain(request)  # type: ignore[no-any-return]
 
@@ -365,11 +375,9 @@ def _check_region(config: Config, shape: Shape, ndim: int) -> None:
         raise InputError(message)
 
 
-def _digest(array: Any) -> str:
-    """Return a digest of an array's shape, dtype and values."""
-    head = f"{array.shape} {np.dtype(array.dtype).str}".encode()
-    rows = max(1, 2**22 // max(1, math.prod(array.shape[2:])))
-    slabs = product(range(array.shape[0]), range(0, array.shape[1], rows))
-    rest = tuple(slice(0, n) for n in array.shape[2:])
-    parts = (np.ascontiguousarray(array[(slice(i, i + 1), slice(j, j + rows), *rest)]).tobytes() for i, j in slabs)
-    return digest(part for group in ([head], parts) for part in group)
+def _digest_of_mask(section: ImageConfig, image: Image, ndim: int) -> str:
+    """Return a digest of a mask, and of where its samples are if it has another resolution."""
+    mask, _ = open_mask(section, image, ndim)
+    if not isinstance(mask, Nearest):
+        return digest_of(mask)
+    return digest([digest_of(mask.view).encode(), *(at.tobytes() for at in mask.places if at is not None)])

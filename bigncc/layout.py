@@ -7,9 +7,8 @@ import re
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-import numpy as np
-
-from bigncc.maps import PIXELS, SHIFT, of_pixels
+from bigncc.encoding import EXACT, DType, Encoding, for_bounds
+from bigncc.maps import PIXELS, WINDOW_MAP, described, of_pixels
 from bigncc.metadata import validated
 from bigncc.nodes import components, first_node, node_counts
 from bigncc.summary import STATUS
@@ -27,15 +26,15 @@ COLOURS = (
     (64, 64, 64, 255),
     (213, 94, 0, 255),
 )
-FURTHER = {**{name: (name,) for name in PIXELS}, SHIFT: components("zyx")}
-"""What the further maps that can be asked for are called in an output; a shift map has an image for each component.
+FURTHER = "|".join((*PIXELS, WINDOW_MAP, *components("zyx")))
+"""What further maps are called in an output, as a pattern; a shift map has an image for each component.
 
 OME-Zarr has one axis for channels, which those of the image may have taken; and a viewer shows images side by side,
 each with a contrast of its own.
 """
 
 OBJECT = re.compile(
-    rf"(labels/status/|maps/(?:{'|'.join(name for each in FURTHER.values() for name in each)})/)?"
+    rf"(labels/status/|maps/(?:{FURTHER})/)?"
     r"(0|[1-9][0-9]*)/(c/)?((0|[1-9][0-9]*)(/(0|[1-9][0-9]*))*)"
 )
 """Names of stored objects: map, level, and place in the grid of its objects."""
@@ -57,6 +56,12 @@ RENDERED = {
 def folders_of(maps: tuple[str, ...], nodes: tuple[str, ...]) -> dict[str, str]:
     """Return where the levels of maps are, of pixels and of nodes, in an output that was asked for some `maps`."""
     return {"ncc": "", "status": "labels/status/"} | {name: f"maps/{name}/" for name in (*of_pixels(maps), *nodes)}
+
+
+def encodings_of(maps: tuple[str, ...], dtype: DType, keepbits: int | None) -> dict[str, Encoding]:
+    """Return how the maps of pixels are stored, but the status, of an output that was asked for some `maps`."""
+    bounds = {"ncc": 1.0, **{name: described(name).bound for name in of_pixels(maps)}}
+    return for_bounds(bounds, dtype, keepbits)
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,8 @@ class Layout:
         What was asked for: ncc, and further maps.
     step, nodes, reach : tuple of int
         Of a shift map, along the windowed axes: pixels between nodes, nodes of a stored object, pixels searched.
+    encoding, keepbits : str, int or None
+        How values are stored, where their largest is known: dtype, and of float32 how much of the mantissa.
     """
 
     shape: Shape
@@ -107,6 +114,20 @@ class Layout:
     step: Shape = ()
     nodes: Shape = ()
     reach: Shape = ()
+    encoding: DType = "float32"
+    keepbits: int | None = None
+
+    @property
+    def encodings(self) -> dict[str, Encoding]:
+        """How the maps of pixels are stored that are no status."""
+        return encodings_of(self.maps, self.encoding, self.keepbits)
+
+    def attributes_of(self, name: str) -> dict[str, Any]:
+        """Return what a stored array says of itself; of Zarr's version 2 xarray needs the names of its axes."""
+        how = self.encodings.get(name.partition("/")[0])
+        if how is None or how.exact:
+            return {}
+        return how.attributes | ({"_ARRAY_DIMENSIONS": list(self.axes)} if self.version == "0.4" else {})
 
     @property
     def folders(self) -> dict[str, str]:
@@ -182,7 +203,9 @@ class Layout:
         groups = (*GROUPS, *(("maps/", *further) if further else ()))
         arrays = [f"{path}/" for path, _ in self.arrays.values()]
         if self.version == "0.4":
-            return (*(f"{group}{name}" for group in groups for name in V2), *(f"{array}.zarray" for array in arrays))
+            said = [f"{path}/.zattrs" for name, (path, _) in self.arrays.items() if self.attributes_of(name)]
+            files = (f"{group}{name}" for group in groups for name in V2)
+            return (*files, *(f"{array}.zarray" for array in arrays), *said)
         return tuple(f"{place}zarr.json" for place in (*groups, *arrays))
 
     def holds(self, name: str) -> bool:
@@ -201,8 +224,10 @@ class Layout:
         )
 
 
-PLAIN: dict[str, Any] = {"maps": ("ncc",), "step": (), "nodes": (), "reach": ()}
-"""Fields of a layout without further maps; then they are not written down."""
+PLAIN: dict[str, Any] = {
+    "maps": ("ncc",), "step": (), "nodes": (), "reach": (), "encoding": "float32", "keepbits": None,
+}  # fmt: skip
+"""Fields of a layout without further maps whose values are stored as they are; then they are not written down."""
 
 
 def to_dict(layout: Layout) -> dict[str, Any]:
@@ -261,7 +286,7 @@ def _further(layout: Layout, name: str) -> dict[str, Any]:
         multiscale = _multiscale(layout.node_grid)
         shown: tuple[float, float] | None = ends.get(name, (-far, far))
     else:
-        multiscale, shown = _multiscale(layout) | (FINITE if layout.halved else {}), PIXELS[name].ends
+        multiscale, shown = _multiscale(layout) | (FINITE if layout.halved else {}), described(name).ends
     image = _versioned({"multiscales": [{**multiscale, "name": name}]}, layout.version)
     if shown is not None:  # or a viewer looks for itself
         image.get("ome", image)["omero"] = _rendering(layout, name, *shown)
@@ -292,6 +317,8 @@ def _rendering(layout: Layout, name: str = "ncc", low: float = -1.0, high: float
     """Return how viewers are to show a map: grey from low to high, each channel alike."""
     count = layout.shape[layout.axes.index("c")] if "c" in layout.axes else 1
     labels = layout.labels or ([name] if count == 1 else [f"{name} {i}" for i in range(count)])
+    if (how := layout.encodings.get(name)) is not None:  # a viewer shows what is stored
+        low, high = how.stored(low), how.stored(high)
     rendered = {**RENDERED, "window": {"min": low, "max": high, "start": low, "end": high}}
     return {"channels": [{"label": label, **rendered} for label in labels], "rdefs": {"model": "greyscale"}}
 
@@ -319,16 +346,17 @@ def documents_of(layout: Layout, attributes: dict[str, Any], place: str) -> dict
         validated("Image", image.get("ome", image), version, place)
         root.create_group(f"maps/{name}", attributes=image)
     for name, (path, _) in layout.arrays.items():
-        dtype, fill = ("uint8", 0) if name.startswith("status") else ("float32", np.nan)
+        how = layout.encodings.get(name.partition("/")[0], EXACT)
+        dtype, fill = ("uint8", 0) if name.startswith("status") else (how.dtype, how.fill)
         here = layout.of(name)
         root.create_array(
             path, shape=here.shape, chunks=here.chunks, shards=here.shards, dtype=dtype, fill_value=fill,
-            **_encoding(layout),
+            attributes=layout.attributes_of(name), **_codecs(layout),
         )  # fmt: skip
     return {key: documents[key] for key in layout.metadata}
 
 
-def _encoding(layout: Layout) -> dict[str, Any]:
+def _codecs(layout: Layout) -> dict[str, Any]:
     """Return how chunks are encoded: half as dear as zarr's default; a checksum goes last where the format has one."""
     if layout.version == "0.4":
         from numcodecs import Blosc

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise, product
 from typing import Any
 
@@ -18,16 +19,19 @@ from dask.base import compute
 from dask.delayed import delayed
 from numpy.typing import NDArray
 
-from bigncc import kernel, significance
+from bigncc import kernel, scales, significance
+from bigncc.confidence import grown, of_block
 from bigncc.errors import InputError
+from bigncc.filtering import prefiltered
 from bigncc.kernel import Pivots
-from bigncc.maps import LEVEL, NOTHING, PIXELS, Asked, Ssim, of_pixels, ranged
+from bigncc.maps import LEVEL, NOTHING, PER_WINDOW, Asked, Ssim, of_pixels, of_windows, ranged
 from bigncc.pair import Chunks, Pair, PerItem, as_stored, beside, on_grid, register, validity
+from bigncc.prefilter import UNFILTERED, Prefilter
 from bigncc.ranks import check_small
 from bigncc.registration import Registration
 from bigncc.tiles import Roi, Shape, Tile, cut, roi_of, roi_shape, roi_shift, roi_within
 from bigncc.transform import Transform
-from bigncc.window import Window, as_window, check_shapes
+from bigncc.window import Window, as_window, check_shapes, several
 
 Array = NDArray[Any]
 
@@ -98,17 +102,21 @@ def local_maps(
     transform: Transform | Registration | None = None,
     order: int = 1,
     pivot: Pivots | None = None,
+    prefilter: Prefilter | None = None,
     ssim: Ssim | None = None,
     level: float = LEVEL,
+    windows: Sequence[int | tuple[int, ...]] = (),
     **options: Any,
 ) -> dict[str, Any]:
     """Do what `bigncc.local_maps` does, for numpy and dask arrays; `options` as for `paired`."""
-    if unknown := [name for name in maps if name not in (*MAPS, *PIXELS)]:
-        message = f"maps has {unknown[0]!r}: {', '.join((*MAPS, *PIXELS))} are accepted"
-        raise InputError(message)
-    asked = Asked(of_pixels(maps), ssim or Ssim(), level)
     is_lazy = any(isinstance(image, da.Array) for image in (reference, moving))
     window, transform = as_window(window), applied(transform)
+    every = several(window, windows)
+    names = (*MAPS, *PER_WINDOW, *of_windows([each.shape for each in every]))
+    if unknown := [name for name in maps if name not in names]:
+        message = f"maps has {unknown[0]!r}: {', '.join(names)} are accepted"
+        raise InputError(message)
+    asked = Asked(of_pixels(maps), prefilter=filter_of(prefilter), ssim=ssim or Ssim(), level=level, windows=every[1:])
     significance.check(window, asked)
     if asked.gain and transform is None:
         message = "maps has gain and there is no transform, so that nothing can be gained: one is accepted"
@@ -116,10 +124,13 @@ def local_maps(
     pair = paired(reference, moving, window, same_shape=transform is None, **options)
     first, second = pair.reference, pair.moving
     asked = ranged(asked, first.dtype, second.dtype)
+    for other in asked.windows:
+        check_shapes(first.shape, second.shape, other, same_shape=transform is None, named=True)
     if "spearman" in maps:
         check_small(window)
     constants = pivot if pivot is not None else (pivot_of(first), pivot_of(second))
-    chunks = _block_grid(first.chunks, significance.margin(window, asked))
+    margin = asked.margin(window.radius, first.ndim)
+    chunks = tuple(map(merged, first.chunks, margin))
     start = (0,) * first.ndim
     stored = as_stored(pair, window.ndim)
     before = pair if stored is None or not asked.gain else register(pair, stored, order, start, chunks)
@@ -135,6 +146,14 @@ def local_maps(
     return dict(zip(maps, compute(*arrays.values(), scheduler=scheduler), strict=True))
 
 
+def filter_of(prefilter: Prefilter | None) -> Prefilter:
+    """Return the prefilter given, or none; InputError if it is something else."""
+    if prefilter is not None and not isinstance(prefilter, Prefilter):
+        message = f"prefilter is {prefilter!r}: a Prefilter is accepted"
+        raise InputError(message)
+    return prefilter or UNFILTERED
+
+
 def correlate(
     pair: Pair, window: Window, pivot: Any, chunks: Chunks, lead: Shape, start: Shape, asked: Asked = NOTHING
 ) -> da.Array:
@@ -145,11 +164,11 @@ def correlate(
     pair : Pair
         Arrays of one shape, at least that of `chunks`.
     window : Window
-        Its radius is the halo.
+        With `asked` it says what the halo is.
     pivot : tuple of (Pivot, float or Delayed)
         For float images.
     chunks : tuple of tuple of int
-        Blocks of the result; along windowed axes none but a single one is smaller than the radius.
+        Blocks of the result; along windowed axes none but a single one is smaller than the halo.
     lead : tuple of int
         Where the result begins in the arrays; samples before and after it are context.
     start : tuple of int
@@ -163,15 +182,15 @@ def correlate(
         One `bigncc.kernel.Block` per block.
     """
     ndim = pair.reference.ndim
-    around = (0,) * (ndim - window.ndim) + significance.margin(window, asked)
-    depth = {axis: n if len(chunks[axis]) > 1 else 0 for axis, n in enumerate(around)}
+    margin = asked.margin(window.radius, ndim)
+    depth = {axis: m if len(chunks[axis]) > 1 else 0 for axis, m in enumerate(margin)}
     extended = tuple(_extended(c, before, n) for c, before, n in zip(chunks, lead, pair.reference.shape, strict=True))
     cells = np.empty(tuple(map(len, chunks)), object)
     for cell in np.ndindex(cells.shape):
         begins = tuple(before if i == 0 else depth[a] for a, (before, i) in enumerate(zip(lead, cell, strict=True)))
         core = roi_of(begins, tuple(c[i] for c, i in zip(chunks, cell, strict=True)))[-window.ndim :]
-        places = zip(start, lead, begins, chunks, cell, strict=True)
-        cells[cell] = core, tuple(s + a - b + sum(c[:i]) for s, a, b, c, i in places)[-window.ndim :]
+        places = zip(start, lead, chunks, cell, strict=True)
+        cells[cell] = core, tuple(s + a + sum(c[:i]) for s, a, c, i in places)[-window.ndim :]
     arrays = pair.arrays
     return da.map_overlap(
         _block,
@@ -230,8 +249,7 @@ def tile(
     dask.array.Array of object
         One `bigncc.kernel.Block` per block of ``tile.write``.
     """
-    around = significance.margin(window, asked)
-    chunks, lead, grid = _blocks(around, tile, origin, block)
+    chunks, lead, grid = _blocks(window, tile, origin, block, asked)
     start = tuple(s.start for s in tile.read)
     here = on_grid(pair, tile.read, grid, transform, order)
     if asked.gain:
@@ -252,19 +270,19 @@ def regions(window: Window, tile: Tile, origin: Shape, block: Shape, asked: Aske
 
     Arguments as for `tile`.
     """
-    *_, grid = _blocks(significance.margin(window, asked), tile, origin, block)
+    *_, grid = _blocks(window, tile, origin, block, asked)
     edges = (accumulate(sizes, initial=s.start) for sizes, s in zip(grid, tile.read, strict=True))
     return list(product(*([slice(*ends) for ends in pairwise(axis)] for axis in edges)))
 
 
-def _blocks(around: Shape, tile: Tile, origin: Shape, block: Shape) -> tuple[Chunks, Shape, Chunks]:
+def _blocks(window: Window, tile: Tile, origin: Shape, block: Shape, asked: Asked) -> tuple[Chunks, Shape, Chunks]:
     """Return the blocks of a tile, where the first begins in what the tile reads, and the blocks with what is around.
 
     On the tile's edge blocks have the margin that no other block gives them.
     """
-    least = (0,) * (len(block) - len(around)) + around
+    margin = asked.margin(window.radius, len(block))
     sizes = roi_shape(tile.write)
-    chunks = tuple(merged(cut(n, b), least_one) for n, b, least_one in zip(sizes, block, least, strict=True))
+    chunks = tuple(merged(cut(n, b), m) for n, b, m in zip(sizes, block, margin, strict=True))
     inner = roi_within(roi_shift(tile.write, origin), tile.read)
     lead = tuple(s.start for s in inner)
     return (
@@ -276,18 +294,37 @@ def _blocks(around: Shape, tile: Tile, origin: Shape, block: Shape) -> tuple[Chu
 
 def _block(*arrays: Any, names: Iterable[str], window: Window, pivot: Pivots, asked: Asked) -> Any:
     *images, cell = arrays
-    named = dict(zip(names, images, strict=True))
+    named, (core, place) = dict(zip(names, images, strict=True)), cell.item()
+    if asked.prefilter:
+        named, core, pivot = prefiltered(named, core, asked.around(window.radius), asked.prefilter, pivot)
     reference, moving, before, flags = (named.pop(name, None) for name in (*IMAGES, "before", "before_validity"))
-    core, start = cell.item()
     rules: dict[str, Any] = {"core": core, "pivot": pivot}
-    block = kernel.local(reference, moving, window, asked=asked, **rules, **named)
+    block = scales.local(reference, moving, window, asked=asked, **rules, **named)
+    if asked.confidence:
+        block = _confident(block, core, window, pivot, reference, moving, named)
     if asked.tested:
+        start = tuple(i - s.start for i, s in zip(place, core, strict=True))
         block = significance.judged(block, reference, moving, window, start=start, asked=asked, **rules, **named)
     if before is None:
         return block
     return kernel.gained(
         block, kernel.local(reference, before, window, **rules, **(named | {"moving_validity": flags}))
     )
+
+
+def _confident(block: kernel.Block, core: Roi, window: Window, pivot: Pivots, *images: Any) -> kernel.Block:
+    """Return a block with its confidence; what is beside its core is correlated for that and not counted."""
+    reference, moving, flags = images
+    extent = reference.shape[-window.ndim :]
+
+    def correlated(roi: Roi) -> kernel.Block:
+        region = grown(roi, window.radius, extent)
+        first, second, *codes = (each[(..., *region)] for each in (reference, moving, *flags.values()))
+        named = dict(zip(flags, codes, strict=True))
+        return kernel.local(first, second, window, core=roi_within(roi, region), pivot=pivot, **named)
+
+    found = of_block(block, core, window.radius, extent, correlated)
+    return replace(block, further={**block.further, "confidence": found})
 
 
 def _field(blocks: da.Array, name: str, chunks: Chunks) -> da.Array:
@@ -305,12 +342,6 @@ def _extended(chunks: tuple[int, ...], before: int, length: int) -> tuple[int, .
     sizes[0] += before
     sizes[-1] += length - before - sum(chunks)
     return tuple(sizes)
-
-
-def _block_grid(chunks: Chunks, around: Shape) -> Chunks:
-    """Merge neighbouring blocks until none is smaller than what a block needs around it."""
-    batch = len(chunks) - len(around)
-    return chunks[:batch] + tuple(merged(sizes, least) for sizes, least in zip(chunks[batch:], around, strict=True))
 
 
 def merged(sizes: tuple[int, ...], least: int) -> tuple[int, ...]:

@@ -1,17 +1,21 @@
 """The maps that can be asked for beside the coefficient and its status: what they are called, and what they say."""
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from bigncc.errors import InputError
+from bigncc.prefilter import UNFILTERED, Prefilter
+from bigncc.window import Window
 
 Name = Literal[
     "ncc",
     "gain",
+    "confidence",
     "pvalue",
     "lower",
     "count",
@@ -41,14 +45,23 @@ class Further:
         What its values are.
     ends : tuple of float or None
         Between which values a picture shows it; None: what there is.
+    largest : float or None
+        The magnitude that its values reach at most, where they pass the ends.
     """
 
     words: str
     ends: tuple[float, float] | None = None
+    largest: float | None = None
+
+    @property
+    def bound(self) -> float | None:
+        """The magnitude that its values reach at most; None where nobody knows."""
+        return self.largest if self.largest is not None or self.ends is None else max(map(abs, self.ends))
 
 
 PIXELS = {
-    "gain": Further("normalised cross-correlation after registration minus before", (-1.0, 1.0)),
+    "gain": Further("normalised cross-correlation after registration minus before", (-1.0, 1.0), 2.0),
+    "confidence": Further("correlation averaged over the window, negative values as 0", (0.0, 1.0)),
     "pvalue": Further(
         "two-sided p-value of r = 0, that both textures are independent, given how smooth they are; not of alignment",
         (0.0, 1.0),
@@ -69,20 +82,31 @@ PIXELS = {
     "absolute": Further("absolute normalised cross-correlation", (0.0, 1.0)),
     "ssim": Further("structural similarity", (-1.0, 1.0)),
     "spearman": Further("Spearman's rank correlation", (-1.0, 1.0)),
+    "best": Further("largest normalised cross-correlation of several windows", (-1.0, 1.0)),
+    "scale": Further("number of the window that gave the largest one, from 1 on"),
 }
 """Maps of pixels, in the order in which they are stored."""
 
+OF_SEVERAL = ("best", "scale")
+"""Those that several windows have in common."""
+
+PER_WINDOW = tuple(name for name in PIXELS if name not in OF_SEVERAL)
+"""Those that one window has."""
+
+WINDOW_MAP = "ncc_[0-9]+(?:x[0-9]+){1,2}"
+"""What the map of another window is called, as a pattern: ncc_15x15."""
+
 BYTES = 4
 """Of a pixel of one of them."""
+
+LEAST = 7
+"""Samples along such a cell in two dimensions, at least, lest there are too few to know anything by."""
 
 TESTS = frozenset(("pvalue", "lower"))
 """The maps of what chance does."""
 
 LEVEL = 0.05
 """The share of false discoveries, and of lower bounds above what they bound."""
-
-SHIFT = "shift"
-"""The map of nodes, which has several components."""
 
 
 @dataclass(frozen=True)
@@ -133,15 +157,21 @@ class Asked:
     ----------
     further : tuple of str
         Maps of pixels.
+    prefilter : Prefilter
+        What both images are filtered by first.
     ssim : Ssim
         With a data range where `further` has ssim.
     level : float
         Of significance.
+    windows : tuple of Window
+        Other windows that are correlated in the same pass.
     """
 
     further: tuple[str, ...] = ()
+    prefilter: Prefilter = UNFILTERED
     ssim: Ssim = Ssim()
     level: float = LEVEL
+    windows: tuple[Window, ...] = ()
 
     @property
     def gain(self) -> bool:
@@ -149,12 +179,59 @@ class Asked:
         return "gain" in self.further
 
     @property
+    def statistics(self) -> int:
+        """How many statistics of the windows are made."""
+        return len(self.further) - self.gain - self.confidence - len(TESTS.intersection(self.further))
+
+    @property
     def tested(self) -> bool:
         """Whether chance is told from correlation."""
         return not TESTS.isdisjoint(self.further)
 
+    @property
+    def confidence(self) -> bool:
+        """Whether coefficients are averaged, for which those of neighbours are needed, too."""
+        return "confidence" in self.further
+
+    def around(self, radius: tuple[int, ...]) -> tuple[int, ...]:
+        """Return what a block of filtered samples needs around it for windows of a radius, along their axes."""
+        own = tuple((1 + self.confidence) * r for r in radius)
+        if self.tested:
+            own = tuple(map(max, own, looked_at(radius)))
+        return tuple(map(max, zip(own, *(window.radius for window in self.windows), strict=True)))
+
+    def margin(self, radius: tuple[int, ...], axes: int, reach: tuple[int, ...] = ()) -> tuple[int, ...]:
+        """Return what a block needs around it, all added up.
+
+        Parameters
+        ----------
+        radius : tuple of int
+            That of the window, along its axes.
+        axes : int
+            Of the image: those in front of the window's need nothing.
+        reach : tuple of int, optional
+            How far is searched around nodes, of which nothing is averaged.
+        """
+        after = tuple(map(sum, zip(radius, reach, strict=True))) if reach else self.around(radius)
+        own = zip(self.prefilter.radius(len(radius)), after, strict=True)
+        return (0,) * (axes - len(radius)) + tuple(map(sum, own))
+
 
 NOTHING = Asked()
+
+
+def cells_of(radius: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the samples along each axis of the cells in which it is looked at how smooth images are."""
+    return tuple(max(2 * r + 1, LEAST) if r and len(radius) == 2 else 2 * r + 1 for r in radius)
+
+
+def looked_at(radius: tuple[int, ...]) -> tuple[int, ...]:
+    """Return how far around a pixel it is looked at how smooth images are, for windows of a radius.
+
+    These are the cells of the two middles that a pixel is between, those pooled with them, and half a lag: from the
+    pixel before a cell's middle it is half a cell without it to that cell's beginning, and two cells more.
+    """
+    return tuple(2 * c + c // 2 - 1 + r if r else 0 for c, r in zip(cells_of(radius), radius, strict=True))
 
 
 def ranged(asked: Asked, *dtypes: np.dtype[Any]) -> Asked:
@@ -163,10 +240,14 @@ def ranged(asked: Asked, *dtypes: np.dtype[Any]) -> Asked:
     Raises
     ------
     InputError
-        If it is needed and floats do not say it.
+        If it is needed and neither floats nor what is filtered say it.
     """
     if "ssim" not in asked.further or asked.ssim.data_range is not None:
         return asked
+    if asked.prefilter:
+        message = f"ssim.data_range is null and prefilter.kind is {asked.prefilter.kind}: the difference between the "
+        message += "highest possible value of a filtered image and its lowest is accepted"
+        raise InputError(message)
     if floats := [dtype for dtype in dtypes if dtype.kind == "f"]:
         message = f"ssim.data_range is null and an image has dtype {floats[0]}: the difference between its highest "
         message += "possible grey level and its lowest is accepted"
@@ -177,8 +258,24 @@ def ranged(asked: Asked, *dtypes: np.dtype[Any]) -> Asked:
 
 def of_pixels(maps: Iterable[str]) -> tuple[str, ...]:
     """Return those of some maps that are further maps of pixels, in their order."""
-    asked = set(maps)
-    return tuple(name for name in PIXELS if name in asked)
+    asked = dict.fromkeys(maps)
+    return (*(name for name in PIXELS if name in asked), *(name for name in asked if re.fullmatch(WINDOW_MAP, name)))
+
+
+def described(name: str) -> Further:
+    """Return what a map of pixels says."""
+    size = name.removeprefix("ncc_")
+    return PIXELS.get(name) or Further(f"normalised cross-correlation, window {size}", (-1.0, 1.0))
+
+
+def window_map(size: tuple[int, ...]) -> str:
+    """Return what the map of another window is called."""
+    return f"ncc_{'x'.join(map(str, size))}"
+
+
+def of_windows(sizes: Sequence[tuple[int, ...]]) -> tuple[str, ...]:
+    """Return the further maps that several windows have, the first of which gives ncc."""
+    return (*map(window_map, sizes[1:]), *OF_SEVERAL) if len(sizes) > 1 else ()
 
 
 def in_order(maps: Iterable[str]) -> tuple[Name, ...]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import dask.array as da
+import numpy as np
+from numpy.typing import NDArray
 
 from bigncc import storage
 from bigncc.choice import GREY, Pick
@@ -12,11 +16,16 @@ from bigncc.errors import InputError
 from bigncc.pair import among, from_storage, validity
 from bigncc.science import ImageConfig, MaskConfig
 from bigncc.storage import Image, Readable, Stored, View
+from bigncc.tiles import Roi, Shape
+
+TIE = 1e-6
+"""Parts of a sample within which two of a mask are equally near; then the one before is taken."""
 
 
 def nodata_of(section: ImageConfig, image: Image) -> tuple[float, ...]:
     """Return the grey levels that mean no sample: those of the config, or else those of the file."""
-    return image.nodata if section.nodata is None else (section.nodata,)
+    given = section.nodata
+    return image.nodata if given is None else given if isinstance(given, tuple) else (given,)
 
 
 def leaves_out(section: ImageConfig, image: Image) -> bool:
@@ -36,12 +45,7 @@ def validity_of(section: ImageConfig, image: Image, ndim: int, array: Readable) 
 def _given(section: ImageConfig, mask: MaskConfig, image: Image, ndim: int) -> da.Array:
     """Return True where the mask of an image says so, in the image's shape or that of its windowed axes."""
     view, names = open_mask(section, image, ndim)
-    array = from_storage(view)
-    given: da.Array
-    if mask.invalid is not None:
-        given = ~among(array, mask.invalid)
-    else:
-        given = array != 0 if mask.valid is None else among(array, mask.valid)
+    given = counting(mask, from_storage(view))
     if names == image.axes[-ndim:]:
         return given
     every = tuple(slice(None) if name in names else None for name in image.axes)
@@ -49,14 +53,71 @@ def _given(section: ImageConfig, mask: MaskConfig, image: Image, ndim: int) -> d
     return spread
 
 
-def open_mask(section: ImageConfig, image: Image, ndim: int) -> tuple[View, tuple[str, ...]]:
+def counting(mask: MaskConfig, array: da.Array) -> da.Array:
+    """Return True where the values of a mask mean that a sample counts."""
+    given: da.Array
+    if mask.invalid is not None:
+        given = ~among(array, mask.invalid)
+    else:
+        given = array != 0 if mask.valid is None else among(array, mask.valid)
+    return given
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """A mask of another resolution on the grid of its image.
+
+    Parameters
+    ----------
+    view : View
+        The mask as it is stored.
+    places : tuple of ndarray or None
+        Along each axis the sample of the mask that is nearest to each of the image, ascending; None: of one grid.
+    chunks : tuple of int
+        Those of the image.
+    """
+
+    view: View
+    places: tuple[NDArray[np.int64] | None, ...]
+    chunks: Shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That of the mask."""
+        return self.view.dtype
+
+    @property
+    def shape(self) -> Shape:
+        """That of the image, along the axes that the mask has."""
+        return tuple(n if at is None else at.size for n, at in zip(self.view.shape, self.places, strict=True))
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self.view.ndim
+
+    def __getitem__(self, key: Roi) -> NDArray[Any]:
+        # dask asks for a plane by its number
+        whole = tuple(slice(each, each + 1) if isinstance(each, int) else each for each in key)
+        wanted = [None if at is None else at[each] for at, each in zip(self.places, whole, strict=True)]
+        spans = (
+            each if at is None else slice(int(at[0]), int(at[-1]) + 1) for at, each in zip(wanted, whole, strict=True)
+        )
+        block = self.view[tuple(spans)]
+        for axis, at in enumerate(wanted):
+            block = block if at is None else block.take(at - at[0], axis)
+        return block.squeeze(tuple(axis for axis, each in enumerate(key) if isinstance(each, int)))
+
+
+def open_mask(section: ImageConfig, image: Image, ndim: int) -> tuple[View | Nearest, tuple[str, ...]]:
     """Open the mask of an image; what is chosen of the image's times, channels and planes is chosen of it, too.
 
     Parameters
     ----------
     section : ImageConfig
         Its ``mask`` is an OME label image, or an array of the image's shape or of that of its windowed axes. Along a
-        batch axis of length 1 it is the same for all.
+        batch axis of length 1 it is the same for all. Along a windowed axis of another length that sample of it counts
+        which is nearest by the scales and translations of both.
     image : Image
         What it belongs to.
     ndim : int
@@ -64,7 +125,7 @@ def open_mask(section: ImageConfig, image: Image, ndim: int) -> tuple[View, tupl
 
     Returns
     -------
-    View, tuple of str
+    View or Nearest, tuple of str
         What belongs to the image, and the names of its axes.
 
     Raises
@@ -82,6 +143,7 @@ def open_mask(section: ImageConfig, image: Image, ndim: int) -> tuple[View, tupl
     lengths, chosen = (dict(zip(image.stored, of, strict=True)) for of in (image.array.array.shape, image.array.picks))
     here = dict(zip(image.axes, image.array.shape, strict=True))
     picks: list[Pick] = []
+    other: list[str] = []
     for name, n in zip(names, shape, strict=True):
         pick = chosen.get(name, GREY)
         if n == 1 and name not in window:
@@ -90,12 +152,43 @@ def open_mask(section: ImageConfig, image: Image, ndim: int) -> tuple[View, tupl
             picks.append(pick)
         elif n == here.get(name):
             picks.append(slice(0, n))
+        elif name in window and whole.calibrated and image.calibrated:
+            picks.append(slice(0, n))
+            other.append(name)
     kept = tuple(name for name, pick in zip(names, picks, strict=False) if isinstance(pick, slice))
     if len(picks) < len(names) or kept[-ndim:] != window or kept != tuple(name for name in image.axes if name in kept):
         message = (
             f"{whole.array.place} is a mask of axes ({', '.join(names)}) and shape {list(shape)}, its image has axes "
             f"({', '.join(image.axes)}) and shape {list(image.array.shape)}: the same, or only ({', '.join(window)}), "
-            "is accepted"
+            "is accepted, and another resolution where both are OME-Zarr with scales"
         )
         raise InputError(message)
-    return whole.array.chosen(tuple(picks)), kept
+    view = whole.array.chosen(tuple(picks))
+    if not other:
+        return view, kept
+    places = tuple(_nearest(whole, image, name) if name in other else None for name in kept)
+    chunks = dict(zip(image.axes, image.array.chunks, strict=True))
+    return Nearest(view, places, tuple(chunks[name] for name in kept)), kept
+
+
+def _nearest(mask: Image, image: Image, name: str) -> NDArray[np.int64]:
+    """Return which sample of a mask is nearest to each of its image along an axis.
+
+    At the ends, where a coarser level may have been cut, the last one of the mask counts for one more of its samples.
+    """
+    one, two = image.axes.index(name), mask.axes.index(name)
+    units = image.units[one], mask.units[two]
+    count, length = mask.array.shape[two], image.array.shape[one]
+    if None not in units and units[0] != units[1]:
+        message = f"{mask.array.place} is in {units[1]} along {name} and its image in {units[0]}: one unit is accepted"
+        raise InputError(message)
+    start = (image.translation[one] - mask.translation[two]) / mask.scale[two]
+    found = start + image.scale[one] / mask.scale[two] * np.arange(length)
+    if found[0] < -1 - TIE or found[-1] > count + TIE:
+        message = (
+            f"{mask.array.place} has {count} samples along {name}, and by its scale and translation its image reaches "
+            f"from {found[0]:.1f} to {found[-1]:.1f} of them: a mask of all of the image is accepted"
+        )
+        raise InputError(message)
+    nearest: NDArray[np.int64] = np.clip(np.ceil(found - 0.5 - TIE), 0, count - 1).astype(np.int64)
+    return nearest

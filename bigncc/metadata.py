@@ -207,7 +207,10 @@ def _from_ome(group: Group, ome: dict[str, Any], document: dict[str, Any], versi
         raise InputError(message)
     labels = _labels(ome.get("omero"))
     units = tuple(axis.unit for axis in axes)
-    return Found(arrays, names, True, tuple(scale), tuple(translation), units, labels, True)
+    nodata: tuple[float, ...] = ()
+    if any(name in arrays[level].attrs for name in conventions.PACKING):  # or a fill value is black
+        nodata = conventions.left_out(arrays[level].attrs.asdict(), arrays[level].dtype, place)
+    return Found(arrays, names, True, tuple(scale), tuple(translation), units, labels, True, nodata)
 
 
 def _labels(omero: Any) -> tuple[str, ...]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bigncc.errors import InputError, RefusedError
 from bigncc.layout import FURTHER, GROUPS, OBJECT, V2, Layout, documents_of, folders_of, map_name, metadata_of
-from bigncc.maps import PIXELS
 from bigncc.metadata import local_path, member, open_node, open_store, place_of, validated
 from bigncc.nodes import components
 from bigncc.storage import open_image
@@ -67,7 +67,8 @@ class Output:
     @property
     def names(self) -> tuple[str, ...]:
         """The maps that have levels."""
-        return tuple(name for name in ("ncc", "status", *PIXELS) if map_name(name, self.levels[0]) in self.maps)
+        own = {name.partition("/")[0]: None for name in self.maps}
+        return tuple(name for name in own if name not in self.components)
 
     def level(self, number: int) -> dict[str, AnyArray]:
         """Return the maps of a stored level."""
@@ -219,10 +220,9 @@ def _ours(name: str, layout: Layout | None) -> bool:
         return name in layout.metadata or layout.holds(name)
     place, _, file = name.rpartition("/")
     is_array = OBJECT.fullmatch(f"{place}/0") is not None and place.count("/") in (0, 2)
-    further = {f"maps/{one}/" for each in FURTHER.values() for one in each}
-    is_group = f"{place}/" in {"/", *GROUPS, "maps/", *further}
+    is_group = f"{place}/" in {"/", *GROUPS, "maps/"} or re.fullmatch(f"maps/(?:{FURTHER})", place) is not None
     if file in V2:
-        return is_group
+        return is_group or (is_array and file == ".zattrs")
     if file in ("zarr.json", ".zarray"):
         return is_array or (file == "zarr.json" and is_group)
     return OBJECT.fullmatch(name) is not None
@@ -362,6 +362,7 @@ def _asked(own: dict[str, Any]) -> tuple[tuple[str, ...], int]:
         return (), 2
     window, maps = config.get("window"), config.get("maps")
     size = window.get("size") if isinstance(window, dict) else None
+    size = size[0] if isinstance(size, list) and size and isinstance(size[0], list) else size
     return tuple(maps) if isinstance(maps, list) else (), 3 if isinstance(size, list) and len(size) == 3 else 2
 
 

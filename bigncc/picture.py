@@ -11,6 +11,7 @@ from bigncc import report as drawing
 from bigncc.config import Config
 from bigncc.decision import recalled
 from bigncc.discoveries import discoveries_of
+from bigncc.encoding import values_of
 from bigncc.errors import IncompleteError, InputError
 from bigncc.inputs import open_inputs, pair_of
 from bigncc.maps import of_pixels
@@ -101,7 +102,7 @@ def panel(url: str, threshold: float | None = None) -> Panel:
 
 
 def _seen(output: Output, array: Any, place: Any) -> Any:
-    return from_storage(readable(array))[_plane(output, array.shape, place)]
+    return from_storage(values_of(array, readable(array)))[_plane(output, array.shape, place)]
 
 
 def _vectors(output: Output, config: Config, factor: int, place: Any) -> Vectors | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bigncc import cluster, engine, journal, stealing, store, tasks, worker
+from bigncc import cluster, confidence, coverage, engine, filtering, journal, stealing, store, tasks, worker
 from bigncc import config as words
 from bigncc.budget import (
     Estimate,
@@ -35,7 +35,6 @@ from bigncc.engine import Job
 from bigncc.errors import IncompleteError, InputError, RefusedError
 from bigncc.footprint import alternatives, check_disk, disk, layout_of, objects
 from bigncc.inputs import Inputs, lattices, open_inputs, pair_of, request_of
-from bigncc.maps import TESTS
 from bigncc.output import Output, check_removable, check_vacant, create_output, remove_output
 from bigncc.picture import panel, report, tabulate
 from bigncc.placement import headline, registered
@@ -120,6 +119,7 @@ def plan(config: Config) -> Estimate:
         decode_overhead=decode_overhead(inputs, grid, means),
         tasks=math.prod(-(-n // b) for n, b in zip(grid.tile, means.block, strict=True)),
         seconds=_nanoseconds(inputs, grid) * 1e-9 / (threads * workers_of(config)),
+        valid=coverage.shares(inputs, threads),
         notes=inputs.notes + _absent(inputs),
         headline=headline(inputs),
     )
@@ -128,13 +128,16 @@ def plan(config: Config) -> Estimate:
 def _nanoseconds(inputs: Inputs, grid: Plan) -> float:
     """Return about how long one thread takes for all tiles from the images."""
     window, (_, reach), asked = inputs.config.window.window().shape, inputs.search, inputs.asked
-    described = len(asked.further) - asked.gain - len(TESTS.intersection(asked.further))
-    each: float = NANOSECONDS * (2 if asked.gain else 1) + STATISTIC * described
-    each += COMPARISON * math.prod(window) ** 2.0 if "spearman" in asked.further else 0
+    filtered = filtering.nanoseconds(asked.prefilter, inputs.ndim)
+    each: float = NANOSECONDS * (1 + asked.gain) + filtered * (2 + asked.gain)
+    each += confidence.NANOSECONDS if asked.confidence else 0
     each += TESTING if asked.tested else 0
-    return math.prod(grid.shape) * each + (
-        math.prod(grid.nodes.shape) * nanoseconds(window, reach) if grid.nodes else 0
-    )
+    each += STATISTIC * asked.statistics
+    each += COMPARISON * math.prod(window) ** 2.0 if "spearman" in asked.further else 0
+    if grid.nodes is None:
+        return math.prod(grid.shape) * each
+    node = nanoseconds(window, reach) + 2 * filtered * math.prod(grid.nodes.step)
+    return math.prod(grid.shape) * each + math.prod(grid.nodes.shape) * node
 
 
 def _absent(inputs: Inputs) -> tuple[str, ...]:

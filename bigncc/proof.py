@@ -142,7 +142,8 @@ def _rounds(
     What is made of tiles that another share has not made yet is left.
     """
     out, grid = opened(url, standing), stored_grid(standing)
-    halving = Halving(grid.halved, float(standing["config"]["window"]["flat"]))
+    encodings = stored_layout(standing).encodings
+    halving = Halving(grid.halved, float(standing["config"]["window"]["flat"]), encodings)
     quarantined = journal.quarantined(url).keys()
     for number in range(len(grid.rounds)):
         every, _ = grid.round(number)

@@ -8,34 +8,30 @@ A level is made from the one before it, so that it does not matter where that wa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bigncc.encoding import EXACT, Encodings
 from bigncc.halving import halve_planes
-from bigncc.tiles import Roi, Shape, Tile, coarse, roi_coarse, roi_shape, roi_within
+from bigncc.tiles import Roi, Tile, coarse, roi_coarse, roi_shape, roi_within
 
 
 class Maps(NamedTuple):
-    """A region of a level: coefficients float32, status uint8, and further maps float32 by name; of one shape."""
+    """A region of a level: coefficients, status, and further maps by name; of one shape, all as they are stored."""
 
-    ncc: NDArray[np.float32]
+    ncc: NDArray[Any]
     status: NDArray[np.uint8]
-    further: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
+    further: Mapping[str, NDArray[Any]] = MappingProxyType({})
 
     @property
     def named(self) -> dict[str, NDArray[Any]]:
         """All maps by their names."""
         return {"ncc": self.ncc, "status": self.status, **self.further}
-
-    @property
-    def layers(self) -> list[tuple[NDArray[np.float32], NDArray[np.uint8]]]:
-        """Each map of floats with what says where it has values: 1."""
-        return [(self.ncc, self.status), *((m, np.isfinite(m).view(np.uint8)) for m in self.further.values())]
 
 
 def of_named(named: Mapping[str, NDArray[Any]]) -> Maps:
@@ -44,10 +40,10 @@ def of_named(named: Mapping[str, NDArray[Any]]) -> Maps:
     return Maps(rest.pop("ncc"), rest.pop("status"), rest)
 
 
-def empty(shape: Shape, further: Iterable[str] = ()) -> Maps:
-    """Return maps to be filled."""
-    floats = {name: np.empty(shape, np.float32) for name in further}
-    return Maps(np.empty(shape, np.float32), np.empty(shape, np.uint8), floats)
+def encoded(values: Maps, encodings: Encodings) -> Maps:
+    """Return maps of float32 values as they are stored."""
+    kept = {name: encodings.get(name, EXACT).encoded(each) for name, each in values.further.items()}
+    return Maps(encodings.get("ncc", EXACT).encoded(values.ncc), values.status, kept)
 
 
 Piece = tuple[Roi, Maps]
@@ -63,10 +59,13 @@ class Halving:
         How many trailing axes are halved: 2 or 3.
     flat : float
         Value of pixels whose status is 3, 4 or 5; of other ones without a value it is NaN.
+    encodings : mapping
+        How values are stored; what is halved are the values that are stored.
     """
 
     axes: int
     flat: float
+    encodings: Encodings = field(default_factory=dict)
 
     def reduced(self, fine: Maps) -> Maps:
         """Return maps of ceil(n / 2) pixels along the halved axes.
@@ -80,15 +79,23 @@ class Halving:
         Returns
         -------
         Maps
-            The mean is a float64 sum in row-major order, divided and rounded to float32; there is no -0.0.
+            The mean is a float64 sum in row-major order, divided and rounded to float32, and then as it is stored;
+            there is no -0.0.
         """
-        deep, flat = self.axes == 3, np.float32(self.flat)
-        maps = empty(coarse(fine.ncc.shape, 1, self.axes), fine.further)
-        for those, these in zip(fine.layers, maps.layers, strict=True):
-            arrays = (_stacked(array, deep) for array in (*those, *these))
-            for value, status, mean, code in zip(*arrays, strict=True):
-                halve_planes(value, status, deep, flat, mean, code)
-        return maps
+        ncc, status = self._halved("ncc", fine.ncc, fine.status)
+        return Maps(ncc, status, {name: self._halved(name, each)[0] for name, each in fine.further.items()})
+
+    def _halved(self, name: str, stored: NDArray[Any], status: NDArray[np.uint8] | None = None) -> Any:
+        """Halve one map, with what says where it has values: 1."""
+        deep, flat, how = self.axes == 3, np.float32(self.flat), self.encodings.get(name, EXACT)
+        values = how.decoded(stored)
+        codes = np.isfinite(values).view(np.uint8) if status is None else status
+        shape = coarse(values.shape, 1, self.axes)
+        means, kinds = np.empty(shape, np.float32), np.empty(shape, np.uint8)
+        arrays = (_stacked(array, deep) for array in (values, codes, means, kinds))
+        for value, code, mean, kind in zip(*arrays, strict=True):
+            halve_planes(value, code, deep, flat, mean, kind)
+        return how.encoded(means), kinds
 
     def piece(self, roi: Roi, fine: Maps) -> Piece:
         """Return what becomes of a region of a level, and where that lies in the next one."""
@@ -114,7 +121,8 @@ class Halving:
 
 def together(roi: Roi, pieces: list[Piece]) -> Maps:
     """Return the maps of a region that pieces, in any order, make up; they are taken out of the list."""
-    maps = empty(roi_shape(roi), pieces[0][1].further if pieces else ())
+    alike = pieces[0][1].named
+    maps = of_named({name: np.empty(roi_shape(roi), array.dtype) for name, array in alike.items()})
     while pieces:  # each is let go as soon as it is in its place
         part, values = pieces.pop()
         for name, array in maps.named.items():

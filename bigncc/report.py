@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bigncc import store
 from bigncc.discoveries import Discoveries
 from bigncc.errors import RefusedError
-from bigncc.maps import PIXELS
+from bigncc.maps import described
 from bigncc.sections import Row, Table
 from bigncc.summary import BINS, STATUS, Summary
 
@@ -221,10 +221,10 @@ def _confidence(axes: "Axes", panel: Panel) -> None:
 
 
 def _further(axes: "Axes", name: str, values: NDArray[Any], told: Iterable[str]) -> None:
-    axes.set_title("\n".join(textwrap.wrap(f"{name}: {PIXELS[name].words}", 48)))
+    axes.set_title("\n".join(textwrap.wrap(f"{name}: {described(name).words}", 48)))
     axes.set_axis_off()
     there = values[np.isfinite(values)]
-    low, high = PIXELS[name].ends or (np.percentile(there, (1, 99)) if there.size else (0.0, 1.0))
+    low, high = described(name).ends or (np.percentile(there, (1, 99)) if there.size else (0.0, 1.0))
     colours = _map("PuOr" if low < 0 < high else "viridis")
     if low < 0 < high:  # what is neither has the colour in the middle
         low, high = -max(-low, high), max(-low, high)

@@ -3,16 +3,18 @@
 The descriptions of the fields are the comments of ``bigncc config``.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo, field_validator
 
+from bigncc.encoding import MANTISSA, DType
 from bigncc.machine import Section
-from bigncc.maps import LEVEL, Ssim
+from bigncc.maps import LEVEL, Ssim, of_windows
 from bigncc.nodes import search_of
 from bigncc.notation import lags_of, range_of, region_of, source_of, target_of
+from bigncc.prefilter import Kind, Prefilter
 from bigncc.remote import Storage
-from bigncc.window import Border, Window
+from bigncc.window import Border, Window, several
 
 Source = Annotated[Any, BeforeValidator(source_of), PlainSerializer(str)]
 
@@ -24,7 +26,8 @@ class MaskConfig(Section):
     """Which samples count."""
 
     url: Source = Field(
-        description="OME label image, or Zarr array of the image's shape or of its windowed axes' shape"
+        description="OME label image (also of another resolution: the nearest sample by the scales of both), or Zarr "
+        "array of the image's shape or of its windowed axes' shape"
     )
     level: int = Field(0, ge=0, description="resolution level of an OME label image")
     valid: tuple[int, ...] | None = Field(None, description="values that mean valid; default: anything but 0")
@@ -59,8 +62,9 @@ class ImageConfig(Section):
     )
     time: Range = Field(None, description="one time by number, or a range such as 3:10; null: each time is a batch")
     z: Range = Field(None, description="one plane by number, or a range such as 3:10; null: all of the stack")
-    nodata: float | None = Field(
-        None, description="grey level that means: no sample here; null: what the file says; .nan: none"
+    nodata: float | tuple[float, ...] | None = Field(
+        None,
+        description="grey level that means: no sample here, or a list of them; null: what the file says; .nan: none",
     )
     mask: MaskConfig | None = Field(
         None, description="{url: ..., level: 0, valid: [...]} or {url: ..., level: 0, invalid: [...]}"
@@ -92,13 +96,33 @@ class OutputConfig(Section):
     ome_version: Annotated[Literal["0.4", "0.5"], BeforeValidator(str)] = Field(
         "0.5", description="version of OME-Zarr: 0.5, or 0.4 for programs that read no Zarr of version 3"
     )
+    encoding: DType = Field(
+        "float32",
+        description="how values are stored: float32, float16, int16 (in steps of 2^-14) or uint8 (of 1/127); maps "
+        "without known ends, and those of nodes, stay float32",
+    )
+    keepbits: int | None = Field(
+        None, ge=1, lt=MANTISSA, description="bits of float32's mantissa to keep, such as 10; null: all 23"
+    )
+
+    @field_validator("keepbits")
+    @classmethod
+    def _of_floats(cls, value: int | None, info: ValidationInfo) -> int | None:
+        encoding = info.data.get("encoding", "float32")
+        if value is not None and encoding != "float32":
+            message = f"encoding is {encoding}, and with encoding=float32 it is accepted"
+            raise ValueError(message)
+        return value
 
 
 class WindowConfig(Section):
     """The window and its rules."""
 
-    size: int | tuple[int, ...] = Field(
-        7, description="odd number of pixels: one for (y, x), or a list [y, x] or [z, y, x]"
+    size: int | tuple[int, ...] | tuple[tuple[int, ...], ...] = Field(
+        7,
+        description="odd number of pixels: one for (y, x), or a list [y, x] or [z, y, x]; several lists, such as "
+        "[[7, 7], [15, 15]], are several windows in one pass: ncc is of the first, and further maps are of the others, "
+        "of the best of all, and which that is",
     )
     border: Border = Field(
         "shrink", description="at the image's edge: shrink, valid, reflect, mirror, nearest or constant"
@@ -111,8 +135,43 @@ class WindowConfig(Section):
     )
 
     def window(self) -> Window:
-        """Return the checked window."""
-        return Window(**self.model_dump())
+        """Return the checked window, the first of several."""
+        return self.windows()[0]
+
+    def windows(self) -> tuple[Window, ...]:
+        """Return all windows, checked; they differ in size."""
+        nested = isinstance(self.size, tuple) and any(isinstance(size, tuple) for size in self.size)
+        first, *others = cast("tuple[int | tuple[int, ...], ...]", self.size if nested else (self.size,))
+        return several(Window(first, **self.model_dump(exclude={"size"})), others)
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Names of the further maps that several windows have."""
+        return of_windows([window.shape for window in self.windows()])
+
+
+class PrefilterConfig(Section):
+    """What both images are filtered by before they are correlated."""
+
+    kind: Kind = Field(
+        "none",
+        description="none, laplacian_of_gaussian, difference_of_gaussians or local_standardisation; min_std and cval "
+        "of the window are in units of what is filtered",
+    )
+    sigma: float | tuple[float, ...] | None = Field(
+        None, description="standard deviation of the (narrow) Gaussian in pixels, one for all axes or a list"
+    )
+    sigma_wide: float | tuple[float, ...] | None = Field(
+        None, description="that of the wide one of difference_of_gaussians; null: 1.6 times sigma"
+    )
+    size: int | tuple[int, ...] | None = Field(
+        None, description="odd pixels of a box, for local_standardisation, instead of sigma"
+    )
+    truncate: float = Field(4.0, description="sigmas from its middle at which a Gaussian ends")
+
+    def prefilter(self) -> Prefilter:
+        """Return the checked prefilter."""
+        return Prefilter(**self.model_dump())
 
 
 class StackConfig(Section):

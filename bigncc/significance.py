@@ -17,7 +17,7 @@ from bigncc import autocorrelation, tails
 from bigncc.discoveries import BINS, PValues
 from bigncc.errors import InputError
 from bigncc.kernel import Block, Pivot, Pivots, common_dtype, prepared
-from bigncc.maps import Asked
+from bigncc.maps import Asked, cells_of
 from bigncc.tiles import Roi, Shape
 from bigncc.window import Window
 
@@ -25,9 +25,6 @@ Array = NDArray[Any]
 
 LAGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Distances that are looked at, as far as a window has them; and its longest."""
-
-LEAST = 7
-"""Samples along a cell in two dimensions, at least, lest there are too few to know anything by."""
 
 GRID = (128, 512)
 """Intervals of the table of probabilities: it errs by less than 1e-3 of them (tests)."""
@@ -44,22 +41,6 @@ def check(window: Window, asked: Asked) -> None:
     if not 0.0 < asked.level < 0.5:
         message = f"significance.level is {asked.level}: a number between 0 and 0.5 is accepted"
         raise InputError(message)
-
-
-def margin(window: Window, asked: Asked) -> Shape:
-    """Return what a block needs around it along the windowed axes: the window's radius, or all that is looked at.
-
-    These are the cells of the two middles that a pixel is between, those pooled with them, and half a lag: from the
-    pixel before a cell's middle it is half a cell without it to that cell's beginning, and two cells more.
-    """
-    if not asked.tested:
-        return window.radius
-    return tuple(2 * c + c // 2 - 1 + r if r else 0 for c, r in zip(cells_of(window), window.radius, strict=True))
-
-
-def cells_of(window: Window) -> Shape:
-    """Return the samples of a cell along each axis."""
-    return tuple(max(n, LEAST) if n > 1 and window.ndim == 2 else n for n in window.shape)
 
 
 def judged(
@@ -108,7 +89,7 @@ def _judge(
 ) -> None:  # fmt: skip
     """Do it for one batch item, in three dimensions."""
     lifted = 3 - window.ndim
-    size, cell = (np.array((1,) * lifted + n) for n in (window.shape, cells_of(window)))
+    size, cell = (np.array((1,) * lifted + n) for n in (window.shape, cells_of(window.radius)))
     first = -(np.array((0,) * lifted + start) % cell)
     # all others are about as many
     step = np.maximum(1, (cell + 1) // 6)

@@ -13,10 +13,13 @@ from dask.base import compute
 from dask.delayed import delayed
 
 from bigncc import shift
+from bigncc.filtering import prefiltered
 from bigncc.kernel import Pivots
-from bigncc.lazy import applied, paired, pivot_of
+from bigncc.lazy import applied, filter_of, paired, pivot_of
+from bigncc.maps import Asked
 from bigncc.nodes import QUALITY, Nodes, check_fits, components, first_node, node_counts, search_of
 from bigncc.pair import Chunks, Pair, PerItem, on_grid
+from bigncc.prefilter import UNFILTERED, Prefilter
 from bigncc.registration import Registration
 from bigncc.tiles import Shape, Tile, roi_pad, roi_shape, roi_shift, roi_within
 from bigncc.transform import Transform
@@ -33,6 +36,7 @@ def shift_map(
     transform: Transform | Registration | None = None,
     order: int = 1,
     pivot: Pivots | None = None,
+    prefilter: Prefilter | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Do what `bigncc.shift_map` does, for numpy and dask arrays; `options` as for `paired`."""
@@ -40,10 +44,10 @@ def shift_map(
     window, transform = as_window(window), applied(transform)
     steps, reach = search_of(window.shape, step, search_radius)
     pair = paired(reference, moving, window, same_shape=transform is None, **options)
-    shape, batch = pair.reference.shape, (0,) * (pair.reference.ndim - window.ndim)
-    check_fits(shape[len(batch) :], steps)
-    steps = (1,) * len(batch) + steps
-    margin = (*batch, *(r + n for r, n in zip(window.radius, reach, strict=True)))
+    shape, chosen = pair.reference.shape, filter_of(prefilter)
+    check_fits(shape[-window.ndim :], steps)
+    steps = (1,) * (len(shape) - window.ndim) + steps
+    margin = Asked(prefilter=chosen).margin(window.radius, len(shape), reach)
     grid = Nodes(node_counts(shape, steps), steps, shape, shape, margin)
     constants = pivot if pivot is not None else (pivot_of(pair.reference), pivot_of(pair.moving))
     cells = _node_blocks(pair.reference.chunks, grid)
@@ -52,7 +56,7 @@ def shift_map(
     for cell in np.ndindex(parts.shape):
         write = tuple(spans[i] for spans, i in zip(cells, cell, strict=True))
         part = Tile(0, write, roi_pad(grid.pixels(write), margin, shape), nodes=True)
-        found = vectors(pair, window, reach, constants, part, grid, start, transform, order)
+        found = vectors(pair, window, reach, constants, part, grid, start, transform, order, chosen)
         size = (window.ndim + len(QUALITY), *roi_shape(write))
         parts[cell] = da.from_delayed(found, size, np.float32)
     whole = da.block(parts.tolist()) if parts.size > 1 else parts.item()
@@ -84,6 +88,7 @@ def vectors(
     origin: Shape,
     transform: Transform | PerItem | None,
     order: int,
+    prefilter: Prefilter = UNFILTERED,
 ) -> Any:
     """Search the displacements of some nodes of a pair.
 
@@ -97,6 +102,8 @@ def vectors(
         ``write`` are nodes of `grid`, ``read`` pixels of the reference.
     grid : Nodes
         Where they are.
+    prefilter : Prefilter
+        Of both images.
 
     Returns
     -------
@@ -106,8 +113,18 @@ def vectors(
     here = on_grid(pair, part.read, tuple((n,) for n in roi_shape(part.read)), transform, order)
     pixels = roi_within(roi_shift(grid.pixels(part.write), origin), part.read)
     nodes = tuple(range(s.start, s.stop, step) for s, step in zip(pixels, grid.step, strict=True))[-window.ndim :]
-    return delayed(partial(_search, window=window, reach=reach, nodes=nodes), pure=False)(pivot=pivot, **here.arrays)
+    return delayed(partial(_search, prefilter, window=window, reach=reach, nodes=nodes), pure=False)(
+        pivot=pivot, **here.arrays
+    )
 
 
-def _search(*, window: Window, reach: Shape, nodes: tuple[range, ...], pivot: Pivots, **images: Any) -> Any:
+def _search(
+    prefilter: Prefilter, *, window: Window, reach: Shape, nodes: tuple[range, ...], pivot: Pivots, **images: Any
+) -> Any:
+    if prefilter:
+        around = tuple(map(sum, zip(window.radius, reach, strict=True)))
+        spans = tuple(slice(each[0], each[-1] + 1) for each in nodes)
+        images, core, pivot = prefiltered(images, spans, around, prefilter, pivot)
+        moved = zip(nodes, core, spans, strict=True)
+        nodes = tuple(range(c.start, each.stop - s.start + c.start, each.step) for each, c, s in moved)
     return shift.local(images.pop("reference"), images.pop("moving"), window, reach, nodes, pivot=pivot, **images)

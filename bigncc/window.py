@@ -1,7 +1,8 @@
 """The window: which samples are correlated for each pixel, and when they give no value."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from bigncc.errors import InputError
@@ -106,6 +107,23 @@ class Window:
 def as_window(window: "int | tuple[int, ...] | Window") -> Window:
     """Return `window` itself, or the default `Window` of that size."""
     return window if isinstance(window, Window) else Window(window)
+
+
+def several(window: Window, sizes: Iterable[int | tuple[int, ...]]) -> tuple[Window, ...]:
+    """Return a window and those of other sizes with the same rules.
+
+    Raises
+    ------
+    InputError
+        If a size is there twice, or has other axes.
+    """
+    windows = (window, *(replace(window, size=size) for size in sizes))
+    shapes = [each.shape for each in windows]
+    if len(set(shapes)) < len(shapes) or len(set(map(len, shapes))) > 1:
+        message = f"windows have sizes {', '.join(str(list(shape)) for shape in shapes)}: sizes of as many axes each, "
+        message += "each once, are accepted"
+        raise InputError(message)
+    return windows
 
 
 def check_shapes(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from bigncc import lazy, vectors
 from bigncc.conventions import left_out
+from bigncc.encoding import values_of
 from bigncc.errors import InputError
 from bigncc.lazy import MAPS, Nodata
-from bigncc.maps import LEVEL, PIXELS
+from bigncc.maps import LEVEL, described
 from bigncc.nodes import first_node, search_of
 from bigncc.output import open_output
 from bigncc.pair import from_storage
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from bigncc.kernel import Pivots
     from bigncc.maps import Ssim
     from bigncc.pair import Pair
+    from bigncc.prefilter import Prefilter
     from bigncc.registration import Registration
     from bigncc.transform import Transform
 
@@ -93,8 +95,10 @@ def local_maps(
     channel_axis: int | None = None,
     order: int = 1,
     pivot: Pivots | None = None,
+    prefilter: Prefilter | None = None,
     ssim: Ssim | None = None,
     level: float = LEVEL,
+    windows: Sequence[int | tuple[int, ...]] = (),
     **options: Any,
 ) -> xr.Dataset:
     """Do what `bigncc.local_maps` does, for DataArrays."""
@@ -102,12 +106,13 @@ def local_maps(
     matched = _match(reference, moving, window, channel_axis, same_shape=transform is None, **options)
     found = lazy.local_maps(
         matched.reference.data, matched.moving.data, window, maps, transform=transform, order=order, pivot=pivot,
-        ssim=ssim, level=level, nodata=matched.nodata, named=True, **matched.masks,
+        prefilter=prefilter, ssim=ssim, level=level, windows=windows,
+        nodata=matched.nodata, named=True, **matched.masks,
     )  # fmt: skip
     dims = matched.reference.dims
-    about = _about(window, transform, dims)
+    about = _about(window, transform, dims, prefilter)
     arrays = {
-        name: xr.DataArray(array, dims=dims, attrs={**_WORDS[name], **about}).transpose(*reference.dims)
+        name: xr.DataArray(array, dims=dims, attrs={**_words(name), **about}).transpose(*reference.dims)
         for name, array in found.items()
     }
     result = xr.Dataset(arrays, coords=_kept(reference, moving))
@@ -125,6 +130,7 @@ def shift_map(
     channel_axis: int | None = None,
     order: int = 1,
     pivot: Pivots | None = None,
+    prefilter: Prefilter | None = None,
     **options: Any,
 ) -> xr.Dataset:
     """Do what `bigncc.shift_map` does, for DataArrays."""
@@ -133,10 +139,11 @@ def shift_map(
     matched = _match(reference, moving, window, channel_axis, same_shape=transform is None, **options)
     found = vectors.shift_map(
         matched.reference.data, matched.moving.data, window, step=step, search_radius=search_radius,
-        transform=transform, order=order, pivot=pivot, nodata=matched.nodata, named=True, **matched.masks,
+        transform=transform, order=order, pivot=pivot, prefilter=prefilter, nodata=matched.nodata, named=True,
+        **matched.masks,
     )  # fmt: skip
     dims = matched.reference.dims
-    about = _about(window, transform, dims)
+    about = _about(window, transform, dims, prefilter)
     arrays = {
         name: xr.DataArray(array, dims=dims, attrs={**_WORDS[name], **about}).transpose(*reference.dims)
         for name, array in found.items()
@@ -175,11 +182,12 @@ def open_result(url: str | os.PathLike[str], *, level: int = 0) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        ``ncc`` float32 and ``status`` uint8, ``[[t,] [c,] [z,] y, x]``, dask arrays in the stored chunks; status 0 is
-        what has not been computed. Further maps where they were asked for; the components of a shift map, at any
-        level, have dims ``node_y`` and ``node_x`` (and ``node_z``), whose coordinates are those of the nodes. Of a
-        complete result with several sections or channels also ``mean``, ``std`` and ``share_with_value`` of each; of a
-        stack the attribute ``suspect_sections``, and of several lags the coordinate ``lag``.
+        ``ncc`` float32, however it is stored, and ``status`` uint8, ``[[t,] [c,] [z,] y, x]``, dask arrays in the
+        stored chunks; status 0 is what has not been computed. Further maps where they were asked for; the components of
+        a shift map, at any level, have dims ``node_y`` and ``node_x`` (and ``node_z``), whose coordinates are those of
+        the nodes. Of a complete result with several sections or channels also ``mean``, ``std`` and
+        ``share_with_value`` of each; of a stack the attribute ``suspect_sections``, and of several lags the coordinate
+        ``lag``.
 
     Raises
     ------
@@ -191,7 +199,7 @@ def open_result(url: str | os.PathLike[str], *, level: int = 0) -> xr.Dataset:
     folders = {name: "labels/status" if name == "status" else f"maps/{name}" for name in output.names[1:]}
     images = {name: open_image(f"{place}/{folder}", level=level) for name, folder in folders.items()}
     images = {"ncc": open_image(place, level=level), **images}
-    arrays = {name: (image.axes, from_storage(image.array), _WORDS[name]) for name, image in images.items()}
+    arrays = {name: (image.axes, _values(image), _words(name)) for name, image in images.items()}
     coords = _coordinates(images["ncc"])
     for name in output.components:
         image = open_image(f"{place}/maps/{name}")
@@ -201,6 +209,8 @@ def open_result(url: str | os.PathLike[str], *, level: int = 0) -> xr.Dataset:
         coords |= {dims[axis]: (dims[axis], *rest) for axis, (_, *rest) in _coordinates(image).items() if axis in own}
     names = ("state", "plan_id", "headline")
     about = {"window": attributes["config"]["window"]["size"], "versions": _versions(attributes["versions"])}
+    if prefilter := attributes["config"].get("prefilter"):
+        about["prefilter"] = _said(prefilter)
     result = xr.Dataset(arrays, coords=coords, attrs={**{name: attributes[name] for name in names}, **about})
     table = table_of(attributes, output.layout)
     if "pvalue" in result and "discoveries" in attributes:
@@ -226,6 +236,10 @@ def _with_sections(result: xr.Dataset, table: Table) -> xr.Dataset:
     return result
 
 
+def _values(image: Image) -> Any:
+    return from_storage(values_of(image.array.array, image.array))
+
+
 def _coordinates(image: Image) -> dict[str, Any]:
     """Return the coordinates of an image's axes."""
     axes = zip(image.axes, image.translation, image.scale, image.array.shape, image.units, strict=True)
@@ -237,7 +251,6 @@ def _coordinates(image: Image) -> dict[str, Any]:
 
 _WORDS: dict[str, dict[str, Any]] = {
     "ncc": {"long_name": "normalised cross-correlation", "valid_range": [-1.0, 1.0]},
-    **{name: {"long_name": further.words} for name, further in PIXELS.items()},
     **{f"shift_{axis}": {"long_name": f"residual shift along {axis}", "units": "pixel"} for axis in ("z", "y", "x")},
     "shift_peak": {"long_name": "normalised cross-correlation at the residual shift", "valid_range": [-1.0, 1.0]},
     "shift_ratio": {"long_name": "second highest maximum over the highest", "valid_range": [0.0, 1.0]},
@@ -250,13 +263,24 @@ _WORDS: dict[str, dict[str, Any]] = {
 }
 
 
+def _words(name: str) -> dict[str, Any]:
+    return _WORDS.get(name) or {"long_name": described(name).words}
+
+
 def _versions(found: dict[str, str]) -> str:
     return ", ".join(f"{name} {number}" for name, number in found.items())
 
 
-def _about(window: Window, transform: Transform | None, dims: Dims) -> dict[str, Any]:
+def _said(prefilter: dict[str, Any]) -> str:
+    """Return what is said of a prefilter, as an attribute holds it."""
+    return json.dumps({name: value for name, value in prefilter.items() if value is not None})
+
+
+def _about(window: Window, transform: Transform | None, dims: Dims, prefilter: Prefilter | None) -> dict[str, Any]:
     about: dict[str, Any] = {"window": list(window.shape), "window_dims": " ".join(map(str, dims[-window.ndim :]))}
     about |= {"border": window.border, "versions": _versions({name: version(name) for name in CORE})}
+    if prefilter:
+        about["prefilter"] = _said(asdict(prefilter))
     if transform is not None:
         # a field may be as large as the image
         known = to_dict(transform) if isinstance(transform, Translation) else {"kind": "displacement"}

@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 from hypothesis import strategies as st
 
+from bigncc.prefilter import KINDS, UNFILTERED, Prefilter
 from bigncc.window import BORDERS, Window
 
 INTEGERS = ("bool", "uint8", "int8", "uint16", "int16", ">u2")
@@ -25,6 +26,26 @@ def windows(draw, ndim, shape, borders=BORDERS):
         flat=draw(st.sampled_from((0.0, float("nan")))),
         min_std=draw(st.sampled_from(((0.0, 0.0), (0.0, 0.0), (0.5, 2.0)))),
     )
+
+
+@st.composite
+def prefilters(draw, ndim):
+    """A prefilter of small reach, or none, with one number for all axes or one for each."""
+    kind = draw(st.sampled_from(KINDS))
+    if kind == "none":
+        return UNFILTERED
+
+    def numbers(values):
+        one = st.sampled_from(values)
+        return draw(one | st.tuples(*[one | st.just(values[0])] * (ndim - 1), one))
+
+    truncate = draw(st.sampled_from((1.5, 4.0)))
+    if kind == "local_standardisation" and draw(st.booleans()):
+        return Prefilter(kind, size=numbers((3, 5)))
+    sigma = numbers((0.7, 1.1))
+    if kind != "difference_of_gaussians" or draw(st.booleans()):
+        return Prefilter(kind, sigma=sigma, truncate=truncate)
+    return Prefilter(kind, sigma=draw(st.sampled_from((0, 0.5, sigma))), sigma_wide=1.3, truncate=truncate)
 
 
 def image(seed, shape, dtype, kind):

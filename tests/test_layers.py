@@ -8,9 +8,11 @@ import pytest
 
 FLOORS = (
     ("errors", "compiled", "allocator"),
-    ("remote", "nodes", "maps", "discoveries", "autocorrelation"),
+    ("remote", "nodes", "prefilter", "discoveries", "autocorrelation"),
     (
+        "encoding",
         "tiles",
+        "maps",
         "window",
         "summary",
         "coefficients",
@@ -28,8 +30,10 @@ FLOORS = (
     ),
     (
         "metadata",
+        "fingerprint",
         "sums",
         "ranks",
+        "convolution",
         "matching",
         "watch",
         "pyramid",
@@ -40,11 +44,13 @@ FLOORS = (
         "interpolation",
         "capacity",
         "planning",
+        "maps",
     ),
     ("kernel", "warping", "transform", "storage", "journal", "objects", "layout", "stopping", "machine"),
     (
         "significance",
         "shift",
+        "scales",
         "resampling",
         "output",
         "science",
@@ -54,6 +60,8 @@ FLOORS = (
         "grids",
         "sections",
         "lattice",
+        "filtering",
+        "confidence",
     ),
     ("config",),
     ("pair", "report", "evidence", "script", "cluster", "tasks"),
@@ -63,7 +71,7 @@ FLOORS = (
     ("lazy", "stack"),
     ("vectors",),
     ("engine", "inputs", "xarray"),
-    ("footprint", "arrays", "placement", "decoding"),
+    ("footprint", "arrays", "placement", "decoding", "coverage"),
     ("budget",),
     ("decision",),
     ("proof",),
@@ -74,7 +82,7 @@ FLOORS = (
 )
 HOSTS = {
     "numba": {"compiled"},
-    "dask": {"pair", "masks", "lazy", "vectors", "registration", "search", "placement", "cluster", "stack"},
+    "dask": {"pair", "masks", "lazy", "vectors", "registration", "search", "placement", "cluster", "stack", "coverage"},
     "zarr": {
         "archive",
         "metadata",
@@ -90,7 +98,7 @@ HOSTS = {
     },
     "distributed": {"cluster", "tasks"},
     "dask_jobqueue": {"cluster"},
-    "numcodecs": {"layout"},
+    "numcodecs": {"layout", "encoding"},
     "obstore": {"remote", "address"},
     "yaozarrs": {"metadata"},
     "google_crc32c": {"objects"},

@@ -12,6 +12,7 @@ from bigncc import Affine, Displacement, Ssim, Translation, Window
 from bigncc.errors import InputError
 from bigncc.kernel import lattice, lattice_pivot, local
 from bigncc.lazy import merged, tile
+from bigncc.maps import Asked, of_windows
 from bigncc.nodes import components, node_counts
 from bigncc.pair import SPREAD, Pair, each
 from bigncc.resampling import pull
@@ -26,7 +27,7 @@ def bits(array):
 
 
 def same(one, two):
-    for name in one:
+    for name in ("ncc", "status", *one.keys() & two.keys()):
         np.testing.assert_array_equal(bits(one[name]), bits(two[name]), err_msg=name)
 
 
@@ -71,24 +72,32 @@ def cases(draw):
         "order": draw(st.sampled_from((0, 1, 3))),
         "nodata": draw(st.sampled_from((None, 0, 7.25))),
         "pivot": (1.5, -2.0) if draw(st.booleans()) else None,
+        "prefilter": draw(strategies.prefilters(ndim)),
         **masks,
     }
     chunks = tuple(tuple(draw(strategies.chunkings(n)) for n in image.shape) for image in (f, g))
     return f, g, window, options, chunks
 
 
+def others(window, shape):
+    """Another size or none, as it fits."""
+    larger = tuple(min(size + 2, n - 1 + n % 2) for size, n in zip(window.shape, shape[-window.ndim :], strict=True))
+    return () if larger == window.shape else (larger,)
+
+
 @given(cases())
 @settings(max_examples=10)
 def test_chunks_cannot_be_seen(case):
     f, g, window, options, chunks = case
-    names = ("ncc", "status", "ssim", "spearman", "intercept", "ncc_uncentered")
-    options["ssim"] = Ssim(100.0)
-    whole = bigncc.local_maps(f, g, window, names, **options)
+    maps = ("ncc", "status", "confidence", "ssim", "spearman", "intercept", "ncc_uncentered")
+    options |= {"ssim": Ssim(100.0), "windows": others(window, f.shape)}
+    maps += of_windows([window.shape, *options["windows"]])
+    whole = bigncc.local_maps(f, g, window, maps, **options)
     pieces = bigncc.local_maps(
         da.from_array(f, chunks=chunks[0], name=False),
         da.from_array(g, chunks=chunks[1], name=False),
         window,
-        names,
+        maps,
         **options,
     )
     assert all(isinstance(array, da.Array) for array in pieces.values())
@@ -120,7 +129,7 @@ def test_gain_is_the_correlation_minus_that_of_the_images_as_they_are(case):
     nodata = options["nodata"]
     if nodata is not None:
         seen[common] &= g[common] != nodata
-    masks = {"reference_mask": options.get("reference_mask"), "moving_mask": seen}
+    masks = {"reference_mask": options.get("reference_mask"), "moving_mask": seen, "prefilter": options["prefilter"]}
     if options["pivot"] is None:  # those of the whole images
         options["pivot"] = tuple(lattice_pivot(image[np.ix_(*lattice(image.shape))]) for image in (f, g))
     levels = (nodata, None)
@@ -154,21 +163,22 @@ def test_chunks_cannot_be_seen_in_a_shift_map(case, data):
 def test_tiles_cannot_be_seen(data):
     f, g, window, options, _ = data.draw(cases())
     options = {**options, "pivot": (1.5, -2.0), "nodata": None, "reference_mask": None, "moving_mask": None}
-    whole = bigncc.local_maps(f, g, window, **options)
+    asked = Asked(data.draw(st.sampled_from(((), ("confidence",)))), options["prefilter"])
+    whole = bigncc.local_maps(f, g, window, ("ncc", "status", *asked.further), **options)
     batch = f.ndim - window.ndim
     objects = (1,) * batch + tuple(data.draw(st.integers(1, n)) for n in f.shape[batch:])
     extent = tuple(o * data.draw(st.integers(1, 3)) for o in objects)
-    plan = Plan(f.shape, objects, extent, (0,) * batch + window.radius, (0,) * f.ndim, f.shape)
+    plan = Plan(f.shape, objects, extent, asked.margin(window.radius, f.ndim), (0,) * f.ndim, f.shape)
     pair = Pair(da.from_array(f, chunks=7), da.from_array(g, chunks=5))
-    got = {"ncc": np.zeros(f.shape, np.float32), "status": np.zeros(f.shape, np.uint8)}
+    got = {name: np.zeros_like(array) for name, array in whole.items()}
     summaries = []
     for index in range(len(plan)):
-        blocks = tile(
-            pair, window, (options["pivot"],), plan[index], plan.origin, objects, options["transform"], options["order"]
-        )
+        frame = plan[index], plan.origin, objects, options["transform"], options["order"]
+        blocks = tile(pair, window, (options["pivot"],), *frame, asked=asked)
 
         def keep(block, roi):
-            got["ncc"][roi], got["status"][roi] = block.ncc, block.status
+            for name, array in got.items():
+                array[roi] = block.further[name] if name in block.further else getattr(block, name)
             return block.summary
 
         summaries += each(blocks, keep, tuple(s.start for s in plan[index].write))

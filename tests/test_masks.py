@@ -6,14 +6,14 @@ import zarr
 
 import bigncc
 from bigncc import pipeline
-from bigncc.errors import InputError
+from bigncc.errors import InputError, RefusedError
 from tests import pairs
 from tests.zarrs import ome, plain, samples
 
 
-def label(path, levels, axes, version="0.5"):
+def label(path, levels, axes, version="0.5", **options):
     """Write an OME label image, and that it is there."""
-    group = ome(path, levels, axes, version)
+    group = ome(path, levels, axes, version, **options)
     document = {"image-label": {"source": {"image": "../../"}}, "version": version}
     if version == "0.5":
         group.attrs["ome"] = {**group.attrs["ome"], **document}
@@ -146,3 +146,96 @@ def test_colours_have_one_mask(tmp_path):
     plain(tmp_path / "three", valid, dimension_names=("c", "y", "x"))
     with pytest.raises(InputError, match=r"three is a mask of axes \(c, y, x\)"):
         masked(tmp_path, "none", *grey, mask="three")
+
+
+def seen(mask, steps, shape):
+    """The sample of a mask that is nearest to each of an image, by brute force; of two the one before."""
+    at = []
+    for n, m, (scale, shift) in zip(shape, mask.shape, steps, strict=True):
+        centres = shift + scale * np.arange(m)
+        at.append([int(np.argmin(np.round(abs(centres - i), 9))) for i in range(n)])
+    return mask[np.ix_(*at)]
+
+
+def transformations(steps):
+    scale, shift = zip(*steps, strict=True)
+    return [[{"type": "scale", "scale": list(scale)}, {"type": "translation", "translation": list(shift)}]]
+
+
+@pytest.mark.parametrize(
+    ("version", "shape", "steps"),
+    [
+        ("0.4", (20, 25), ((2.0, 0.5), (2.0, 0.5))),  # coarser, odd lengths cut
+        ("0.5", (21, 26), ((2.0, 0.0), (2.0, 0.0))),  # between two samples: the one before
+        ("0.5", (122, 153), ((1 / 3, -1 / 3), (1 / 3, -1 / 3))),  # finer
+        ("0.5", (12, 30), ((3.7, 1.0), (1.9, -3.3))),
+    ],
+)
+def test_a_mask_of_another_resolution_is_seen_by_its_scales(tmp_path, version, shape, steps):
+    f, g = samples((41, 51), seed=1), samples((41, 51), seed=2)
+    for name, data in (("a", f), ("b", g)):
+        ome(tmp_path / name, [data], "yx", version, chunks=(16, 16))
+    cells = samples(shape, "u4", seed=3) // 50
+    place = tmp_path / "a" / "labels" / "cells"
+    label(place, [cells], "yx", version, steps=transformations(steps), chunks=(24, 24))
+    valid = np.isin(seen(cells, steps, f.shape), (1, 3, 4))
+    assert 0.3 < valid.mean() < 0.8
+    words = ("reference.mask.valid=[1, 3, 4]", "output.chunks=[20, 20]", "window.min_valid_fraction=0.2")
+    window = bigncc.Window(7, min_valid_fraction=0.2)
+    pairs.same(masked(tmp_path, "out", *words), bigncc.local_maps(f, g, window, reference_mask=valid))
+
+
+def test_a_coarse_mask_belongs_to_what_is_chosen_of_a_volume(tmp_path, images):
+    f, g, cells = images
+    small = cells[0, :, :, ::2, ::2]
+    steps = ((1.0, 0.0), (1.0, 0.0), (2.0, 0.5), (2.0, 0.5))
+    label(tmp_path / "a" / "labels" / "cells", [small], "czyx", steps=transformations(steps))
+    words = [f"{name}.{word}" for name in ("reference", "moving") for word in ("time=1", "z=1:3")]
+    valid = np.repeat(np.repeat(small[:, 1:3], 2, -2), 2, -1) != 0
+    pairs.same(masked(tmp_path, "out", *words), bigncc.local_maps(f[1, :, 1:3], g[1, :, 1:3], reference_mask=valid))
+    # a window in three dimensions: planes are chosen of a mask that has others
+    thick = cells[0, 0, ::2, ::2, ::2]
+    steps = ((2.0, 0.5), (2.0, 0.5), (2.0, 0.5))
+    label(tmp_path / "b" / "labels" / "cells", [thick], "zyx", steps=transformations(steps))
+    size = {"window": {"size": [1, 7, 7]}, "output": {"chunks": [4, 64, 64]}}
+    found = masked(tmp_path, "volume", *words, size, mask="b/labels/cells")
+    valid = seen(thick, steps, (3, 20, 26))[1:3] != 0
+    pairs.same(found, bigncc.local_maps(f[1, :, 1:3], g[1, :, 1:3], (1, 7, 7), reference_mask=valid))
+
+
+@pytest.mark.parametrize(
+    ("scale", "units", "sentence"),
+    [
+        ([1.0, 2.0], None, r"cells/0 has 10 samples along y, .* from 0.0 to 19.0 of them: a mask of all of the image"),
+        ([2.0, 2.0], "nanometer", "is in nanometer along y and its image in micrometer: one unit is accepted"),
+    ],
+)
+def test_a_mask_that_is_elsewhere_is_refused(tmp_path, scale, units, sentence):
+    ome(tmp_path / "a", [samples((20, 26))], "yx", units="micrometer")
+    ome(tmp_path / "b", [samples((20, 26), seed=2)], "yx", units="micrometer")
+    steps = [[{"type": "scale", "scale": scale}]]
+    label(tmp_path / "a" / "labels" / "cells", [samples((10, 13))], "yx", steps=steps, units=units or "micrometer")
+    with pytest.raises(InputError, match=sentence):
+        masked(tmp_path, "out")
+
+
+@pytest.mark.usefixtures("images")
+def test_a_mask_that_lies_elsewhere_is_another_request(tmp_path):
+    small = samples((10, 13), seed=3) % 3
+    for name, shift in (("one", 0.5), ("two", 1.5)):
+        label(tmp_path / name, [small], "yx", steps=transformations(((2.0, shift), (2.0, shift))))
+    masked(tmp_path, "out", mask="one")
+    with pytest.raises(RefusedError, match=r"reference.mask is .* asked"):
+        masked(tmp_path, "out", mask="two")
+
+
+def test_several_levels_of_grey_are_no_samples(tmp_path):
+    f, g = samples((40, 50), seed=1) % 9, samples((40, 50), seed=2) % 9
+    for name, data in (("a", f), ("b", g)):
+        plain(tmp_path / name, data)
+    words = ("reference.nodata=[0, 3, .nan]", "moving.nodata=8")
+    whole = {"output": {"chunks": [64, 64]}}
+    pipeline.run(pairs.job(str(tmp_path / "a"), str(tmp_path / "b"), tmp_path / "out", whole, *words))
+    wanted = bigncc.local_maps(f, g, reference_mask=~np.isin(f, (0, 3)), moving_mask=g != 8)
+    pairs.same(pairs.maps(tmp_path / "out"), wanted)
+    assert (wanted["status"] == 1).mean() > 0.5

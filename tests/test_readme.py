@@ -74,7 +74,7 @@ def test_the_python_of_readme(folder, monkeypatch):
         found.append(names.get("confidence"))
     for image in names["pair"].values():
         image["url"].close()
-    assert len(found) == 7
+    assert len(found) == 10
     # the three lines of the forum's question
     assert found[0].shape == f.shape
     assert np.abs(np.subtract(names["registration"].transform.offset, OFFSET)).max() < 0.06
@@ -86,6 +86,12 @@ def test_the_python_of_readme(folder, monkeypatch):
     assert names["doubtful"].dims == ("y", "x")
     assert set(names["slips"]) == {f"shift_{name}" for name in ("y", "x", "peak", "ratio", "uncertainty")}
     assert np.nanmean(names["gain"]) > 0.5
+    assert set(np.unique(names["scales"]["scale"])) == {1, 2, 3}
+    assert np.allclose(names["min_std"], (5.7, 4.9), atol=0.05)
+    every, those = names["chosen"].values()
+    assert [round(100 * each.size / every.size, 1) for each in (every, those)] == [100, 4.7]
+    assert [round(float(each.mean()), 2) for each in (every, those)] == [0.29, 0.86]
+    assert [f"{100 * (each < 0.5).mean():.1g}" for each in (every, those)] == ["8e+01", "0.006"]
     accessor, geotiff = found[3], found[4]
     assert isinstance(accessor.data, da.Array)
     np.testing.assert_allclose(accessor, 1)

@@ -21,6 +21,7 @@ from bigncc.lazy import tile
 from bigncc.maps import Asked
 from bigncc.output import open_output
 from bigncc.pair import Pair, each
+from bigncc.prefilter import UNFILTERED, Prefilter
 from bigncc.tiles import Plan, Tile, roi_pad
 from tests import pairs, strategies
 from tests.benchmarks.significance import TEXTURES, as_kind, rates, related, spectral, unrelated
@@ -205,6 +206,8 @@ def cases(draw):
         options["moving_mask"] = np.random.default_rng(1).random(shape) < 0.8
     if draw(st.booleans()):
         options["transform"] = bigncc.Translation((0.5, -1.25, 2.0)[-ndim:])
+    if draw(st.sampled_from((False, False, True))):
+        options["prefilter"] = Prefilter("difference_of_gaussians", sigma=0.5)
     return f, g, window, options
 
 
@@ -226,10 +229,10 @@ def test_tiles_cannot_be_seen(case, data):
     f, g, window, options = case
     options.pop("moving_mask", None)
     whole = bigncc.local_maps(f, g, window, MAPS, **options)
-    asked = Asked(("pvalue", "lower"), level=options["level"])
+    asked = Asked(("pvalue", "lower"), prefilter=options.get("prefilter", UNFILTERED), level=options["level"])
     objects = tuple(data.draw(st.integers(5, n)) for n in f.shape)
     extent = tuple(o * data.draw(st.integers(1, 3)) for o in objects)
-    around = significance.margin(window, asked)
+    around = asked.margin(window.radius, f.ndim)
     plan = Plan(f.shape, objects, extent, around, (0,) * f.ndim, f.shape)
     pair = Pair(da.from_array(f, chunks=17), da.from_array(g, chunks=15))
     got = {name: np.zeros(f.shape, np.float32) for name in asked.further}
@@ -253,7 +256,7 @@ def test_a_margin_is_no_more_than_is_needed():
     """Cells of 7 from pixel 0 on: whoever is told less than the margin is told apart from who is told all."""
     f, g = unrelated(3, (61, 50), (1, 1))
     window, asked = Window((5, 5)), Asked(("pvalue",))
-    (n, _) = significance.margin(window, asked)
+    (n, _) = asked.margin(window.radius, 2)
     assert n == 2 * 7 + 2 + 2
     whole = bigncc.local_maps(f, g, window, ("pvalue",), pivot=(0, 0))["pvalue"]
     pair, wrong = Pair(da.from_array(f), da.from_array(g)), []
