@@ -44,7 +44,11 @@ def _job_or_table_options(verb: Any) -> Any:
 def _options(verb: Any, *, required: bool) -> Any:
     options = (
         click.argument("words", nargs=-1, required=required, metavar=WORDS),
-        click.option("--window", metavar="N[,N[,N]]", help="Odd window size: one for (y, x), or y,x or z,y,x."),
+        click.option(
+            "--window",
+            metavar="N[,N[,N]]",
+            help="Odd window size, or a length such as 31um: one for (y, x), or y,x or z,y,x.",
+        ),
         click.option("--radius", metavar="R[,R[,R]]", help="Half window size: 2 R + 1 pixels."),
         click.option("--stack", metavar="K[,K]", help="STACK OUT: each section z of one stack with its section z + K."),
         click.option("--as-is", is_flag=True, help="Correlate the images as they are stored, unshifted."),

@@ -98,9 +98,11 @@ class Config(Section):
         if moving != reference:
             message = f"{said} and moving is another image than reference: none, or the same, is accepted with it"
             raise ValueError(message)
-        if window.window().ndim > 2:
+        if window.axes > 2:
+            numbers = window.size if isinstance(window.size, tuple) else window.sigma
+            name = "size" if isinstance(window.size, tuple) else "sigma"
             message = (
-                f"{said} and window.size {list(window.size)}, which spans sections: a number, or [y, x], is accepted"
+                f"{said} and window.{name} {list(numbers)}, which spans sections: a number, or [y, x], is accepted"
             )
             raise ValueError(message)
         return value

@@ -24,7 +24,7 @@ from bigncc.confidence import grown, of_block
 from bigncc.errors import InputError
 from bigncc.filtering import prefiltered
 from bigncc.kernel import Pivots
-from bigncc.maps import LEVEL, NOTHING, PER_WINDOW, Asked, Ssim, of_pixels, of_windows, ranged
+from bigncc.maps import LEVEL, NOTHING, PER_WINDOW, Asked, Ssim, check_weights, of_pixels, of_windows, ranged
 from bigncc.pair import Chunks, Pair, PerItem, as_stored, beside, on_grid, register, validity
 from bigncc.prefilter import UNFILTERED, Prefilter
 from bigncc.ranks import check_small
@@ -126,6 +126,7 @@ def local_maps(
     asked = ranged(asked, first.dtype, second.dtype)
     for other in asked.windows:
         check_shapes(first.shape, second.shape, other, same_shape=transform is None, named=True)
+    check_weights(every, asked)
     if "spearman" in maps:
         check_small(window)
     constants = pivot if pivot is not None else (pivot_of(first), pivot_of(second))

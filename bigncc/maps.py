@@ -10,7 +10,7 @@ import numpy as np
 
 from bigncc.errors import InputError
 from bigncc.prefilter import UNFILTERED, Prefilter
-from bigncc.window import Window
+from bigncc.window import Window, check_box
 
 Name = Literal[
     "ncc",
@@ -254,6 +254,26 @@ def ranged(asked: Asked, *dtypes: np.dtype[Any]) -> Asked:
         raise InputError(message)
     spans = (1.0 if t.kind == "b" else float(np.iinfo(t).max) - float(np.iinfo(t).min) for t in dtypes)
     return replace(asked, ssim=replace(asked.ssim, data_range=max(spans)))
+
+
+def check_weights(windows: Iterable[Window], asked: Asked) -> None:
+    """Raise InputError for a statistic that a window whose samples do not count alike does not have."""
+    for window in windows:
+        for name in ("spearman", *sorted(TESTS)):
+            if name in asked.further:
+                check_box(window, name)
+        if not window.exact and "count" in asked.further:
+            message = (
+                f"maps has count and window.weights is {window.weights}, of which samples count by weight: box, or "
+            )
+            message += "a footprint of 0 and 1, is accepted with it"
+            raise InputError(message)
+        if not window.exact and "ssim" in asked.further and asked.ssim.use_sample_covariance:
+            message = (
+                f"ssim.use_sample_covariance is true and window.weights is {window.weights}, of which there is no "
+            )
+            message += "number of samples: false is accepted with it"
+            raise InputError(message)
 
 
 def of_pixels(maps: Iterable[str]) -> tuple[str, ...]:

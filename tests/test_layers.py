@@ -8,7 +8,7 @@ import pytest
 
 FLOORS = (
     ("errors", "compiled", "allocator"),
-    ("remote", "nodes", "prefilter", "discoveries", "autocorrelation"),
+    ("remote", "nodes", "prefilter", "discoveries", "autocorrelation", "weights", "arithmetic", "lines"),
     (
         "encoding",
         "tiles",
@@ -27,6 +27,7 @@ FLOORS = (
         "conventions",
         "coordinates",
         "tails",
+        "terms",
     ),
     (
         "metadata",
@@ -45,6 +46,8 @@ FLOORS = (
         "capacity",
         "planning",
         "maps",
+        "gaussian",
+        "shaped",
     ),
     ("kernel", "warping", "transform", "storage", "journal", "objects", "layout", "stopping", "machine"),
     (
@@ -63,7 +66,7 @@ FLOORS = (
         "filtering",
         "confidence",
     ),
-    ("config",),
+    ("config", "aperture"),
     ("pair", "report", "evidence", "script", "cluster", "tasks"),
     ("sites", "masks", "search"),
     ("fit", "deformation", "variants"),

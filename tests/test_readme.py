@@ -74,7 +74,7 @@ def test_the_python_of_readme(folder, monkeypatch):
         found.append(names.get("confidence"))
     for image in names["pair"].values():
         image["url"].close()
-    assert len(found) == 10
+    assert len(found) == 11
     # the three lines of the forum's question
     assert found[0].shape == f.shape
     assert np.abs(np.subtract(names["registration"].transform.offset, OFFSET)).max() < 0.06
