@@ -334,7 +334,8 @@ def _further(inputs: Inputs) -> int:
     """Return the bytes per pixel of a block in work for what is made beside coefficients and status."""
     asked = inputs.asked
     more = (capacity.GAINED if asked.gain else 0) + (confidence.BYTES if asked.confidence else 0)
-    more += capacity.DESCRIBED * (len(asked.further) - asked.gain - asked.confidence)
+    more += capacity.TESTED if asked.tested else 0
+    more += capacity.DESCRIBED * asked.statistics
     return more + filtering.bytes_per_pixel(asked.prefilter, 2 + asked.gain)
 
 

@@ -48,6 +48,10 @@ GAINED = 16
 """As many more where they are compared with the images as these are stored."""
 
 
+TESTED = 32
+"""And where they are told from chance: two maps, and the sums that count the valid samples of windows."""
+
+
 @dataclass(frozen=True)
 class Means:
     """How this process computes; nothing of it can be seen in the result.

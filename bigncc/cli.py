@@ -225,6 +225,7 @@ def register(words: tuple[str, ...], output: str | None) -> None:
 def status(out: str, as_json: bool) -> None:
     """Say how far OUT is, also while a run goes on."""
     from bigncc import pipeline
+    from bigncc.discoveries import discoveries_of
 
     found = pipeline.status(out)
     if as_json:
@@ -235,7 +236,10 @@ def status(out: str, as_json: bool) -> None:
     click.echo(
         f"{found['url']}: {found['state']}, tile {tiles['done']} of {tiles['total']}, {share:.1f} % of the pixels"
     )
-    click.echo(_facts({name: f"{n} pixels" for name, n in found["status"].items()}), nl=bool(found["status"]))
+    said = {name: f"{n} pixels" for name, n in found["status"].items()}
+    if "discoveries" in found:
+        said |= discoveries_of(found["discoveries"]).facts()
+    click.echo(_facts(said), nl=bool(said))
 
 
 @cli.command()

@@ -81,6 +81,7 @@ def _unasked(inputs: Inputs) -> set[str]:
     """Return the sections that say nothing: of maps if there is only the correlation, or no shift map; no prefilter."""
     maps = inputs.config.maps
     unasked = {"maps", "shift"} if maps == ("ncc",) else set() if "shift" in maps else {"shift"}
+    unasked |= set() if inputs.asked.tested else {"significance"}
     return unasked if inputs.asked.prefilter else {*unasked, "prefilter"}
 
 

@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from bigncc import aperture, kernel, stack, storage, transform
+from bigncc import aperture, kernel, significance, stack, storage, transform
 from bigncc.config import Config
 from bigncc.errors import InputError
 from bigncc.field import open_field
@@ -149,6 +149,7 @@ class Inputs:
             of_pixels(config.maps),
             prefilter=config.prefilter.prefilter(),
             ssim=config.ssim.ssim(),
+            level=config.significance.level,
             windows=self.windows[1:],
         )
         return ranged(asked, self.reference.array.dtype, self.moving.array.dtype)
@@ -254,6 +255,7 @@ def _check_maps(inputs: Inputs) -> None:
         how = "a transform that moves nothing" if nothing else "registration.model=none (--as-is)"
         message = f"maps has gain and {how} leaves it 0 everywhere: a registration, or maps without gain, is accepted"
         raise InputError(message)
+    significance.check(inputs.window, inputs.asked)
     if "shift" in inputs.config.maps:
         check_box(inputs.window, "shift")
     check_weights(inputs.windows, inputs.asked)
@@ -323,6 +325,7 @@ def request_of(inputs: Inputs, samples: Samples) -> dict[str, Any]:
         steps, reach = inputs.search
         request |= {"maps": config.maps} | ({"shift": {"step": steps, "search_radius": reach}} if steps else {})
         request |= {"ssim": asdict(inputs.asked.ssim)} if "ssim" in config.maps else {}
+        request |= {"significance": config.significance.model_dump()} if inputs.asked.tested else {}
     if inputs.stack is not None:
         request["stack"] = {"lags": inputs.stack.lags}
         samples = {"stack": samples["reference"] + samples["moving"]}

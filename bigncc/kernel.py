@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from bigncc import gaussian, shaped
 from bigncc.arithmetic import Sums, exact, rounded
 from bigncc.coefficients import TABLE
+from bigncc.discoveries import NO_PIXELS, PValues
 from bigncc.errors import InputError
 from bigncc.maps import NOTHING, Asked
 from bigncc.moments import STATISTICS
@@ -59,7 +60,8 @@ _PAD: dict[Border, str] = {"reflect": "symmetric", "mirror": "reflect", "nearest
 class Block:
     """What the kernel makes of a block: ``ncc`` float32 and ``status`` uint8 of the core, and their summary.
 
-    `items` has the summary of each batch item, by its place in the block; `further` has maps of float32 by their names.
+    `items` has the summary of each batch item, by its place in the block; `further` has maps of float32 by their names;
+    `pvalues` counts those of the map of that name.
     """
 
     ncc: NDArray[np.float32]
@@ -67,6 +69,7 @@ class Block:
     summary: Summary
     items: Items
     further: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    pvalues: PValues = NO_PIXELS
 
 
 def gained(after: Block, before: Block) -> Block:
@@ -187,7 +190,7 @@ def local(
     ranked = np.empty_like(ncc) if "spearman" in asked.further else None
     items = {}
     for index in np.ndindex(batch):
-        f, g, joint, view, roi = _prepared(
+        f, g, joint, view, roi = prepared(
             reference[index],
             moving[index],
             None if reference_validity is None else reference_validity[index],
@@ -209,7 +212,7 @@ def local(
     return Block(ncc, status, merge(items.values()), items, further)
 
 
-def _prepared(
+def prepared(
     f: Array, g: Array, vf: Array | None, vg: Array | None, core: Roi, window: Window, dtype: np.dtype[Any]
 ) -> tuple[Array, Array, Array | None, Array | None, tuple[int, ...]]:
     """Continue one batch item beyond its edges, bring it to `dtype` and 3-D, and join the validities."""

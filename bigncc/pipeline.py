@@ -59,6 +59,9 @@ STATISTIC = 8
 COMPARISON = 0.2
 """And as many for each two samples of a window whose ranks are correlated."""
 
+TESTING = 120
+"""And as many where chance is told from correlation."""
+
 _SHIFT = "measuring where the moving image lies"
 
 Progress = Callable[[int, int, int], AbstractContextManager[Advance | None]]
@@ -130,7 +133,8 @@ def _nanoseconds(inputs: Inputs, grid: Plan) -> float:
     own = NANOSECONDS - aperture.BOX + sum(map(aperture.nanoseconds, inputs.windows))
     each: float = own * (1 + asked.gain) + filtered * (2 + asked.gain)
     each += confidence.NANOSECONDS if asked.confidence else 0
-    each += STATISTIC * (len(asked.further) - asked.gain - asked.confidence)
+    each += TESTING if asked.tested else 0
+    each += STATISTIC * asked.statistics
     each += COMPARISON * math.prod(window) ** 2.0 if "spearman" in asked.further else 0
     if grid.nodes is None:
         return math.prod(grid.shape) * each

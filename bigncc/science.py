@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Va
 
 from bigncc.encoding import MANTISSA, DType
 from bigncc.machine import Section
-from bigncc.maps import Ssim, of_windows
+from bigncc.maps import LEVEL, Ssim, of_windows
 from bigncc.nodes import search_of
 from bigncc.notation import extents_of, lags_of, range_of, region_of, source_of, target_of
 from bigncc.prefilter import Kind, Prefilter
@@ -242,6 +242,18 @@ class ShiftConfig(Section):
     def search(self, window: Window) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return pixels between nodes and pixels searched along each axis; InputError if that cannot be."""
         return search_of(window.shape, self.step, self.search_radius)
+
+
+class SignificanceConfig(Section):
+    """How sure it must be that a correlation is not chance."""
+
+    level: float = Field(
+        LEVEL,
+        gt=0,
+        lt=0.5,
+        description="share of the lower bounds that are above the correlation they bound, and of false ones among the "
+        "pixels that the threshold for pvalue calls correlated",
+    )
 
 
 class SsimConfig(Section):

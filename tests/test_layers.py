@@ -8,7 +8,7 @@ import pytest
 
 FLOORS = (
     ("errors", "compiled", "allocator"),
-    ("remote", "nodes", "prefilter", "weights", "arithmetic", "lines"),
+    ("remote", "nodes", "prefilter", "discoveries", "autocorrelation", "weights", "arithmetic", "lines"),
     (
         "encoding",
         "tiles",
@@ -26,6 +26,7 @@ FLOORS = (
         "choice",
         "conventions",
         "coordinates",
+        "tails",
         "terms",
     ),
     (
@@ -50,6 +51,7 @@ FLOORS = (
     ),
     ("kernel", "warping", "transform", "storage", "journal", "objects", "layout", "stopping", "machine"),
     (
+        "significance",
         "shift",
         "scales",
         "resampling",
@@ -109,7 +111,7 @@ HOSTS = {
     "rich": {"progress"},
     "matplotlib": {"report"},
     "skimage": {"search", "sites", "fit", "demo"},
-    "scipy": {"search", "sites", "deformation"},
+    "scipy": {"search", "sites", "deformation", "significance"},
     "xarray": {"xarray"},
     "click": {"cli"},
     "numpy": None,

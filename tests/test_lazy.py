@@ -262,7 +262,7 @@ def test_nodata_can_differ_between_the_images():
         (((9, 9), (9, 9)), {"window": 11}, r"window.size is \[11, 11\], larger than the image of \[9, 9\]"),
         (((9,), (9,)), {}, "at least 2 axes are accepted"),
         (((9, 9, 3), (9, 9, 3)), {"window": 3}, "a colour image taken for a stack: channel_axis=-1"),
-        (((9, 9), (9, 9)), {"maps": ("ncc", "p")}, "maps has 'p': ncc, status, gain, count, .* are accepted"),
+        (((9, 9), (9, 9)), {"maps": ("ncc", "p")}, "maps has 'p': ncc, status, gain, confidence, .* are accepted"),
         (((9, 9), (9, 9)), {"reference_mask": np.ones((3, 3), bool)}, r"the mask has shape \[3, 3\]"),
         (((9, 9), (9, 9)), {"moving_mask": np.ones((9, 9), int)}, "bool of shape"),
         (((9, 9), (9, 9)), {"transform": Translation((1, 1, 1))}, "transform, region and image have 3, 2, 2 axes"),
