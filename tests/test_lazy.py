@@ -89,7 +89,7 @@ def others(window, shape):
 @settings(max_examples=10)
 def test_chunks_cannot_be_seen(case):
     f, g, window, options, chunks = case
-    maps = ("ncc", "status", "confidence", "ssim", "intercept", "ncc_uncentered")
+    maps = ("ncc", "status", "confidence", "ssim", "std_moving", "intercept", "ncc_uncentered")
     options["ssim"] = Ssim(100.0, use_sample_covariance=window.exact)
     if window.weights == "box":
         options["windows"] = others(window, f.shape)

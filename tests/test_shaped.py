@@ -125,6 +125,19 @@ def test_flat_is_judged_by_the_samples_that_count(weighted):
     assert set(np.unique(local(f, g, window, pivot=(0.1, 100.0), reference_validity=mask).status)) == {3}
 
 
+def test_one_step_of_the_least_bit_is_not_flat():
+    f = np.full((30, 31), 0.7)
+    f[14, 15] = np.nextafter(0.7, 1)
+    g = strategies.image(1, f.shape, "float64", "noise")
+    window = Window(7, weights="footprint", footprint="disk")
+    for pair, code in (((f, g), 3), ((g, f), 4)):
+        status = local(*pair, window, pivot=(0.1, 0.1)).status
+        near = np.zeros(f.shape, bool)
+        near[11:18, 12:19] = window.table.array > 0
+        assert set(np.unique(status[near])) <= {1, 8}
+        assert (status[~near] == code).all()
+
+
 def test_two_samples_with_weight_are_needed_whatever_they_weigh():
     table = np.full((3, 3), 1e-6)
     table[1, 1] = 1
