@@ -10,6 +10,7 @@ import numpy as np
 from bigncc import lazy, vectors
 from bigncc.errors import InputError
 from bigncc.lazy import MAPS, Nodata
+from bigncc.maps import LEVEL
 from bigncc.pair import seen
 from bigncc.registration import MODELS, Model, estimate
 from bigncc.window import Window, as_window
@@ -38,6 +39,7 @@ def local_maps(
     ssim: Ssim | None = None,
     windows: Sequence[int | tuple[int, ...]] = (),
     channel_axis: int | None = None,
+    level: float = LEVEL,
 ) -> Any:
     """Correlate two images around each pixel and say why where there is no value.
 
@@ -59,6 +61,9 @@ def local_maps(
         moving = slope x reference + intercept, ``"ncc_uncentered"`` (about zero), ``"squared"`` and ``"absolute"`` NCC,
         ``"ssim"`` and ``"spearman"``. These are NaN where there are too few samples; slope and intercept also where the
         reference is flat; what needs a variance where that is below the numerical resolution.
+        ``"pvalue"`` is the probability that two unrelated textures, as smooth as both images are around the pixel,
+        correlate at least as much: it tests r = 0, not alignment. ``"lower"`` is the lower confidence bound of r. Both
+        are NaN where the status is not 1.
     transform : Translation, Affine, Displacement or Registration, optional
         From reference pixels to moving pixels; the moving image is pulled through it.
     order : {0, 1, 3}
@@ -81,6 +86,8 @@ def local_maps(
     channel_axis : int, optional
         The axis of the colours of both images, each of which is a batch. An array whose last axis has length 3 or 4
         is refused without it.
+    level : float
+        The share of lower bounds that are above the correlation they bound.
 
     Returns
     -------
@@ -96,7 +103,7 @@ def local_maps(
     """
     masks = {"reference_mask": reference_mask, "moving_mask": moving_mask}
     options: dict[str, Any] = {"transform": transform, "order": order, "nodata": nodata, "pivot": pivot, **masks}
-    options |= {"prefilter": prefilter, "ssim": ssim, "windows": windows}
+    options |= {"prefilter": prefilter, "ssim": ssim, "windows": windows, "level": level}
     if _is_labelled(reference, moving):
         from bigncc import xarray
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bigncc import capacity, confidence, filtering, planning, search, shift, sites, stack, tiles
+from bigncc import aperture, capacity, confidence, filtering, planning, search, shift, sites, stack, tiles
 from bigncc.capacity import Means
 from bigncc.config import Config
 from bigncc.errors import DoesNotFitError
@@ -52,6 +52,7 @@ class Estimate:
     objects: int
     decode_overhead: dict[str, float]
     tasks: int
+    window: str
     seconds: float
     valid: tuple[str, ...]
     notes: tuple[str, ...]
@@ -72,6 +73,7 @@ class Estimate:
             **({"levels": ", ".join(levels)} if len(self.alternatives) > 1 else {}),
             **({"valid": f"about {' and '.join(self.valid)}"} if self.valid else {}),
             "decoding": f"{_each(self.decode_overhead)} for each pixel of the output",
+            "window": self.window,
             "time": f"about {self.seconds:.0f} s",
         }
         return found | {f"note {i}": note for i, note in enumerate(self.notes, 1)}
@@ -122,7 +124,7 @@ def machine_memory() -> int:
 def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
     """Return the tiles of a new run; DoesNotFitError, with what would fit, if a single object does not."""
     finest, halved = layout.levels[0], layout.halved
-    window = inputs.config.window.window()
+    window = inputs.window
     margin = inputs.asked.margin(window.radius, len(layout.shape))
     axis, grain = inputs.channel_axis, _grain(inputs)
     jobs = max(inputs.config.cluster.array.jobs or 0, workers_of(inputs.config))
@@ -320,7 +322,7 @@ def _taken_by_nodes(inputs: Inputs, grid: Plan, means: Means) -> int:
 
 def _scratch(inputs: Inputs, means: Means) -> int:
     """Return the bytes per pixel of a block in work."""
-    own = capacity.SCRATCH if inputs.pulled else min(capacity.SCRATCH, 8 + 2 * _sample(inputs))
+    own = capacity.SCRATCH if inputs.pulled else min(capacity.SCRATCH, 8 + 2 * _sample(inputs) + _widened(inputs))
     return own + _further(inputs) + (_held(inputs) if means.halo == "read" else 0)
 
 
@@ -333,13 +335,19 @@ def _further(inputs: Inputs) -> int:
     """Return the bytes per pixel of a block in work for what is made beside coefficients and status."""
     asked = inputs.asked
     more = (capacity.GAINED if asked.gain else 0) + (confidence.BYTES if asked.confidence else 0)
-    more += capacity.DESCRIBED * (len(asked.further) - asked.gain - asked.confidence)
+    more += capacity.TESTED if asked.tested else 0
+    more += capacity.DESCRIBED * asked.statistics
     return more + filtering.bytes_per_pixel(asked.prefilter, 2 + asked.gain)
 
 
 def _frames(inputs: Inputs) -> int:
-    """Return the bytes that a thread filters in, whatever the block."""
-    return filtering.scratch(inputs.asked.prefilter, inputs.ndim)
+    """Return the bytes that a thread filters and adds up in, whatever the block."""
+    return filtering.scratch(inputs.asked.prefilter, inputs.ndim) + max(map(aperture.scratch, inputs.windows))
+
+
+def _widened(inputs: Inputs) -> int:
+    """Return the bytes per pixel of copies in another dtype."""
+    return 0 if all(window.exact for window in inputs.windows) else capacity.WIDENED
 
 
 def _grain(inputs: Inputs, at_once: int = 1) -> Shape:

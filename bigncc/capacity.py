@@ -36,12 +36,20 @@ SCRATCH = 32
 """Bytes per pixel of the blocks in work: their copies with halo, and the result before it is encoded."""
 
 
+WIDENED = 8
+"""Of these, what copies of integers as float32 take, which windows of other weights than 0 and 1 need."""
+
+
 DESCRIBED = 8
 """As many more for each further map of the windows, as it is made and as it is handed on."""
 
 
 GAINED = 16
 """As many more where they are compared with the images as these are stored."""
+
+
+TESTED = 32
+"""And where they are told from chance: two maps, and the sums that count the valid samples of windows."""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,11 @@ def _job_or_table_options(verb: Any) -> Any:
 def _options(verb: Any, *, required: bool) -> Any:
     options = (
         click.argument("words", nargs=-1, required=required, metavar=WORDS),
-        click.option("--window", metavar="N[,N[,N]]", help="Odd window size: one for (y, x), or y,x or z,y,x."),
+        click.option(
+            "--window",
+            metavar="N[,N[,N]]",
+            help="Odd window size, or a length such as 31um: one for (y, x), or y,x or z,y,x.",
+        ),
         click.option("--radius", metavar="R[,R[,R]]", help="Half window size: 2 R + 1 pixels."),
         click.option("--stack", metavar="K[,K]", help="STACK OUT: each section z of one stack with its section z + K."),
         click.option("--as-is", is_flag=True, help="Correlate the images as they are stored, unshifted."),
@@ -221,6 +225,7 @@ def register(words: tuple[str, ...], output: str | None) -> None:
 def status(out: str, as_json: bool) -> None:
     """Say how far OUT is, also while a run goes on."""
     from bigncc import pipeline
+    from bigncc.discoveries import discoveries_of
 
     found = pipeline.status(out)
     if as_json:
@@ -231,7 +236,10 @@ def status(out: str, as_json: bool) -> None:
     click.echo(
         f"{found['url']}: {found['state']}, tile {tiles['done']} of {tiles['total']}, {share:.1f} % of the pixels"
     )
-    click.echo(_facts({name: f"{n} pixels" for name, n in found["status"].items()}), nl=bool(found["status"]))
+    said = {name: f"{n} pixels" for name, n in found["status"].items()}
+    if "discoveries" in found:
+        said |= discoveries_of(found["discoveries"]).facts()
+    click.echo(_facts(said), nl=bool(said))
 
 
 @cli.command()

@@ -45,8 +45,9 @@ def wide_difference(n: int, ab: Any, a: Any, b: Any) -> float:
     c, d = np.int64(ab) >> 31, np.int64(ab) & low
     p, q = np.int64(a) >> 31, np.int64(a) & low
     s, t = np.int64(b) >> 31, np.int64(b) & low
-    units = n * d - q * t
-    middle = n * c - p * t - q * s + (units >> 31)
+    count = np.int64(n)  # floats are compiled, too, and never wide
+    units = count * d - q * t
+    middle = count * c - p * t - q * s + (units >> 31)
     high = (middle >> 31) - p * s
     rest = ((middle & low) << 31) | (units & low)
     if high < 0:

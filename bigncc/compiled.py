@@ -17,8 +17,8 @@ from numba.core.compiler_lock import global_compiler_lock as _numba_lock
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 ROOMS = (
-    "coefficients", "confidence", "convolution", "halving", "interpolation", "matching", "moments", "ranking", "sums",
-    "warping",
+    "autocorrelation", "coefficients", "confidence", "convolution", "gaussian", "halving", "interpolation", "lines",
+    "matching", "moments", "ranking", "shaped", "sums", "tails", "warping",
 )  # fmt: skip
 """Rooms with compiled loops."""
 

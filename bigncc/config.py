@@ -21,7 +21,7 @@ from pydantic import (
 
 from bigncc.errors import InputError
 from bigncc.machine import ClusterConfig, EngineConfig, Section
-from bigncc.maps import Name, in_order
+from bigncc.maps import TESTS, Name, in_order
 from bigncc.science import (
     ImageConfig,
     OutputConfig,
@@ -29,6 +29,7 @@ from bigncc.science import (
     RegistrationConfig,
     ReportConfig,
     ShiftConfig,
+    SignificanceConfig,
     SsimConfig,
     StackConfig,
     WindowConfig,
@@ -61,10 +62,12 @@ class Config(Section):
         ("ncc",),
         validate_default=True,
         description="what is computed: ncc, and what is wanted of gain (NCC after minus before registration), "
-        "confidence (NCC averaged over the window, negative values as 0), shift (where it still slips) and statistics "
-        "of the windows: count, mean_reference, mean_moving, std_reference, std_moving, covariance, slope, intercept, "
+        "confidence (NCC averaged over the window, negative values as 0), pvalue (of r = 0, given how smooth both "
+        "images are), lower (confidence bound of r), shift (where it still slips) and statistics of the windows: "
+        "count, mean_reference, mean_moving, std_reference, std_moving, covariance, slope, intercept, "
         "ncc_uncentered, squared, absolute, ssim, spearman",
     )
+    significance: SignificanceConfig = Field(SignificanceConfig(), description="pvalue and lower, where maps has them")
     shift: ShiftConfig = Field(ShiftConfig(), description="the shift map, where maps has it")
     ssim: SsimConfig = Field(SsimConfig(), description="constants of structural similarity, where maps has ssim")
     registration: RegistrationConfig = Field(
@@ -95,9 +98,11 @@ class Config(Section):
         if moving != reference:
             message = f"{said} and moving is another image than reference: none, or the same, is accepted with it"
             raise ValueError(message)
-        if window.window().ndim > 2:
+        if window.axes > 2:
+            numbers = window.size if isinstance(window.size, tuple) else window.sigma
+            name = "size" if isinstance(window.size, tuple) else "sigma"
             message = (
-                f"{said} and window.size {list(window.size)}, which spans sections: a number, or [y, x], is accepted"
+                f"{said} and window.{name} {list(numbers)}, which spans sections: a number, or [y, x], is accepted"
             )
             raise ValueError(message)
         return value
@@ -130,6 +135,15 @@ class Config(Section):
         maps = info.data.get("maps", ("ssim",))
         if "ssim" not in maps and value != SsimConfig():
             message = f"maps is [{', '.join(maps)}], and with ssim among them it is accepted"
+            raise ValueError(message)
+        return value
+
+    @field_validator("significance")
+    @classmethod
+    def _for_its_maps(cls, value: SignificanceConfig, info: ValidationInfo) -> SignificanceConfig:
+        maps = info.data.get("maps", ("pvalue",))
+        if TESTS.isdisjoint(maps) and value != SignificanceConfig():
+            message = f"maps is [{', '.join(maps)}], and with pvalue or lower among them it is accepted"
             raise ValueError(message)
         return value
 

@@ -23,6 +23,7 @@ from bigncc.registration import registration_from_dict
 from bigncc.stack import match_from_dict
 from bigncc.store import absolute
 from bigncc.tiles import Plan, Round
+from bigncc.weights import DRAWN
 
 
 def decide(inputs: Inputs, request: dict[str, Any], samples: Samples, replaces: str | None) -> dict[str, Any]:
@@ -46,6 +47,8 @@ def decide(inputs: Inputs, request: dict[str, Any], samples: Samples, replaces: 
     for name, image in (("reference", inputs.reference), ("moving", inputs.moving)):
         settings[name]["url"] = image.url or settings[name]["url"]
         _absolute(settings[name]["mask"] or {}, "url")
+    if settings["window"]["footprint"] not in DRAWN:
+        _absolute(settings["window"], "footprint")
     _absolute(settings["registration"], "transform")
     _absolute(settings["registration"]["displacement"] or {}, "url")
     applied = _applied(inputs, request)
@@ -78,6 +81,7 @@ def _unasked(inputs: Inputs) -> set[str]:
     """Return the sections that say nothing: of maps if there is only the correlation, or no shift map; no prefilter."""
     maps = inputs.config.maps
     unasked = {"maps", "shift"} if maps == ("ncc",) else set() if "shift" in maps else {"shift"}
+    unasked |= set() if inputs.asked.tested else {"significance"}
     return unasked if inputs.asked.prefilter else {*unasked, "prefilter"}
 
 
@@ -145,13 +149,18 @@ def stored_grid(standing: dict[str, Any]) -> Plan:
 
 
 def job_of(url: str, standing: dict[str, Any], inputs: Inputs) -> Job:
-    """Return what the engine needs to know of a plan."""
+    """Return what the engine needs to know of a plan; RefusedError if a footprint is another one by now."""
     config = inputs.config
+    if journal.plain(inputs.window.request) != standing["request"]["window"]:
+        message = (
+            f"window.footprint {config.window.footprint} is not what the plan of {url} was made with: that is accepted"
+        )
+        raise RefusedError(message)
     return Job(
         url,
         standing["plan_id"],
         stored_grid(standing),
-        config.window.window(),
+        inputs.window,
         inputs.transform,
         config.registration.order,
         tuple((kernel.Pivot(*a), kernel.Pivot(*b)) for a, b in standing["pivots"]),

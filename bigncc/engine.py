@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bigncc import evidence, journal, lazy, shift, vectors
+from bigncc import discoveries, evidence, journal, lazy, shift, vectors
 from bigncc.capacity import Means, inner_block
 from bigncc.crew import Crew, crew_of, in_flight, in_turn
+from bigncc.discoveries import PValues
 from bigncc.encoding import Encodings
 from bigncc.errors import BignccError
 from bigncc.kernel import Block, Pivots
@@ -200,13 +201,14 @@ def compute(job: Job, pair: Pair, out: Output, tile: Tile, means: Means, crew: C
     )  # fmt: skip
     done = _blocks(job, pair, tile, means, commit, crew)
     summary, items = merge(part.summary for part in done), merge_items(part.items for part in done)
+    pvalues = discoveries.merged(part.pvalues for part in done)
     found = {name: [each for part in done for each in part.found[name]] for name in done[0].found}
     chunks = {name: dict(chain.from_iterable(part.chunks[name].items() for part in done)) for name in done[0].chunks}
     pieces = [part.piece for part in done if part.piece is not None]
     done.clear()
     levels = halving.levels(tile, pieces) if halving is not None else iter(())
     more = evidence.stored(out, tile, chunks, levels, means.threads, durable=means.durable)
-    return evidence.row(tile, summary, found | more, items)
+    return evidence.row(tile, summary, found | more, items, pvalues=pvalues)
 
 
 def rehearse(job: Job, pair: Pair) -> None:
@@ -344,7 +346,7 @@ class _Part(NamedTuple):
     """What a block leaves behind.
 
     Its statistics, what is stored of it, its chunks that wait for the rest of a stored object, what becomes of it
-    in the next level, and the statistics of each batch item of the output, if there are several.
+    in the next level, the statistics of each batch item of the output, if there are several, and p-values.
     """
 
     summary: Summary
@@ -352,6 +354,7 @@ class _Part(NamedTuple):
     chunks: evidence.Chunks
     piece: Piece | None
     items: Items
+    pvalues: PValues
 
 
 def _commit(
@@ -371,7 +374,7 @@ def _commit(
     start = [s.start for s in roi]
     items = block.items.items() if apart else ()
     placed = {tuple(a + i for a, i in zip(start, place, strict=False)): summary for place, summary in items}
-    return _Part(block.summary, found, {} if whole else chunks, _piece(maps, roi, halving), placed)
+    return _Part(block.summary, found, {} if whole else chunks, _piece(maps, roi, halving), placed, block.pvalues)
 
 
 def _commit_nodes(vectors: Any, roi: Roi, out: Output, *, durable: bool) -> tuple[shift.Lengths, evidence.Found]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from bigncc import journal, objects, store
+from bigncc.discoveries import NO_PIXELS, PValues
 from bigncc.layout import map_name
 from bigncc.pyramid import Maps
 from bigncc.tiles import Plan, Roi, Shape, Tile, parts, roi_cells, roi_within
@@ -104,11 +105,12 @@ def row(
     found: Found,
     items: Items | None = None,
     shift: dict[str, Any] | None = None,
+    pvalues: PValues = NO_PIXELS,
 ) -> journal.Row:
     """Return the journal's row of a tile that is stored; `shift` has the statistics of one of nodes."""
     sizes = {name: sum(e.size for e in evidence) for name, evidence in found.items()}
     digests = {name: _digest(evidence) for name, evidence in found.items()}
-    return journal.Row(tile.index, summary, sizes, digests, items=items or {}, shift=shift)
+    return journal.Row(tile.index, summary, sizes, digests, items=items or {}, shift=shift, pvalues=pvalues)
 
 
 def matching(out: Output, plan: Plan, rows: dict[int, journal.Row], threads: int) -> dict[int, journal.Row]:

@@ -89,7 +89,7 @@ def open_field(source: Source, *, components: Literal["forward", "reversed"] = "
     if components not in ("forward", "reversed"):
         message = f"components is {components!r}: forward or reversed is accepted"
         raise InputError(message)
-    array = _open(source)
+    array = open_array(source, ("field", "displacement"))
     shape, dtype = tuple(array.shape), array.dtype
     if (len(shape), shape[:1]) not in ((3, (2,)), (4, (3,))) or 0 in shape or dtype.kind not in "iuf":
         message = f"{array.place} has shape {list(shape)} and dtype {dtype}: "
@@ -98,7 +98,14 @@ def open_field(source: Source, *, components: Literal["forward", "reversed"] = "
     return Reversed(array) if components == "reversed" else array
 
 
-def _open(source: Source) -> View:
+def open_array(source: Source, names: tuple[str, ...]) -> View:
+    """Open a ``.npy`` or ``.npz`` file, in which it has one of these names or none beside it, or a Zarr array.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
     import zarr
 
     place = absolute(source) if isinstance(source, (str, os.PathLike)) else ""
@@ -107,7 +114,7 @@ def _open(source: Source) -> View:
             message = f"{place} would have to be read whole: a Zarr array at an address, or a file on disk, is accepted"
             raise InputError(message)
         path = Path(place)
-        array = _from_numpy(path)
+        array = _from_numpy(path, names)
         kept = _Npy(path) if isinstance(array, np.memmap) else array
         return View(kept, str(path), array.shape, array.dtype.newbyteorder("="), array.shape)
     node = open_node(source)
@@ -116,17 +123,17 @@ def _open(source: Source) -> View:
     return readable(node)
 
 
-def _from_numpy(path: Path) -> Any:
+def _from_numpy(path: Path, names: tuple[str, ...]) -> Any:
     try:
         if path.suffix == ".npy":
             return np.load(path, mmap_mode="r", allow_pickle=False)
         with np.load(path, allow_pickle=False) as file:
-            names = [name for name in file.files if len(file.files) == 1 or name in ("field", "displacement")]
-            if len(names) == 1:
-                return file[names[0]]
+            found = [name for name in file.files if len(file.files) == 1 or name in names]
+            if len(found) == 1:
+                return file[found[0]]
             there = ", ".join(file.files)
     except Exception as error:  # zip and header faults have many classes
         message = f"{path} cannot be read: a .npy or .npz file of plain numbers is accepted ({in_one_line(error)})"
         raise InputError(message) from error
-    message = f"{path} holds {there or 'nothing'}: one array, or one named field or displacement, is accepted"
+    message = f"{path} holds {there or 'nothing'}: one array, or one named {' or '.join(names)}, is accepted"
     raise InputError(message)

@@ -21,7 +21,7 @@ CHUNKS = {2: ((1024, 4096),) * 2, 3: ((32, 64), (256, 512), (256, 512))}
 
 def layout_of(inputs: Inputs) -> Layout:
     """Return what the output looks like on disk."""
-    reference, asked, ndim = inputs.reference, inputs.config.output, inputs.config.window.window().ndim
+    reference, asked, ndim = inputs.reference, inputs.config.output, inputs.ndim
     # smaller where only coarser levels are stored: a tile of ordinary size is a whole object of the finest of them
     default = tuple(max(1, min(n, m >> asked.finest_level)) for n, m in CHUNKS[ndim])
     wanted, shards = asked.chunks or default, asked.shards

@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from bigncc import kernel, stack, storage, transform
+from bigncc import aperture, kernel, significance, stack, storage, transform
 from bigncc.config import Config
 from bigncc.errors import InputError
 from bigncc.field import open_field
@@ -13,7 +13,7 @@ from bigncc.fingerprint import digest_of
 from bigncc.grids import check_pair, check_scales
 from bigncc.journal import plain
 from bigncc.lattice import Samples, samples_of
-from bigncc.maps import Asked, of_pixels, ranged
+from bigncc.maps import Asked, check_weights, of_pixels, ranged
 from bigncc.masks import Nearest, flags_of, leaves_out, nodata_of, open_mask, validity_of
 from bigncc.nodes import check_fits
 from bigncc.pair import Pair, PerItem, from_storage
@@ -28,7 +28,7 @@ from bigncc.store import absolute, digest, get
 from bigncc.tiles import Shape, roi_of
 from bigncc.transform import Affine, Displacement, Transform, Translation
 from bigncc.watch import Watched
-from bigncc.window import check_shapes
+from bigncc.window import Window, check_box, check_shapes
 
 ROLES = ("reference", "moving")
 
@@ -43,7 +43,9 @@ class Inputs:
     Parameters
     ----------
     config : Config
-        What was asked.
+        What was asked; the window's sizes are in pixels.
+    windows : tuple of Window
+        Which samples are correlated: for ncc those of the first.
     reference, moving : Image
         The pair.
     given : Transform or None
@@ -63,6 +65,7 @@ class Inputs:
     """
 
     config: Config
+    windows: tuple[Window, ...]
     reference: Image
     moving: Image
     given: Transform | None
@@ -74,9 +77,14 @@ class Inputs:
     matches: tuple[Match, ...] | None = None
 
     @property
+    def window(self) -> Window:
+        """The window of ncc, the first of several."""
+        return self.windows[0]
+
+    @property
     def ndim(self) -> int:
         """Number of windowed axes, which is that of the transform."""
-        return self.config.window.window().ndim
+        return self.window.ndim
 
     @property
     def pulled(self) -> bool:
@@ -140,7 +148,7 @@ class Inputs:
     def search(self) -> tuple[Shape, Shape]:
         """Of a shift map, pixels between nodes and pixels searched along the windowed axes; nothing without one."""
         config = self.config
-        return config.shift.search(config.window.window()) if "shift" in config.maps else ((), ())
+        return config.shift.search(self.window) if "shift" in config.maps else ((), ())
 
     @property
     def asked(self) -> Asked:
@@ -150,7 +158,8 @@ class Inputs:
             of_pixels(config.maps),
             prefilter=config.prefilter.prefilter(),
             ssim=config.ssim.ssim(),
-            windows=config.window.windows()[1:],
+            level=config.significance.level,
+            windows=self.windows[1:],
         )
         return ranged(asked, self.reference.array.dtype, self.moving.array.dtype)
 
@@ -168,7 +177,7 @@ def open_inputs(config: Config) -> Inputs:
     InputError
         If an image, a mask or a transform cannot be read or does not fit the rest.
     """
-    window, chosen = config.window.window(), config.registration
+    chosen = config.registration
     sections = config.reference, config.moving
     one, guides = None, None
     if config.stack.lags is None:
@@ -181,12 +190,19 @@ def open_inputs(config: Config) -> Inputs:
         reference, moving = one.images()
         if chosen.channel is not None:
             stack.stack_of(opened(config.reference, chosen.channel), config.stack.lags)
+    section, windows, rounded = aperture.settled(config.window, reference)
+    window = windows[0]
+    config = config.model_copy(update={"window": section})
+    if one is not None and window.ndim > 2:
+        message = f"stack.lags is given and the window has size {list(window.shape)}, which spans sections: [y, x] is "
+        message += "accepted"
+        raise InputError(message)
     given = given_transform(config)
     same_grid = chosen.model == "none"
-    notes = check_pair(reference, moving, same_grid=same_grid)
+    notes = rounded + check_pair(reference, moving, same_grid=same_grid)
     if chosen.estimated:
         notes += check_scales(reference, moving, within=0.01 if chosen.model in ("translation", "rigid") else 0.1)
-    if item := _measured_on(config, (guides or (reference,))[0], one):
+    if item := _measured_on(config, window.ndim, (guides or (reference,))[0], one):
         notes.append(f"the shift is measured on {', '.join(f'{axis} {i}' for axis, i in item.items())}, for all")
     for image in (reference, moving):
         spatial = image.axes[-window.ndim :]
@@ -197,7 +213,7 @@ def open_inputs(config: Config) -> Inputs:
                 f"{accepted} at the end are accepted with window.size={list(window.shape)}"
             )
             raise InputError(message)
-    for each in config.window.windows():
+    for each in windows:
         check_shapes(reference.array.shape, moving.array.shape, each, same_shape=same_grid, named=True)
     kernel.common_dtype(reference.array.dtype, moving.array.dtype)
     if given is not None and given.ndim != window.ndim:
@@ -209,7 +225,7 @@ def open_inputs(config: Config) -> Inputs:
         region = roi_of((0,) * given.ndim, reference.array.shape[-given.ndim :])
         region = region if asked is None else tuple(slice(*span) for span in asked)
         check_view(given, region, moving.array.shape[-given.ndim :], config.registration.order)
-    found = Inputs(config, reference, moving, given, (), guides or (reference, moving), stack=one)
+    found = Inputs(config, windows, reference, moving, given, (), guides or (reference, moving), stack=one)
     _check_maps(found)
     found.asked.prefilter.radius(window.ndim)  # which says what is wrong with it
     for name, image in found.images.items():
@@ -217,11 +233,11 @@ def open_inputs(config: Config) -> Inputs:
     return replace(found, notes=tuple(notes))
 
 
-def _measured_on(config: Config, guide: Image, one: Stack | None) -> dict[str, int]:
+def _measured_on(config: Config, ndim: int, guide: Image, one: Stack | None) -> dict[str, int]:
     """Return which time and channel, and of two images which plane, a shift is measured on."""
     chosen = config.registration
     if one is None:
-        return item_of(guide, config.window.window().ndim) if chosen.model is not None else {}
+        return item_of(guide, ndim) if chosen.model is not None else {}
     return {axis: 0 for axis in one.whole.axes if axis in "tc" and chosen.channel is None} if chosen.estimated else {}
 
 
@@ -248,9 +264,12 @@ def _check_maps(inputs: Inputs) -> None:
         how = "a transform that moves nothing" if nothing else "registration.model=none (--as-is)"
         message = f"maps has gain and {how} leaves it 0 everywhere: a registration, or maps without gain, is accepted"
         raise InputError(message)
-    _ = inputs.asked
+    significance.check(inputs.window, inputs.asked)
+    if "shift" in inputs.config.maps:
+        check_box(inputs.window, "shift")
+    check_weights(inputs.windows, inputs.asked)
     if "spearman" in inputs.asked.further:
-        check_small(inputs.config.window.window())
+        check_small(inputs.window)
     if steps := inputs.search[0]:
         check_fits(inputs.shape[-inputs.ndim :], steps)
 
@@ -292,7 +311,7 @@ def request_of(inputs: Inputs, samples: Samples) -> dict[str, Any]:
         how = transform.to_dict(inputs.given)
     search = {"initial": chosen.initial, "upsample_factor": chosen.upsample_factor, "channel": chosen.channel}
     request: dict[str, Any] = {
-        "window": asdict(config.window.window()),
+        "window": inputs.window.request,
         "registration": {
             "transform": how,
             "order": chosen.order if inputs.pulled else None,
@@ -315,6 +334,7 @@ def request_of(inputs: Inputs, samples: Samples) -> dict[str, Any]:
         steps, reach = inputs.search
         request |= {"maps": config.maps} | ({"shift": {"step": steps, "search_radius": reach}} if steps else {})
         request |= {"ssim": asdict(inputs.asked.ssim)} if "ssim" in config.maps else {}
+        request |= {"significance": config.significance.model_dump()} if inputs.asked.tested else {}
     if inputs.stack is not None:
         request["stack"] = {"lags": inputs.stack.lags}
         samples = {"stack": samples["reference"] + samples["moving"]}

@@ -19,7 +19,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from bigncc import remote, store, summary
+from bigncc import discoveries, remote, store, summary
+from bigncc.discoveries import NO_PIXELS, PValues
 from bigncc.errors import InputError, RefusedError
 from bigncc.summary import STATUS, Items, Summary, packed_items
 
@@ -37,7 +38,7 @@ class Row:
 
     `saw` has the fingerprint of each stored object of the inputs that the process had read since its row before, for
     the first time. `items` has the summary of each of its batch items, by place in the output, if there are several;
-    `shift` has the statistics of a tile of nodes.
+    `shift` has the statistics of a tile of nodes, `pvalues` counts those of a map of them.
     """
 
     tile: int
@@ -47,6 +48,7 @@ class Row:
     saw: dict[str, dict[str, str]] = field(default_factory=dict)
     items: Items = field(default_factory=dict)
     shift: dict[str, Any] | None = None
+    pvalues: PValues = NO_PIXELS
 
 
 def directory(url: str) -> str:
@@ -182,6 +184,7 @@ class Writer:
             "saw": row.saw,
         }
         body |= {"items": packed_items(row.items)} if row.items else {}
+        body |= {"pvalues": row.pvalues.packed()} if row.pvalues.counts else {}
         body |= {} if row.shift is None else {"shift": row.shift}
         counts = ",".join(map(str, row.summary.counts))
         text = f"{self.plan_id[:16]} {row.tile} done {counts} {json.dumps(body, separators=(',', ':'))}"
@@ -256,6 +259,7 @@ def rows(url: str, plan_id: str, tiles: Container[int] | None = None) -> dict[in
             body = json.loads(fields[5])
             body["summary"] = summary.from_dict(body["summary"])
             body["items"] = summary.unpacked_items(body.get("items", []))
+            body["pvalues"] = discoveries.unpacked(body.get("pvalues", []))
             found[tile] = Row(tile, **body)
     return found
 

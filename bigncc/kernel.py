@@ -14,7 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from bigncc import gaussian, shaped
+from bigncc.arithmetic import Sums, exact, rounded
 from bigncc.coefficients import TABLE
+from bigncc.discoveries import NO_PIXELS, PValues
 from bigncc.errors import InputError
 from bigncc.maps import NOTHING, Asked
 from bigncc.moments import STATISTICS
@@ -57,7 +60,8 @@ _PAD: dict[Border, str] = {"reflect": "symmetric", "mirror": "reflect", "nearest
 class Block:
     """What the kernel makes of a block: ``ncc`` float32 and ``status`` uint8 of the core, and their summary.
 
-    `items` has the summary of each batch item, by its place in the block; `further` has maps of float32 by their names.
+    `items` has the summary of each batch item, by its place in the block; `further` has maps of float32 by their names;
+    `pvalues` counts those of the map of that name.
     """
 
     ncc: NDArray[np.float32]
@@ -65,6 +69,7 @@ class Block:
     summary: Summary
     items: Items
     further: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    pvalues: PValues = NO_PIXELS
 
 
 def gained(after: Block, before: Block) -> Block:
@@ -143,7 +148,7 @@ def local(
     reference, moving : ndarray, ``[..., [z,] y, x]``
         Blocks of the same shape; axes in front of the window's are batches.
     window : Window
-        Box window and its rules.
+        What counts, and its rules.
     core : tuple of slice, optional
         Part of the windowed axes that wants values; everything by default.
     reference_validity, moving_validity : ndarray of uint8, optional
@@ -159,9 +164,9 @@ def local(
 
     Notes
     -----
-    With n, F = sum f, FG = sum f g, ... over the jointly valid samples of the window,
-    r = (n FG - F G) / (sqrt(n FF - F^2) sqrt(n GG - G^2)) [1]_. Sums of integers of at most 16 bits are exact; sums of
-    floats are float64 with an order of additions that depends on the window alone.
+    With n = sum w, F = sum w f, FG = sum w f g, ... over the jointly valid samples of the window, of weight w,
+    r = (n FG - F G) / (sqrt(n FF - F^2) sqrt(n GG - G^2)) [1]_. Sums of integers of at most 16 bits are exact where
+    weights are 0 or 1; other sums are float64 with an order of additions that depends on the window alone.
 
     References
     ----------
@@ -176,6 +181,8 @@ def local(
     if ncc.size == 0:
         return Block(ncc, status, Summary(), {})
     dtype = common_dtype(reference.dtype, moving.dtype)
+    if dtype.kind == "u" and not window.exact:
+        dtype = np.dtype(np.float32)  # which holds them all
     centres = tuple(p if isinstance(p, Pivot) else Pivot(float(p)) for p in pivot)
     codes = np.array([STATISTICS.index(name) for name in asked.further if name in STATISTICS], np.int64)
     described = np.empty((*batch, codes.size, *shape), np.float32)
@@ -183,7 +190,7 @@ def local(
     ranked = np.empty_like(ncc) if "spearman" in asked.further else None
     items = {}
     for index in np.ndindex(batch):
-        f, g, joint, view, roi = _prepared(
+        f, g, joint, view, roi = prepared(
             reference[index],
             moving[index],
             None if reference_validity is None else reference_validity[index],
@@ -205,7 +212,7 @@ def local(
     return Block(ncc, status, merge(items.values()), items, further)
 
 
-def _prepared(
+def prepared(
     f: Array, g: Array, vf: Array | None, vg: Array | None, core: Roi, window: Window, dtype: np.dtype[Any]
 ) -> tuple[Array, Array, Array | None, Array | None, tuple[int, ...]]:
     """Continue one batch item beyond its edges, bring it to `dtype` and 3-D, and join the validities."""
@@ -295,10 +302,22 @@ def _correlate(
 ) -> tuple[float, float]:
     """Choose arithmetic and buffers for one batch item and run the loops; return the extremes of r."""
     size = (1,) * (3 - window.ndim) + window.shape
-    sums = _exact(f, g, size) if f.dtype.kind == "u" else _rounded(centres)
+    sums = exact(f, g, window.samples) if f.dtype.kind == "u" else rounded(tuple(p.value * p.scale for p in centres))
     if f.dtype == np.float64:
         f, g = (image if p.scale == 1.0 else image * p.scale for image, p in zip((f, g), centres, strict=True))
     vertical, horizontal = (np.array(chain(n), np.int64).reshape(-1, 3) for n in size[1:])
+    std = ((value * (1.0 if sums.exact else p.scale)) ** 2 for value, p in zip(window.deviations, centres, strict=True))
+    whole = math.prod(size) if window.border == "valid" else 0
+    rules = (*std, 0.0 if sums.exact else RESOLUTION, window.flat, window.min_valid_fraction, whole)
+    nothing = np.zeros((1, 1, roi[5] - roi[4]), np.uint8)
+    images = f, g, nothing if joint is None else joint, nothing if view is None else view
+    shape = tuple(roi[i + 1] - roi[i] for i in (0, 2, 4))
+    out = out[0].reshape(shape), out[1].reshape(shape), out[2].reshape(-1 if out[2].size else 0, *shape)
+    asked = (more[0], _facts(sums, centres, *more[1:])) if more[0].size else None
+    switches = joint is not None, view is not None
+    if window.weights != "box":
+        way = gaussian.correlate if window.weights == "gaussian" else shaped.correlate
+        return way(images, switches, roi, window, sums, rules, asked, out, integers)
     # a level's next one reaches back over as many lines as it is longer, and one more
     reach = np.array([1, *(k * m + plus for k, m, plus in vertical)], np.int64)
     slots = np.array([*(np.diff(reach) + 1), 1], np.int64)
@@ -314,38 +333,23 @@ def _correlate(
     works = (*pairs_and_products(levels), np.empty(levels * pitch, np.int32))
     state = np.zeros(1, np.int64), np.empty((3, strip)), np.empty((3, strip), np.uint8)
     equal = None if sums.exact else np.empty((2, 5, pitch))
-    std = ((value * (1.0 if sums.exact else p.scale)) ** 2 for value, p in zip(window.deviations, centres, strict=True))
-    whole = math.prod(size) if window.border == "valid" else 0
     extremes = np.repeat(np.array([[np.inf], [-np.inf]], np.float32), strip, axis=1)
-    nothing = np.zeros((1, 1, strip), np.uint8)
-    shape = tuple(roi[i + 1] - roi[i] for i in (0, 2, 4))
     walk(
-        (f, g, nothing if joint is None else joint, nothing if view is None else view),
-        (joint is not None, view is not None, sums.wide, _runs(horizontal, sums)),
+        images,
+        (*switches, sums.wide, _runs(horizontal, sums)),
         sums.kind,
         (roi, size, sums.middles, (band, strip)),
         (vertical, horizontal, slots),
         (pair, counts, works, full, least, state, equal, np.empty(strip, np.uint8)),
         (*pairs_and_products(1), *pairs_and_products(planes)) if sums.exact else None,
         None if sums.exact else (*pairs_and_products(int(slots.sum())), np.zeros(6, np.int64)),
-        (*std, 0.0 if sums.exact else RESOLUTION, window.flat, window.min_valid_fraction, whole),
-        (more[0], _facts(sums, centres, *more[1:])) if more[0].size else None,
-        (out[0].reshape(shape), out[1].reshape(shape), out[2].reshape(-1 if out[2].size else 0, *shape)),
+        rules,
+        asked,
+        out,
         integers,
         extremes,
     )
     return float(extremes[0].min()), float(extremes[1].max())
-
-
-class _Sums(NamedTuple):
-    """How sums are kept: dtypes of those of f, g and of their products, what is subtracted, and the arithmetic."""
-
-    exact: bool
-    simple: type[Any]
-    products: type[Any]
-    middles: tuple[Any, ...]
-    kind: type[Any] = np.float64
-    wide: bool = False
 
 
 def _shift(stored: np.dtype[Any], dtype: np.dtype[Any]) -> int:
@@ -353,45 +357,19 @@ def _shift(stored: np.dtype[Any], dtype: np.dtype[Any]) -> int:
     return -(1 << (8 * stored.itemsize - 1)) if stored.kind == "i" and dtype.kind == "u" else 0
 
 
-def _facts(sums: _Sums, centres: tuple[Pivot, ...], shifts: tuple[int, int], constants: Any) -> Any:
+def _facts(sums: Sums, centres: tuple[Pivot, ...], shifts: tuple[int, int], constants: Any) -> Any:
     """Return what `bigncc.moments` calls facts."""
     kind = np.int64 if sums.exact else np.float64
     middles = tuple(kind(middle) + kind(shift) for middle, shift in zip(sums.middles, shifts, strict=True))
     return middles, tuple(1.0 if sums.exact else p.scale for p in centres), constants
 
 
-def _rounded(centres: tuple[Pivot, ...]) -> _Sums:
-    return _Sums(False, np.float64, np.float64, tuple(p.value * p.scale for p in centres))
-
-
-def _exact(f: Array, g: Array, size: tuple[int, ...]) -> _Sums:
-    """Choose the narrowest integers that hold the sums of this block; the result is the same with wider ones.
-
-    With n samples of magnitude at most p, sums of samples stay below n p, sums of products below n p^2, and both
-    products in n FG - F G below n^2 p^2: exact in float64 below 2^53, in int64 below 2^63. Where 16-bit samples could
-    exceed that, whatever they are in this block, the difference takes two limbs, so that all blocks round alike.
-    """
-    if f.dtype == np.uint8:
-        middles: tuple[int, ...] = (128, 128)
-        peak = most = 128
-    else:
-        limits = [(int(image.min()), int(image.max())) for image in (f, g)]
-        middles = tuple((low + high + 1) // 2 for low, high in limits)
-        most = 2**15
-        peak = max(middle - low for middle, (low, _) in zip(middles, limits, strict=True))
-    n = math.prod(size)
-    simple = np.int16 if n * peak < 2**15 else np.int32 if n * peak < 2**31 else np.int64
-    products = np.int32 if n * peak**2 < 2**31 else np.int64
-    kind = np.float64 if (n * peak) ** 2 < 2**53 else np.int64
-    return _Sums(True, simple, products, tuple(map(np.int32, middles)), kind, (n * most) ** 2 >= 2**63)
-
-
-def _runs(horizontal: Array, sums: _Sums) -> bool:
+def _runs(horizontal: Array, sums: Sums) -> bool:
     """Say whether running sums over columns, which no vector can do, are faster than a chain this long."""
     return sums.exact and np.dtype(sums.products).itemsize * sum(k + plus + 1.5 for k, _, plus in horizontal) > 52
 
 
-def _parts(roi: tuple[int, ...], size: tuple[int, ...], sums: _Sums, slots: int) -> tuple[int, int, int]:
+def _parts(roi: tuple[int, ...], size: tuple[int, ...], sums: Sums, slots: int) -> tuple[int, int, int]:
     """Return rows per band, columns per strip, and the lines that keep sums over planes.
 
     A strip is wide, as each row of it costs some calls, but its buffers stay below 1.5 bytes per pixel, or 1 MiB.

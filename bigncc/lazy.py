@@ -19,12 +19,12 @@ from dask.base import compute
 from dask.delayed import delayed
 from numpy.typing import NDArray
 
-from bigncc import kernel, scales
+from bigncc import kernel, scales, significance
 from bigncc.confidence import grown, of_block
 from bigncc.errors import InputError
 from bigncc.filtering import prefiltered
 from bigncc.kernel import Pivots
-from bigncc.maps import NOTHING, PER_WINDOW, Asked, Ssim, of_pixels, of_windows, ranged
+from bigncc.maps import LEVEL, NOTHING, PER_WINDOW, Asked, Ssim, check_weights, of_pixels, of_windows, ranged
 from bigncc.pair import Chunks, Pair, PerItem, as_stored, beside, on_grid, register, validity
 from bigncc.prefilter import UNFILTERED, Prefilter
 from bigncc.ranks import check_small
@@ -104,6 +104,7 @@ def local_maps(
     pivot: Pivots | None = None,
     prefilter: Prefilter | None = None,
     ssim: Ssim | None = None,
+    level: float = LEVEL,
     windows: Sequence[int | tuple[int, ...]] = (),
     **options: Any,
 ) -> dict[str, Any]:
@@ -115,7 +116,8 @@ def local_maps(
     if unknown := [name for name in maps if name not in names]:
         message = f"maps has {unknown[0]!r}: {', '.join(names)} are accepted"
         raise InputError(message)
-    asked = Asked(of_pixels(maps), prefilter=filter_of(prefilter), ssim=ssim or Ssim(), windows=every[1:])
+    asked = Asked(of_pixels(maps), prefilter=filter_of(prefilter), ssim=ssim or Ssim(), level=level, windows=every[1:])
+    significance.check(window, asked)
     if asked.gain and transform is None:
         message = "maps has gain and there is no transform, so that nothing can be gained: one is accepted"
         raise InputError(message)
@@ -124,6 +126,7 @@ def local_maps(
     asked = ranged(asked, first.dtype, second.dtype)
     for other in asked.windows:
         check_shapes(first.shape, second.shape, other, same_shape=transform is None, named=True)
+    check_weights(every, asked)
     if "spearman" in maps:
         check_small(window)
     constants = pivot if pivot is not None else (pivot_of(first), pivot_of(second))
@@ -136,7 +139,7 @@ def local_maps(
         pair = register(pair, transform, order, start, chunks)
     if asked.gain:
         pair = beside(pair, before)
-    result = correlate(pair, window, constants, chunks, (0,) * first.ndim, asked)
+    result = correlate(pair, window, constants, chunks, start, start, asked)
     arrays = {name: _field(result, name, chunks) for name in maps}
     if is_lazy:
         return arrays
@@ -152,7 +155,9 @@ def filter_of(prefilter: Prefilter | None) -> Prefilter:
     return prefilter or UNFILTERED
 
 
-def correlate(pair: Pair, window: Window, pivot: Any, chunks: Chunks, lead: Shape, asked: Asked = NOTHING) -> da.Array:
+def correlate(
+    pair: Pair, window: Window, pivot: Any, chunks: Chunks, lead: Shape, start: Shape, asked: Asked = NOTHING
+) -> da.Array:
     """Correlate a pair block by block.
 
     Parameters
@@ -167,6 +172,8 @@ def correlate(pair: Pair, window: Window, pivot: Any, chunks: Chunks, lead: Shap
         Blocks of the result; along windowed axes none but a single one is smaller than the halo.
     lead : tuple of int
         Where the result begins in the arrays; samples before and after it are context.
+    start : tuple of int
+        Where the arrays begin in the image.
     asked : Asked
         What is made beside coefficients and status.
 
@@ -181,8 +188,10 @@ def correlate(pair: Pair, window: Window, pivot: Any, chunks: Chunks, lead: Shap
     extended = tuple(_extended(c, before, n) for c, before, n in zip(chunks, lead, pair.reference.shape, strict=True))
     cells = np.empty(tuple(map(len, chunks)), object)
     for cell in np.ndindex(cells.shape):
-        begins = (before if i == 0 else depth[a] for a, (before, i) in enumerate(zip(lead, cell, strict=True)))
-        cells[cell] = roi_of(tuple(begins), tuple(c[i] for c, i in zip(chunks, cell, strict=True)))[-window.ndim :]
+        begins = tuple(before if i == 0 else depth[a] for a, (before, i) in enumerate(zip(lead, cell, strict=True)))
+        core = roi_of(begins, tuple(c[i] for c, i in zip(chunks, cell, strict=True)))[-window.ndim :]
+        places = zip(start, lead, chunks, cell, strict=True)
+        cells[cell] = core, tuple(s + a + sum(c[:i]) for s, a, c, i in places)[-window.ndim :]
     arrays = pair.arrays
     return da.map_overlap(
         _block,
@@ -242,17 +251,18 @@ def tile(
         One `bigncc.kernel.Block` per block of ``tile.write``.
     """
     chunks, lead, grid = _blocks(window, tile, origin, block, asked)
+    start = tuple(s.start for s in tile.read)
     here = on_grid(pair, tile.read, grid, transform, order)
     if asked.gain:
         here = beside(here, on_grid(pair, tile.read, grid, as_stored(pair, window.ndim), order))
     if len(pivots) == 1 or channel_axis is None:
-        return correlate(here, window, pivots[0], chunks, lead, asked)
+        return correlate(here, window, pivots[0], chunks, lead, start, asked)
     one = (*chunks[:channel_axis], (1,), *chunks[channel_axis + 1 :])
     channels = []
     for i, pivot in enumerate(pivots):
         place = (slice(None),) * channel_axis + (slice(i, i + 1),)
         alone = Pair(**{name: array[place] for name, array in here.arrays.items()})
-        channels.append(correlate(alone, window, pivot, one, lead, asked))
+        channels.append(correlate(alone, window, pivot, one, lead, start, asked))
     return da.concatenate(channels, axis=channel_axis)
 
 
@@ -285,7 +295,7 @@ def _blocks(window: Window, tile: Tile, origin: Shape, block: Shape, asked: Aske
 
 def _block(*arrays: Any, names: Iterable[str], window: Window, pivot: Pivots, asked: Asked) -> Any:
     *images, cell = arrays
-    named, core = dict(zip(names, images, strict=True)), cell.item()
+    named, (core, place) = dict(zip(names, images, strict=True)), cell.item()
     if asked.prefilter:
         named, core, pivot = prefiltered(named, core, asked.around(window.radius), asked.prefilter, pivot)
     reference, moving, before, flags = (named.pop(name, None) for name in (*IMAGES, "before", "before_validity"))
@@ -293,6 +303,9 @@ def _block(*arrays: Any, names: Iterable[str], window: Window, pivot: Pivots, as
     block = scales.local(reference, moving, window, asked=asked, **rules, **named)
     if asked.confidence:
         block = _confident(block, core, window, pivot, reference, moving, named)
+    if asked.tested:
+        start = tuple(i - s.start for i, s in zip(place, core, strict=True))
+        block = significance.judged(block, reference, moving, window, start=start, asked=asked, **rules, **named)
     if before is None:
         return block
     return kernel.gained(

@@ -10,12 +10,14 @@ import numpy as np
 
 from bigncc.errors import InputError
 from bigncc.prefilter import UNFILTERED, Prefilter
-from bigncc.window import Window
+from bigncc.window import Window, check_box
 
 Name = Literal[
     "ncc",
     "gain",
     "confidence",
+    "pvalue",
+    "lower",
     "count",
     "mean_reference",
     "mean_moving",
@@ -60,6 +62,13 @@ class Further:
 PIXELS = {
     "gain": Further("normalised cross-correlation after registration minus before", (-1.0, 1.0), 2.0),
     "confidence": Further("correlation averaged over the window, negative values as 0", (0.0, 1.0)),
+    "pvalue": Further(
+        "two-sided p-value of r = 0, that both textures are independent, given how smooth they are; not of alignment",
+        (0.0, 1.0),
+    ),
+    "lower": Further(
+        "lower confidence bound of the normalised cross-correlation, given how smooth both are", (-1.0, 1.0)
+    ),
     "count": Further("valid samples of the window"),
     "mean_reference": Further("mean of the reference, grey levels"),
     "mean_moving": Further("mean of the registered moving image, grey levels"),
@@ -89,6 +98,15 @@ WINDOW_MAP = "ncc_[0-9]+(?:x[0-9]+){1,2}"
 
 BYTES = 4
 """Of a pixel of one of them."""
+
+LEAST = 7
+"""Samples along such a cell in two dimensions, at least, lest there are too few to know anything by."""
+
+TESTS = frozenset(("pvalue", "lower"))
+"""The maps of what chance does."""
+
+LEVEL = 0.05
+"""The share of false discoveries, and of lower bounds above what they bound."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +161,8 @@ class Asked:
         What both images are filtered by first.
     ssim : Ssim
         With a data range where `further` has ssim.
+    level : float
+        Of significance.
     windows : tuple of Window
         Other windows that are correlated in the same pass.
     """
@@ -150,12 +170,23 @@ class Asked:
     further: tuple[str, ...] = ()
     prefilter: Prefilter = UNFILTERED
     ssim: Ssim = Ssim()
+    level: float = LEVEL
     windows: tuple[Window, ...] = ()
 
     @property
     def gain(self) -> bool:
         """Whether it is correlated before registration, too."""
         return "gain" in self.further
+
+    @property
+    def statistics(self) -> int:
+        """How many statistics of the windows are made."""
+        return len(self.further) - self.gain - self.confidence - len(TESTS.intersection(self.further))
+
+    @property
+    def tested(self) -> bool:
+        """Whether chance is told from correlation."""
+        return not TESTS.isdisjoint(self.further)
 
     @property
     def confidence(self) -> bool:
@@ -165,6 +196,8 @@ class Asked:
     def around(self, radius: tuple[int, ...]) -> tuple[int, ...]:
         """Return what a block of filtered samples needs around it for windows of a radius, along their axes."""
         own = tuple((1 + self.confidence) * r for r in radius)
+        if self.tested:
+            own = tuple(map(max, own, looked_at(radius)))
         return tuple(map(max, zip(own, *(window.radius for window in self.windows), strict=True)))
 
     def margin(self, radius: tuple[int, ...], axes: int, reach: tuple[int, ...] = ()) -> tuple[int, ...]:
@@ -187,6 +220,20 @@ class Asked:
 NOTHING = Asked()
 
 
+def cells_of(radius: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the samples along each axis of the cells in which it is looked at how smooth images are."""
+    return tuple(max(2 * r + 1, LEAST) if r and len(radius) == 2 else 2 * r + 1 for r in radius)
+
+
+def looked_at(radius: tuple[int, ...]) -> tuple[int, ...]:
+    """Return how far around a pixel it is looked at how smooth images are, for windows of a radius.
+
+    These are the cells of the two middles that a pixel is between, those pooled with them, and half a lag: from the
+    pixel before a cell's middle it is half a cell without it to that cell's beginning, and two cells more.
+    """
+    return tuple(2 * c + c // 2 - 1 + r if r else 0 for c, r in zip(cells_of(radius), radius, strict=True))
+
+
 def ranged(asked: Asked, *dtypes: np.dtype[Any]) -> Asked:
     """Return what is asked with the data range of a pair of images of some dtypes.
 
@@ -207,6 +254,26 @@ def ranged(asked: Asked, *dtypes: np.dtype[Any]) -> Asked:
         raise InputError(message)
     spans = (1.0 if t.kind == "b" else float(np.iinfo(t).max) - float(np.iinfo(t).min) for t in dtypes)
     return replace(asked, ssim=replace(asked.ssim, data_range=max(spans)))
+
+
+def check_weights(windows: Iterable[Window], asked: Asked) -> None:
+    """Raise InputError for a statistic that a window whose samples do not count alike does not have."""
+    for window in windows:
+        for name in ("spearman", *sorted(TESTS)):
+            if name in asked.further:
+                check_box(window, name)
+        if not window.exact and "count" in asked.further:
+            message = (
+                f"maps has count and window.weights is {window.weights}, of which samples count by weight: box, or "
+            )
+            message += "a footprint of 0 and 1, is accepted with it"
+            raise InputError(message)
+        if not window.exact and "ssim" in asked.further and asked.ssim.use_sample_covariance:
+            message = (
+                f"ssim.use_sample_covariance is true and window.weights is {window.weights}, of which there is no "
+            )
+            message += "number of samples: false is accepted with it"
+            raise InputError(message)
 
 
 def of_pixels(maps: Iterable[str]) -> tuple[str, ...]:

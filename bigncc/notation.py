@@ -18,6 +18,42 @@ def bytes_of(text: str | float) -> int:
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
+METRES = {
+    **dict.fromkeys(("nm", "nanometer", "nanometre"), 1e-9),
+    **dict.fromkeys(("um", "\u00b5m", "\u03bcm", "micrometer", "micrometre", "micron"), 1e-6),
+    **dict.fromkeys(("mm", "millimeter", "millimetre"), 1e-3),
+    **dict.fromkeys(("cm", "centimeter", "centimetre"), 1e-2),
+    **dict.fromkeys(("m", "meter", "metre"), 1.0),
+    **dict.fromkeys(("km", "kilometer", "kilometre"), 1e3),
+    **dict.fromkeys(("A", "\u00c5", "angstrom"), 1e-10),
+}
+"""Units of length, as people and OME-Zarr write them."""
+
+
+def metres_of(text: str) -> float:
+    """Return the metres of a length such as 31um."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)\s*([^\W\d_]+)\s*", text)
+    if not match or match[2] not in METRES or not 0.0 < float(match[1]) < 1e100:
+        message = f"{text!r} is no length: a number of pixels, or one with nm, um, mm, m or A, is accepted"
+        raise ValueError(message)
+    return float(match[1]) * METRES[match[2]]
+
+
+def extents_of(value: Any) -> Any:
+    """Return numbers of pixels as they are and lengths checked, one, a list, or several lists of numbers."""
+    if isinstance(value, (list, tuple)):
+        for each in value:
+            if isinstance(each, (list, tuple)) and any(isinstance(size, str) for size in each):
+                message = "of several windows, numbers of pixels are accepted"
+                raise ValueError(message)
+        return tuple(map(extents_of, value))
+    if isinstance(value, str) and value.strip().isdecimal():
+        return int(value)
+    if isinstance(value, str):
+        metres_of(value)
+    return value
+
+
 def seconds_of(text: str) -> int:
     """Return the seconds of a time such as 3h50m, 90m or 45s."""
     match = re.fullmatch(r"(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?", str(text))

@@ -10,6 +10,7 @@ from bigncc import proof, sections, store, tiles
 from bigncc import report as drawing
 from bigncc.config import Config
 from bigncc.decision import recalled
+from bigncc.discoveries import discoveries_of
 from bigncc.encoding import values_of
 from bigncc.errors import IncompleteError, InputError
 from bigncc.inputs import open_inputs, pair_of
@@ -96,6 +97,7 @@ def panel(url: str, threshold: float | None = None) -> Panel:
     return Panel(
         title, reference, moving, _mean(where_valid(**seen), factor), summary, factor << level, table,
         further, _vectors(output, config, factor << level, place),
+        discoveries_of(output.attributes["discoveries"]) if "discoveries" in output.attributes else None,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bigncc import cluster, confidence, coverage, engine, filtering, journal, stealing, store, tasks, worker
+from bigncc import aperture, cluster, confidence, coverage, engine, filtering, journal, stealing, store, tasks, worker
 from bigncc import config as words
 from bigncc.budget import (
     Estimate,
@@ -51,13 +51,16 @@ __all__ = [
 ]  # fmt: skip
 
 NANOSECONDS = 35
-"""Time per output pixel and thread on the machine of the README's figures, for `plan`'s estimate."""
+"""Time per output pixel and thread, with a box, on the machine of the README's figures, for `plan`'s estimate."""
 
 STATISTIC = 8
 """As many more for each further map of the windows."""
 
 COMPARISON = 0.2
 """And as many for each two samples of a window whose ranks are correlated."""
+
+TESTING = 120
+"""And as many where chance is told from correlation."""
 
 _SHIFT = "measuring where the moving image lies"
 
@@ -115,6 +118,7 @@ def plan(config: Config) -> Estimate:
         objects=objects(layout),
         decode_overhead=decode_overhead(inputs, grid, means),
         tasks=math.prod(-(-n // b) for n, b in zip(grid.tile, means.block, strict=True)),
+        window="; ".join(map(aperture.in_words, inputs.windows)),
         seconds=_nanoseconds(inputs, grid) * 1e-9 / (threads * workers_of(config)),
         valid=coverage.shares(inputs, threads),
         notes=inputs.notes + _absent(inputs),
@@ -124,11 +128,13 @@ def plan(config: Config) -> Estimate:
 
 def _nanoseconds(inputs: Inputs, grid: Plan) -> float:
     """Return about how long one thread takes for all tiles from the images."""
-    window, (_, reach), asked = inputs.config.window.window().shape, inputs.search, inputs.asked
+    window, (_, reach), asked = inputs.window.shape, inputs.search, inputs.asked
     filtered = filtering.nanoseconds(asked.prefilter, inputs.ndim)
-    each: float = NANOSECONDS * (1 + asked.gain) + filtered * (2 + asked.gain)
+    own = NANOSECONDS - aperture.BOX + sum(map(aperture.nanoseconds, inputs.windows))
+    each: float = own * (1 + asked.gain) + filtered * (2 + asked.gain)
     each += confidence.NANOSECONDS if asked.confidence else 0
-    each += STATISTIC * (len(asked.further) - asked.gain - asked.confidence)
+    each += TESTING if asked.tested else 0
+    each += STATISTIC * asked.statistics
     each += COMPARISON * math.prod(window) ** 2.0 if "spearman" in asked.further else 0
     if grid.nodes is None:
         return math.prod(grid.shape) * each

@@ -14,6 +14,8 @@ from bigncc.budget import means_of
 from bigncc.capacity import Means
 from bigncc.config import Config
 from bigncc.decision import attributes_of, job_of, opened, recalled, stored_grid, stored_layout
+from bigncc.discoveries import Discoveries, discoveries_of
+from bigncc.discoveries import merged as merged_pvalues
 from bigncc.errors import IncompleteError, InputError
 from bigncc.inputs import open_inputs, pair_of
 from bigncc.output import open_output, update_attributes
@@ -30,7 +32,8 @@ from bigncc.watch import ABSENT, object_of
 class Result:
     """A finished run: where its maps are, the statistics of all pixels, and what was done with the moving image.
 
-    `table` has those of each section and channel, if there are several; `shift` are the statistics of a shift map.
+    `table` has those of each section and channel, if there are several; `shift` are the statistics of a shift map, and
+    `discoveries` of a map of p-values.
     """
 
     url: str
@@ -40,10 +43,12 @@ class Result:
     notes: tuple[str, ...] = ()
     table: Table | None = None
     shift: Lengths | None = None
+    discoveries: Discoveries | None = None
 
     def further(self) -> dict[str, str]:
         """Return the statistics of further maps, and of sections and channels, as words."""
-        found = {} if self.shift is None else self.shift.facts()
+        found = {} if self.discoveries is None else self.discoveries.facts()
+        found |= {} if self.shift is None else self.shift.facts()
         return found if self.table is None else found | self.table.facts()
 
 
@@ -118,7 +123,8 @@ def finish(
     output.sweep(journal.directory(url))
     table = table_of({**standing, **proof}, stored_layout(standing), threshold)
     notes += absent_notes(proof)
-    done = url, True, summary, standing["headline"], notes, table, shift
+    found = discoveries_of(proof["discoveries"]) if "discoveries" in proof else None
+    done = url, True, summary, standing["headline"], notes, table, shift, found
     return Result(*done)
 
 
@@ -216,7 +222,16 @@ def _proof(url: str, standing: dict[str, Any], rows: dict[int, journal.Row]) -> 
         "tiles": len(every),
         "absent": {name: len(keys) for name, keys in sorted(absent.items())},
         **({} if (shift := lengths(every)) is None else {"shift": shift.to_dict()}),
+        **_discoveries(standing, every),
     }
+
+
+def _discoveries(standing: dict[str, Any], rows: list[journal.Row]) -> dict[str, Any]:
+    """Return what is recorded of the p-values of all tiles, if they were asked for."""
+    asked = standing["config"].get("significance")
+    if asked is None:
+        return {}
+    return {"discoveries": Discoveries(merged_pvalues(row.pvalues for row in rows), asked["level"]).to_dict()}
 
 
 def absent_notes(proof: dict[str, Any]) -> tuple[str, ...]:
@@ -239,7 +254,8 @@ def status(url: str) -> dict[str, Any]:
     -------
     dict
         ``url``, ``state``, ``plan_id``, ``tiles`` and ``pixels`` with ``done`` and ``total``, ``status`` counts, and
-        ``quarantined``: why tiles could not be computed.
+        ``quarantined``: why tiles could not be computed. ``discoveries`` of a complete map of p-values: the threshold
+        ``p_below``, the ``pixels`` below it, and the ``share`` of false ones among them that it keeps to.
     """
     url = store.absolute(url)
     standing = journal.read_plan(url)
@@ -247,7 +263,8 @@ def status(url: str) -> dict[str, Any]:
         attributes = open_output(url).attributes
         counts = attributes.get("summary", {}).get("counts", [0] * len(STATUS))
         total = attributes.get("tiles", 0)
-        return _status(url, attributes["state"], attributes["plan_id"], (total, total), tuple(counts), sum(counts))
+        known = url, attributes["state"], attributes["plan_id"], (total, total), tuple(counts), sum(counts)
+        return _status(*known) | _said(attributes)
     grid = stored_grid(standing)
     done, counts = journal.progress(url, standing["plan_id"])
     complete = journal.read_complete(url)
@@ -255,7 +272,13 @@ def status(url: str) -> dict[str, Any]:
     whole = complete is not None and complete["plan_id"] == standing["plan_id"] and store.exists(url)
     state = "complete" if whole else "in-progress"
     found = _status(url, state, standing["plan_id"], (done, len(grid)), counts, math.prod(grid.shape))
-    return found | {"quarantined": {str(tile): reason for tile, reason in journal.quarantined(url).items()}}
+    found |= {"quarantined": {str(tile): reason for tile, reason in journal.quarantined(url).items()}}
+    return found | _said(complete if whole and complete is not None else {})
+
+
+def _said(proof: dict[str, Any]) -> dict[str, Any]:
+    """Return the threshold of a map of p-values, which only all tiles together have."""
+    return {"discoveries": proof["discoveries"]} if "discoveries" in proof else {}
 
 
 def _status(

@@ -2,7 +2,7 @@
 
 import io
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigncc import store
+from bigncc.discoveries import Discoveries
 from bigncc.errors import RefusedError
 from bigncc.maps import described
 from bigncc.sections import Row, Table
@@ -78,6 +79,8 @@ class Panel:
         Block means of further maps by their names, NaN where there are none.
     shift : Vectors or None
         The shift map, where it was asked for.
+    discoveries : Discoveries or None
+        Of the map of p-values.
     """
 
     title: str
@@ -89,6 +92,7 @@ class Panel:
     table: Table | None = None
     further: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     shift: Vectors | None = None
+    discoveries: Discoveries | None = None
 
     @property
     def beside(self) -> int:
@@ -134,7 +138,8 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
             _grey(ax, image, name)
         _confidence(axes[2], panel)
         for ax, (name, values) in zip(axes[3:], panel.further.items(), strict=False):
-            _further(ax, name, values)
+            told = panel.discoveries.facts().values() if name == "pvalue" and panel.discoveries is not None else ()
+            _further(ax, name, values, told)
         if panel.shift is not None:
             _shift(axes[-2], panel, panel.shift)
         _histogram(axes[-1], panel.summary)
@@ -215,7 +220,7 @@ def _confidence(axes: "Axes", panel: Panel) -> None:
     axes.text(0.0, -0.02, "grey: no value", fontsize=9, va="top", transform=axes.transAxes)
 
 
-def _further(axes: "Axes", name: str, values: NDArray[Any]) -> None:
+def _further(axes: "Axes", name: str, values: NDArray[Any], told: Iterable[str]) -> None:
     axes.set_title("\n".join(textwrap.wrap(f"{name}: {described(name).words}", 48)))
     axes.set_axis_off()
     there = values[np.isfinite(values)]
@@ -225,7 +230,8 @@ def _further(axes: "Axes", name: str, values: NDArray[Any]) -> None:
         low, high = -max(-low, high), max(-low, high)
     picture = axes.imshow(values, cmap=colours, vmin=low, vmax=max(high, low + 1e-9), interpolation="nearest")
     axes.get_figure().colorbar(picture, ax=axes, shrink=0.95)  # type: ignore[union-attr]
-    axes.text(0.0, -0.02, "grey: no value", fontsize=9, va="top", transform=axes.transAxes)
+    lines = [line for each in ("grey: no value", *told) for line in textwrap.wrap(each, 64)]
+    axes.text(0.0, -0.02, "\n".join(lines), fontsize=9, va="top", transform=axes.transAxes)
 
 
 def _shift(axes: "Axes", panel: Panel, found: Vectors) -> None:

@@ -9,15 +9,20 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Va
 
 from bigncc.encoding import MANTISSA, DType
 from bigncc.machine import Section
-from bigncc.maps import Ssim, of_windows
+from bigncc.maps import LEVEL, Ssim, of_windows
 from bigncc.nodes import search_of
-from bigncc.notation import lags_of, range_of, region_of, source_of, target_of
+from bigncc.notation import extents_of, lags_of, range_of, region_of, source_of, target_of
 from bigncc.prefilter import Kind, Prefilter
 from bigncc.remote import Storage
+from bigncc.weights import DRAWN, Table, Weights
 from bigncc.window import Border, Window, several
 
 Source = Annotated[Any, BeforeValidator(source_of), PlainSerializer(str)]
 
+
+Extent = Annotated[int | str | tuple[int | str, ...] | tuple[tuple[int, ...], ...] | None, BeforeValidator(extents_of)]
+
+Width = Annotated[float | str | tuple[float | str, ...] | None, BeforeValidator(extents_of)]
 
 Range = Annotated[int | tuple[int, int] | None, BeforeValidator(range_of)]
 
@@ -118,11 +123,22 @@ class OutputConfig(Section):
 class WindowConfig(Section):
     """The window and its rules."""
 
-    size: int | tuple[int, ...] | tuple[tuple[int, ...], ...] = Field(
-        7,
-        description="odd number of pixels: one for (y, x), or a list [y, x] or [z, y, x]; several lists, such as "
-        "[[7, 7], [15, 15]], are several windows in one pass: ncc is of the first, and further maps are of the others, "
-        "of the best of all, and which that is",
+    size: Extent = Field(
+        None,
+        description="odd number of pixels, or a length such as 31um: one for (y, x), or a list [y, x] or [z, y, x]; "
+        "null: 7, or what sigma or the array of a footprint says; several lists, such as [[7, 7], [15, 15]], are "
+        "several windows in one pass: ncc is of the first, and further maps are of the others, of the best of all, and "
+        "which that is",
+    )
+    weights: Weights = Field("box", description="what a sample counts: box (all the same), gaussian or footprint")
+    sigma: Width = Field(
+        None, description="standard deviation of weights=gaussian, in pixels or a length: one number, or a list"
+    )
+    truncate: float = Field(3.5, description="standard deviations at which weights=gaussian are cut")
+    footprint: str | None = Field(
+        None,
+        description="of weights=footprint: disk, ball or octagon of that size; or an array of weights, 0 and 1 or "
+        "others, in a .npy, .npz or .csv file or a Zarr array",
     )
     border: Border = Field(
         "shrink", description="at the image's edge: shrink, valid, reflect, mirror, nearest or constant"
@@ -135,19 +151,31 @@ class WindowConfig(Section):
     )
 
     def window(self) -> Window:
-        """Return the checked window, the first of several."""
+        """Return the checked window of what is said in pixels, the first of several."""
         return self.windows()[0]
 
-    def windows(self) -> tuple[Window, ...]:
-        """Return all windows, checked; they differ in size."""
-        nested = isinstance(self.size, tuple) and any(isinstance(size, tuple) for size in self.size)
-        first, *others = cast("tuple[int | tuple[int, ...], ...]", self.size if nested else (self.size,))
-        return several(Window(first, **self.model_dump(exclude={"size"})), others)
+    def windows(self, table: Table | None = None) -> tuple[Window, ...]:
+        """Return all windows, checked; they differ in size. `table` is what is read of a footprint's file."""
+        sizes = cast("tuple[Any, ...]", self.size) if self.several else (self.size,)
+        footprint = self.footprint if self.footprint in DRAWN else table
+        words = self.model_dump(exclude={"size", "footprint"})
+        return several(Window(sizes[0], footprint=footprint, **words), sizes[1:])
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one size."""
+        return isinstance(self.size, tuple) and any(isinstance(size, tuple) for size in self.size)
+
+    @property
+    def axes(self) -> int:
+        """The most axes that are spoken of."""
+        sizes = self.size if self.several and isinstance(self.size, tuple) else (self.size,)
+        return max(len(each) if isinstance(each, tuple) else 2 for each in (*sizes, self.sigma))
 
     @property
     def maps(self) -> tuple[str, ...]:
         """Names of the further maps that several windows have."""
-        return of_windows([window.shape for window in self.windows()])
+        return of_windows([window.shape for window in self.windows()]) if self.several else ()
 
 
 class PrefilterConfig(Section):
@@ -214,6 +242,18 @@ class ShiftConfig(Section):
     def search(self, window: Window) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return pixels between nodes and pixels searched along each axis; InputError if that cannot be."""
         return search_of(window.shape, self.step, self.search_radius)
+
+
+class SignificanceConfig(Section):
+    """How sure it must be that a correlation is not chance."""
+
+    level: float = Field(
+        LEVEL,
+        gt=0,
+        lt=0.5,
+        description="share of the lower bounds that are above the correlation they bound, and of false ones among the "
+        "pixels that the threshold for pvalue calls correlated",
+    )
 
 
 class SsimConfig(Section):

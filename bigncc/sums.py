@@ -25,24 +25,10 @@ from numpy.typing import NDArray
 
 from bigncc.coefficients import differences, finish_row, outlook, tally
 from bigncc.compiled import compiled_loop, inlined_loop
+from bigncc.lines import add_products, count_row, load_pair
 from bigncc.moments import describe
 
 Array = NDArray[Any]
-
-
-@compiled_loop
-def load(line: Array, samples: Array, joint: Array, masked: bool, middle: Any, lead: int) -> None:
-    """Write a row of samples about `middle`, from `lead` on; what does not count, or is not there, is 0."""
-    line[:lead] = 0
-    line[lead + samples.size :] = 0
-    inner = line[lead:]
-    if masked:
-        for j in range(samples.size):
-            # a select, not a product: an invalid sample may be NaN
-            inner[j] = samples[j] - middle if joint[j] else middle - middle
-    else:
-        for j in range(samples.size):
-            inner[j] = samples[j] - middle
 
 
 @compiled_loop
@@ -72,27 +58,6 @@ def add_line(line: Array, a: Array) -> None:
     """Add one line to another."""
     for j in range(line.size):
         line[j] += a[j]
-
-
-@compiled_loop
-def add_products(products: Array, pair: Array, pitch: int, first: bool) -> None:
-    """Add the products of a pair of lines, or write them."""
-    a, b = pair[:pitch], pair[pitch:]
-    ff, gg, fg = products[:pitch], products[pitch:], products[2 * pitch :]
-    if first:
-        for j in range(pitch):
-            ff[j] = a[j] * a[j]
-        for j in range(pitch):
-            gg[j] = b[j] * b[j]
-        for j in range(pitch):
-            fg[j] = a[j] * b[j]
-    else:
-        for j in range(pitch):
-            ff[j] += a[j] * a[j]
-        for j in range(pitch):
-            gg[j] += b[j] * b[j]
-        for j in range(pitch):
-            fg[j] += a[j] * b[j]
 
 
 @compiled_loop
@@ -187,19 +152,6 @@ def add_rows(rings: Array, slots: Array, steps: Array, row: int, length: int, at
 
 
 @compiled_loop
-def load_pair(pair: Array, images: Any, masked: bool, middles: Any, plane: int, row: int, span: Any) -> None:
-    """Write one row of both images into the two lines of `pair`; 0 where there is no such row."""
-    f, g, joint, _ = images
-    _, left, right, lead, pitch = span
-    if plane < 0 or plane >= f.shape[0] or row < 0 or row >= f.shape[1]:
-        pair[: 2 * pitch] = 0
-        return
-    valid = joint[plane, row, left:right] if masked else joint[0, 0]
-    load(pair[:pitch], f[plane, row, left:right], valid, masked, middles[0], lead)
-    load(pair[pitch : 2 * pitch], g[plane, row, left:right], valid, masked, middles[1], lead)
-
-
-@compiled_loop
 def turn_planes(
     runs: Any, pair: Any, images: Any, masked: bool, middles: Any, enters: int, leaves: int, rows: Any, span: Any
 ) -> None:
@@ -277,23 +229,6 @@ def rounded_row(
         add_products(products, pair, pitch, False)
     add_rows(rings[0], slots, steps, count, 2 * pitch, rings[2])
     return add_rows(rings[1], slots, steps, count, 3 * pitch, rings[2]) * int(pitch)
-
-
-@compiled_loop
-def count_row(count: Array, joint: Array, place: Any, gone: int, span: Any) -> None:
-    """Move the number of valid samples per column on by one row."""
-    za, zb, row = place
-    _, left, right, lead, _ = span
-    inner = count[lead:]
-    for plane in range(za, zb):
-        if 0 <= row < joint.shape[1]:
-            new = joint[plane, row, left:right]
-            for j in range(new.size):
-                inner[j] += new[j]
-        if gone >= 0:
-            old = joint[plane, gone, left:right]
-            for j in range(old.size):
-                inner[j] -= old[j]
 
 
 @compiled_loop

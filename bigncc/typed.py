@@ -57,7 +57,11 @@ def wanted(
         message = f"--window {window} and --radius {radius} are given: one of them is accepted"
         raise InputError(message)
     if window is not None:
-        given.append({"window": {"size": _numbers("--window", window)}})
+        parts = [part.strip() for part in window.split(",")]
+        # a length, such as 31um, is checked where the config is
+        lengths = parts if len(parts) > 1 else window
+        measured = any(part[-1:].isalpha() and part[0].isdecimal() for part in parts)
+        given.append({"window": {"size": lengths if measured else _numbers("--window", window)}})
     if radius is not None:
         sizes = _numbers("--radius", radius)
         given.append({"window": {"size": 2 * sizes + 1 if isinstance(sizes, int) else [2 * r + 1 for r in sizes]}})

@@ -23,7 +23,7 @@ from bigncc.prefilter import UNFILTERED, Prefilter
 from bigncc.registration import Registration
 from bigncc.tiles import Shape, Tile, roi_pad, roi_shape, roi_shift, roi_within
 from bigncc.transform import Transform
-from bigncc.window import Window, as_window
+from bigncc.window import Window, as_window, check_box
 
 
 def shift_map(
@@ -42,6 +42,7 @@ def shift_map(
     """Do what `bigncc.shift_map` does, for numpy and dask arrays; `options` as for `paired`."""
     is_lazy = any(isinstance(image, da.Array) for image in (reference, moving))
     window, transform = as_window(window), applied(transform)
+    check_box(window, "shift")
     steps, reach = search_of(window.shape, step, search_radius)
     pair = paired(reference, moving, window, same_shape=transform is None, **options)
     shape, chosen = pair.reference.shape, filter_of(prefilter)

@@ -17,7 +17,7 @@ from bigncc.conventions import left_out
 from bigncc.encoding import values_of
 from bigncc.errors import InputError
 from bigncc.lazy import MAPS, Nodata
-from bigncc.maps import described
+from bigncc.maps import LEVEL, described
 from bigncc.nodes import first_node, search_of
 from bigncc.output import open_output
 from bigncc.pair import from_storage
@@ -97,6 +97,7 @@ def local_maps(
     pivot: Pivots | None = None,
     prefilter: Prefilter | None = None,
     ssim: Ssim | None = None,
+    level: float = LEVEL,
     windows: Sequence[int | tuple[int, ...]] = (),
     **options: Any,
 ) -> xr.Dataset:
@@ -105,7 +106,8 @@ def local_maps(
     matched = _match(reference, moving, window, channel_axis, same_shape=transform is None, **options)
     found = lazy.local_maps(
         matched.reference.data, matched.moving.data, window, maps, transform=transform, order=order, pivot=pivot,
-        prefilter=prefilter, ssim=ssim, windows=windows, nodata=matched.nodata, named=True, **matched.masks,
+        prefilter=prefilter, ssim=ssim, level=level, windows=windows,
+        nodata=matched.nodata, named=True, **matched.masks,
     )  # fmt: skip
     dims = matched.reference.dims
     about = _about(window, transform, dims, prefilter)
@@ -211,6 +213,9 @@ def open_result(url: str | os.PathLike[str], *, level: int = 0) -> xr.Dataset:
         about["prefilter"] = _said(prefilter)
     result = xr.Dataset(arrays, coords=coords, attrs={**{name: attributes[name] for name in names}, **about})
     table = table_of(attributes, output.layout)
+    if "pvalue" in result and "discoveries" in attributes:
+        found = attributes["discoveries"]
+        result["pvalue"].attrs |= {f"discoveries_{name}": found[name] for name in ("share", "p_below", "pixels")}
     return result if table is None else _with_sections(result, table)
 
 

@@ -2,8 +2,9 @@
 
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from functools import lru_cache
 from itertools import product
-from math import isfinite, isnan, isqrt
+from math import isfinite, isnan, isqrt, prod
 
 import numpy as np
 
@@ -27,41 +28,63 @@ def continued(index: int, length: int, border: str) -> int | None:
     return None
 
 
+@lru_cache
+def weights(window):
+    """The weight of each sample, by its place from the middle."""
+    if window.weights == "footprint":
+        found = window.table.array
+    else:
+        lines = window.taps if window.weights == "gaussian" else [np.ones(r + 1) for r in window.radius]
+        lines = [[Fraction(w) for w in (*line[:0:-1], *line)] for line in lines]
+        found = np.array([prod(each) for each in product(*lines)], object).reshape(window.shape)
+    return {
+        tuple(p - r for p, r in zip(place, window.radius, strict=True)): Fraction(found[place])
+        for place in np.ndindex(window.shape)
+    }
+
+
 def samples(f, g, vf, vg, window, centre):
-    """The valid pairs of the window at `centre`, how many it could have, and whether it leaves the image."""
+    """The valid pairs of the window at `centre` with their weights, what it could weigh, whether it leaves the image.
+
+    Weights are what a Gaussian's or a table's float64 say; the window is the box around them.
+    """
     pairs, possible, leaves = [], 0, False
+    counts = weights(window)
     for offset in product(*(range(-r, r + 1) for r in window.radius)):
+        weight = counts[offset]
         place = tuple(c + o for c, o in zip(centre, offset, strict=True))
         inside = all(0 <= p < n for p, n in zip(place, f.shape, strict=True))
         leaves |= not inside
         if not inside and window.border in ("shrink", "valid"):
             continue
-        possible += 1
+        if not weight:
+            continue
+        possible += weight
         if not inside and window.border == "constant":
-            pairs.append((Fraction(window.cval), Fraction(window.cval)))
+            pairs.append((weight, Fraction(window.cval), Fraction(window.cval)))
             continue
         at = tuple(continued(p, n, window.border) for p, n in zip(place, f.shape, strict=True))
         a, b = f[at].item(), g[at].item()
         if vf[at] == 1 and vg[at] == 1 and isfinite(a) and isfinite(b):
-            pairs.append((Fraction(a), Fraction(b)))
+            pairs.append((weight, Fraction(a), Fraction(b)))
     return pairs, possible, leaves
 
 
 def moments(pairs):
-    """n^2 times covariance and both variances, exactly."""
-    n = len(pairs)
-    f, g = (sum(values) for values in zip(*pairs, strict=True))
-    ff, gg, fg = (sum(values) for values in zip(*((a * a, b * b, a * b) for a, b in pairs), strict=True))
+    """n^2 times covariance and both variances, exactly, n being the sum of the weights."""
+    n = sum(w for w, _, _ in pairs)
+    f, g = (sum(values) for values in zip(*((w * a, w * b) for w, a, b in pairs), strict=True))
+    ff, gg, fg = (sum(values) for values in zip(*((w * a * a, w * b * b, w * a * b) for w, a, b in pairs), strict=True))
     return n * fg - f * g, n * ff - f * f, n * gg - g * g
 
 
 def pixel(f, g, vf, vg, window, centre):
     """(r as Decimal or None, status) of one pixel of 2-D or 3-D images; floats have no status 8 here."""
     pairs, possible, leaves = samples(f, g, vf, vg, window, centre)
-    n = len(pairs)
+    n = sum(w for w, _, _ in pairs)
     if leaves and window.border == "valid":
         return None, 7
-    if n < 2 or n < window.min_valid_fraction * possible:
+    if len(pairs) < 2 or n < Fraction(window.min_valid_fraction) * possible:
         return None, 6 if vg[centre] == 2 else 2
     cov, va, vb = moments(pairs)
     flat = [v == 0 or v < Fraction(std) ** 2 * n * n for v, std in zip((va, vb), window.deviations, strict=True)]

@@ -12,20 +12,43 @@ INTEGERS = ("bool", "uint8", "int8", "uint16", "int16", ">u2")
 FLOATS = ("float32", "float64", "float16", "int32", "uint64", ">f4")
 
 
+WEIGHTS = ("box", "drawn", "cells", "gaussian", "table")
+"""Boxes, shapes, and any cells have exact sums of integers; the others weigh."""
+
+
 @st.composite
-def windows(draw, ndim, shape, borders=BORDERS):
+def windows(draw, ndim, shape, borders=BORDERS, kinds=("box",)):
     """A window of odd sizes that fits `shape`."""
     sizes = [draw(st.integers(0, min(4, (n - 1) // 2))) * 2 + 1 for n in shape[-ndim:]]
     if max(sizes) == 1:
         sizes[-1] = 3
     return Window(
-        tuple(sizes),
+        **weighed(draw, tuple(sizes), draw(st.sampled_from(kinds))),
         border=draw(st.sampled_from(borders)),
         cval=float(draw(st.integers(0, 1))),
         min_valid_fraction=draw(st.sampled_from((0.0, 0.25, 0.5, 1.0))),
         flat=draw(st.sampled_from((0.0, float("nan")))),
         min_std=draw(st.sampled_from(((0.0, 0.0), (0.0, 0.0), (0.5, 2.0)))),
     )
+
+
+def weighed(draw, size, kind):
+    """Words for a window of that size and kind."""
+    if kind == "box":
+        return {"size": size}
+    if kind == "gaussian":
+        # so that 3.5 of them end within half a pixel of the size
+        return {"weights": kind, "sigma": tuple(n // 2 * draw(st.sampled_from((0.27, 0.29, 0.3))) for n in size)}
+    if kind == "drawn":
+        volume = len(size) == 3 and size[0] > 1
+        name = "ball" if volume else draw(st.sampled_from(("disk", "octagon")))
+        return {"size": size, "weights": "footprint", "footprint": name}
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    table = (rng.random(size) < draw(st.sampled_from((0.3, 0.7)))) * (
+        1.0 if kind == "cells" else rng.random(size) + 0.1
+    )
+    table.flat[[0, -1]] = 1.0
+    return {"weights": "footprint", "footprint": table}
 
 
 @st.composite

@@ -88,7 +88,7 @@ def test_words_with_an_equals_sign_are_assignments_only_of_known_keys():
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ((AS_IS, "window.sizes=7"), "config key window.sizes is unknown: size, border, .* are accepted"),
+        ((AS_IS, "window.sizes=7"), "config key window.sizes is unknown: size, weights, .* are accepted"),
         ((AS_IS, "registration.displacement={file: x}"), "config key registration.displacement.url is missing"),
         ((AS_IS, "window.border=wrap"), "config key window.border is 'wrap': input should be 'shrink'"),
         ((AS_IS, "engine.memory=much"), "'much' is no amount of memory: a number with B, KB"),

@@ -21,10 +21,10 @@ def bits(array):
 
 
 @st.composite
-def cases(draw, dtypes):
+def cases(draw, dtypes, kinds=("box",)):
     shape = draw(st.sampled_from(SHAPES))
     f, g = strategies.related(draw, shape, dtypes)
-    window = draw(strategies.windows(2, shape))
+    window = draw(strategies.windows(2, shape, kinds=kinds))
     return f, g, window, draw(strategies.validities(shape)), draw(strategies.validities(shape))
 
 
@@ -216,7 +216,7 @@ def test_a_core_with_its_margin_is_the_whole(data):
     shape = (17, 23)
     dtype = data.draw(st.sampled_from(("uint8", "uint16", "float32", "float64")))
     f, g = (data.draw(strategies.images(shape, (dtype,))) for _ in range(2))
-    window = data.draw(strategies.windows(2, shape))
+    window = data.draw(strategies.windows(2, shape, kinds=strategies.WEIGHTS))
     vf, vg = (data.draw(strategies.validities(shape)) for _ in range(2))
     pivot = (1.0, 2.0)
     whole = local(f, g, window, reference_validity=vf, moving_validity=vg, pivot=pivot)
@@ -319,6 +319,31 @@ def test_golden_bits(dtype, size):
         block = local(*images, Window(size), reference_validity=validity, pivot=(10.0, 20.0))
         found.update(block.ncc.tobytes() + block.status.tobytes() + repr(block.summary).encode())
     assert (VERSION, found.hexdigest()[:16]) == (2, GOLDEN[dtype, size])
+
+
+WEIGHED = {
+    ("uint8", "gaussian"): "6e47203a3ccfe950",
+    ("float32", "gaussian"): "39ea1e9e34c38db2",
+    ("uint8", "disk"): "ba7de5582edfc47b",
+    ("uint16", "disk"): "09bc4ef230cd70d4",
+    ("float32", "disk"): "09bc4ef230cd70d4",
+}
+
+
+@pytest.mark.parametrize(("dtype", "kind"), WEIGHED)
+def test_golden_bits_of_other_weights(dtype, kind):
+    rng = np.random.default_rng(11)
+    f, g = rng.integers(0, 255, (2, 40, 1100))
+    f[:, :20] = 7
+    mask = (rng.random(f.shape) > 0.1).astype(np.uint8)
+    images = [image.astype(dtype) for image in (f, g + f)]
+    words = {"sigma": (1.5, 3)} if kind == "gaussian" else {"footprint": kind, "size": (15, 21)}
+    window = Window(weights="gaussian" if kind == "gaussian" else "footprint", **words)
+    found = hashlib.sha256()
+    for validity in (None, mask):
+        block = local(*images, window, reference_validity=validity, pivot=(10.0, 20.0))
+        found.update(block.ncc.tobytes() + block.status.tobytes() + repr(block.summary).encode())
+    assert (VERSION, found.hexdigest()[:16]) == (2, WEIGHED[dtype, kind])
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (0, 5), (5, 0), (0, 5, 5)])

@@ -8,7 +8,7 @@ import pytest
 
 FLOORS = (
     ("errors", "compiled", "allocator"),
-    ("remote", "nodes", "prefilter"),
+    ("remote", "nodes", "prefilter", "discoveries", "autocorrelation", "weights", "arithmetic", "lines"),
     (
         "encoding",
         "tiles",
@@ -26,6 +26,8 @@ FLOORS = (
         "choice",
         "conventions",
         "coordinates",
+        "tails",
+        "terms",
     ),
     (
         "metadata",
@@ -44,9 +46,12 @@ FLOORS = (
         "capacity",
         "planning",
         "maps",
+        "gaussian",
+        "shaped",
     ),
     ("kernel", "warping", "transform", "storage", "journal", "objects", "layout", "stopping", "machine"),
     (
+        "significance",
         "shift",
         "scales",
         "resampling",
@@ -61,7 +66,7 @@ FLOORS = (
         "filtering",
         "confidence",
     ),
-    ("config",),
+    ("config", "aperture"),
     ("pair", "report", "evidence", "script", "cluster", "tasks"),
     ("sites", "masks", "search"),
     ("fit", "deformation", "variants"),
@@ -106,7 +111,7 @@ HOSTS = {
     "rich": {"progress"},
     "matplotlib": {"report"},
     "skimage": {"search", "sites", "fit", "demo"},
-    "scipy": {"search", "sites", "deformation"},
+    "scipy": {"search", "sites", "deformation", "significance"},
     "xarray": {"xarray"},
     "click": {"cli"},
     "numpy": None,

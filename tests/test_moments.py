@@ -25,8 +25,8 @@ SSIM = Ssim(250.0, 0.02, 0.05)
 def exact(pairs, ssim):
     """Every statistic of the pairs of a window, as fractions where they are rational; None where there is none."""
     n = len(pairs)
-    f, g = (sum(values) for values in zip(*pairs, strict=True))
-    ff, gg, fg = (sum(values) for values in zip(*((a * a, b * b, a * b) for a, b in pairs), strict=True))
+    f, g = (sum(values) for values in zip(*((a, b) for _, a, b in pairs), strict=True))
+    ff, gg, fg = (sum(values) for values in zip(*((a * a, b * b, a * b) for _, a, b in pairs), strict=True))
     cov, vf, vg = (Fraction(m, 1) / n**2 for m in oracle.moments(pairs))
     c1, c2 = (Fraction(k) ** 2 * Fraction(ssim.data_range) ** 2 for k in (ssim.k1, ssim.k2))
     unbiased = Fraction(n, n - 1) if ssim.use_sample_covariance else 1
@@ -64,7 +64,7 @@ def cases(draw):
 @settings(max_examples=25)
 def test_every_statistic_is_the_exact_one(case):
     f, g, vf, vg, window = case
-    found = local(f, g, window, reference_validity=vf, moving_validity=vg, asked=Asked(STATISTICS, SSIM))
+    found = local(f, g, window, reference_validity=vf, moving_validity=vg, asked=Asked(STATISTICS, ssim=SSIM))
     ones = np.ones(f.shape, np.uint8)
     integers = all(image.dtype.kind in "bui" and image.dtype.itemsize < 4 for image in (f, g))
     for centre in np.ndindex(f.shape):
@@ -85,7 +85,9 @@ def test_every_statistic_is_the_exact_one(case):
         wanted = exact(pairs, SSIM)
         if status in (3, 5):
             wanted["slope"] = wanted["intercept"] = None
-        scale = {name: max(abs(float(a)) for pair in pairs for a in pair) for name in ("std_reference", "std_moving")}
+        scale = {
+            name: max(abs(float(a)) for _, *pair in pairs for a in pair) for name in ("std_reference", "std_moving")
+        }
         scale["covariance"] = scale["std_reference"] ** 2
         scale["intercept"] = scale["std_reference"] * max(1.0, abs(float(wanted["slope"] or 0)))
         for name, value in wanted.items():
@@ -135,7 +137,7 @@ def test_what_is_asked_changes_no_coefficient():
     for dtype in (np.uint8, np.uint16, np.float32, np.float64):
         f, g = rng.integers(0, 4, (2, 30, 40)).astype(dtype)
         f[:12, :15] = 3
-        plain, more = local(f, g, Window(5)), local(f, g, Window(5), asked=Asked(STATISTICS, SSIM))
+        plain, more = local(f, g, Window(5)), local(f, g, Window(5), asked=Asked(STATISTICS, ssim=SSIM))
         np.testing.assert_array_equal(plain.ncc.view("u4"), more.ncc.view("u4"))
         np.testing.assert_array_equal(plain.status, more.status)
         assert plain.summary == more.summary

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bigncc.notation import bytes_of, line_of, region_of, seconds_of, time_of
+from bigncc.notation import METRES, bytes_of, extents_of, line_of, metres_of, region_of, seconds_of, time_of
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,20 @@ def test_times(text, seconds):
 def test_what_is_no_time(text):
     with pytest.raises(ValueError, match="is no time: one such as 3h50m"):
         time_of(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "metres"),
+    [("31um", 31e-6), ("1.5 \u00b5m", 1.5e-6), ("3e2nm", 3e-7), ("2mm", 2e-3), ("7micrometer", 7e-6)],
+)
+def test_lengths(text, metres):
+    assert metres_of(text) == pytest.approx(metres)
+    assert extents_of([text, 5, "7"]) == (text, 5, 7)
+
+
+def test_units_are_what_ome_zarr_calls_them():
+    for unit, size in (("angstrom", 1e-10), ("nanometer", 1e-9), ("micrometer", 1e-6), ("meter", 1)):
+        assert METRES[unit] == size
 
 
 def test_lines_are_single_and_hold_something():

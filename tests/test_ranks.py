@@ -37,7 +37,9 @@ def test_it_is_the_correlation_of_ranks(case):
             assert np.isnan(got[centre])
             continue
         # doubled and about their mean, they are integers
-        a, b = (2 * rankdata([float(v) for v in values]) - len(pairs) - 1 for values in zip(*pairs, strict=True))
+        a, b = (
+            2 * rankdata([float(v) for v in values]) - len(pairs) - 1 for values in list(zip(*pairs, strict=True))[1:]
+        )
         if status in (3, 4, 5) or not (a @ a and b @ b):
             np.testing.assert_equal(float(got[centre]), window.flat)
         else:

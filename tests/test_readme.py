@@ -74,7 +74,7 @@ def test_the_python_of_readme(folder, monkeypatch):
         found.append(names.get("confidence"))
     for image in names["pair"].values():
         image["url"].close()
-    assert len(found) == 10
+    assert len(found) == 11
     # the three lines of the forum's question
     assert found[0].shape == f.shape
     assert np.abs(np.subtract(names["registration"].transform.offset, OFFSET)).max() < 0.06
@@ -162,7 +162,7 @@ def test_the_commands_of_readme(folder):
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     typed = [line for block in blocks("sh") if ".venv" not in block for line in block.splitlines()]
     typed += re.findall(r"`(bigncc register [^`]*)`", README)
-    assert len(typed) == 23
+    assert len(typed) == 25
     for command in typed:
         done = subprocess.run(
             ["/bin/sh", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
