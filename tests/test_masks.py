@@ -1,5 +1,7 @@
 """Masks are what the library is given as masks, whichever way they are stored."""
 
+import json
+
 import numpy as np
 import pytest
 import zarr
@@ -239,3 +241,40 @@ def test_several_levels_of_grey_are_no_samples(tmp_path):
     wanted = bigncc.local_maps(f, g, reference_mask=~np.isin(f, (0, 3)), moving_mask=g != 8)
     pairs.same(pairs.maps(tmp_path / "out"), wanted)
     assert (wanted["status"] == 1).mean() > 0.5
+
+
+@pytest.mark.parametrize("offset", [(0.0, 0.0), (2.0, -3.0), (1.25, -0.5)])
+def test_a_mask_goes_with_its_image_through_a_transform(tmp_path, offset):
+    f, g = samples((41, 51), seed=1), samples((44, 50), seed=2)
+    g[5:30, 5:40] = f[5:30, 5:40]
+    for name, data in (("a", f), ("b", g)):
+        ome(tmp_path / name, [data], "yx", chunks=(16, 16))
+    (tmp_path / "t.json").write_text(json.dumps({"kind": "translation", "offset": offset}))
+    steps = ((2.0, 0.5), (2.0, 0.5))
+    cells = {"reference": samples((21, 26), seed=3) % 4, "moving": samples((22, 25), seed=4) % 4}
+    words = ["output.chunks=[20, 20]", "window.min_valid_fraction=0.1", f"registration.transform={tmp_path / 't.json'}"]
+    masks = {}
+    for name, mask in cells.items():
+        label(tmp_path / name, [mask], "yx", steps=transformations(steps), chunks=(8, 8))
+        words.append(f"{name}.mask.url={tmp_path / name}")
+        masks[f"{name}_mask"] = seen(mask, steps, {"reference": f, "moving": g}[name].shape) != 0
+    words += [
+        "moving.nodata=[7, 9]",
+        "moving.missing_chunks=nodata",
+        "maps=[ncc, gain]",
+        "registration.trust_field=true",
+    ]
+    options = {"registration": {"model": None}}
+    asked = pairs.job(str(tmp_path / "a"), str(tmp_path / "b"), tmp_path / "out", options, *words)
+    if not any(offset):  # then there would be no gain
+        asked = asked.model_copy(update={"maps": ("ncc",)})
+    pipeline.run(asked)
+    window = bigncc.Window(7, min_valid_fraction=0.1)
+    how = {"transform": bigncc.Translation(offset), "nodata": (None, (7, 9)), **masks}
+    wanted = bigncc.local_maps(f, g, window, ("ncc", "status", *asked.maps[1:]), **how)
+    found = pairs.maps(tmp_path / "out")
+    pairs.same(found, {name: wanted[name] for name in found})
+    assert (wanted["status"] == 1).mean() > 0.3
+    if any(offset):
+        gain = zarr.open_array(str(tmp_path / "out" / "maps" / "gain" / "0"), mode="r")[...]
+        pairs.same(found | {"gain": gain}, wanted)

@@ -74,6 +74,7 @@ def alone(folder, way):
         output = {"url": f"{place}/out", "pyramid": False}
         begun = time.perf_counter()
         ready = pipeline.prepare(config.load([sections, science, {"output": output, "engine": engine}]))
+        pipeline.rehearse(ready)  # what is compiled is loaded
         start, spent = time.perf_counter(), sum(os.times()[:2])
         result = pipeline.complete(ready)
         found = {"seconds": time.perf_counter() - start, "processor": sum(os.times()[:2]) - spent}
