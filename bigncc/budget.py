@@ -10,7 +10,7 @@ from bigncc import aperture, capacity, confidence, filtering, planning, search, 
 from bigncc.capacity import Means
 from bigncc.config import Config
 from bigncc.errors import DoesNotFitError
-from bigncc.inputs import Inputs
+from bigncc.inputs import MASKED, Inputs
 from bigncc.layout import Layout
 from bigncc.maps import BYTES, of_pixels
 from bigncc.nodes import Nodes
@@ -271,6 +271,7 @@ def means_of(inputs: Inputs, grid: Plan) -> Means:
     means = replace(means, block=block)
     images = (inputs.reference.array, inputs.moving.array)
     stored = sum(math.prod(image.shape) * image.dtype.itemsize for image in images)
+    stored += MASKED * inputs.masks * max(math.prod(image.shape) for image in images)
     return replace(means, cache=min(stored, means.cache + memory - taken(inputs, grid, means)))
 
 
@@ -292,7 +293,7 @@ def _least(inputs: Inputs, grid: Plan, at_once: int) -> Means:
     chosen, cells = inputs.config.engine, _grain(inputs, at_once)
     around, block = (math.prod(tiles.aligned(n, grid.margin, cells, grid.extent)) for n in (grid.tile, grid.unit))
     edge = around - math.prod(map(min, zip(grid.tile, grid.extent, strict=True)))
-    cache = min(around, edge + threads_of(inputs.config) * block) * _sample(inputs)
+    cache = min(around, edge + threads_of(inputs.config) * block) * (_sample(inputs) + MASKED * inputs.masks)
     durable = chosen.durable == "all"
     halo = chosen.halo or ("read" if inputs.pulled else "overlap")
     return Means(grid.unit, threads_of(inputs.config), durable, halo, 1, cache, at_once)

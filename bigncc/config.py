@@ -21,7 +21,7 @@ from pydantic import (
 
 from bigncc.errors import InputError
 from bigncc.machine import ClusterConfig, EngineConfig, Section
-from bigncc.maps import TESTS, Name, in_order
+from bigncc.maps import Name, in_order
 from bigncc.science import (
     ImageConfig,
     OutputConfig,
@@ -120,30 +120,15 @@ class Config(Section):
             raise ValueError(message)
         return (*in_order(value), *several)
 
-    @field_validator("shift")
+    @field_validator("shift", "ssim", "significance")
     @classmethod
-    def _for_a_map(cls, value: ShiftConfig, info: ValidationInfo) -> ShiftConfig:
-        maps = info.data.get("maps", ("shift",))
-        if "shift" not in maps and value != ShiftConfig():
-            message = f"maps is [{', '.join(maps)}], and with shift among them it is accepted"
-            raise ValueError(message)
-        return value
-
-    @field_validator("ssim")
-    @classmethod
-    def _for_similarity(cls, value: SsimConfig, info: ValidationInfo) -> SsimConfig:
-        maps = info.data.get("maps", ("ssim",))
-        if "ssim" not in maps and value != SsimConfig():
-            message = f"maps is [{', '.join(maps)}], and with ssim among them it is accepted"
-            raise ValueError(message)
-        return value
-
-    @field_validator("significance")
-    @classmethod
-    def _for_its_maps(cls, value: SignificanceConfig, info: ValidationInfo) -> SignificanceConfig:
-        maps = info.data.get("maps", ("pvalue",))
-        if TESTS.isdisjoint(maps) and value != SignificanceConfig():
-            message = f"maps is [{', '.join(maps)}], and with pvalue or lower among them it is accepted"
+    def _for_a_map(cls, value: Section, info: ValidationInfo) -> Section:
+        maps, own = (
+            info.data.get("maps"),
+            ("pvalue", "lower") if info.field_name == "significance" else (info.field_name,),
+        )
+        if maps is not None and not set(own).intersection(maps) and value != type(value)():
+            message = f"maps is [{', '.join(maps)}], and with {' or '.join(map(str, own))} among them it is accepted"
             raise ValueError(message)
         return value
 

@@ -14,7 +14,7 @@ from bigncc.grids import check_pair, check_scales
 from bigncc.journal import plain
 from bigncc.lattice import Samples, samples_of
 from bigncc.maps import Asked, check_weights, of_pixels, ranged
-from bigncc.masks import Nearest, leaves_out, nodata_of, open_mask, validity_of
+from bigncc.masks import Nearest, flags_of, leaves_out, nodata_of, open_mask, validity_of
 from bigncc.nodes import check_fits
 from bigncc.pair import Pair, PerItem, from_storage
 from bigncc.ranks import check_small
@@ -31,6 +31,9 @@ from bigncc.watch import Watched
 from bigncc.window import Window, check_box, check_shapes
 
 ROLES = ("reference", "moving")
+
+MASKED = 2
+"""Bytes of a sample of a mask that is kept decoded: labels have more, and of another resolution there are fewer."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,12 @@ class Inputs:
         beyond = self.stack is not None and self.stack.apart
         left = leaves_out(self.config.reference, self.reference) or leaves_out(self.config.moving, self.moving)
         return beyond or left
+
+    @property
+    def masks(self) -> int:
+        """How many masks are read beside two images."""
+        config = self.config
+        return 0 if self.stack is not None else sum(s.mask is not None for s in (config.reference, config.moving))
 
     @property
     def origin(self) -> Shape:
@@ -352,11 +361,14 @@ def pair_of(inputs: Inputs, capacity: int | None = None, at_once: int = 1) -> Pa
     if inputs.stack is not None:
         return stack.pair_of(inputs.stack, config.reference, capacity, at_once)
     images: list[Any] = [inputs.reference.array, inputs.moving.array]
-    if capacity is not None:
-        images = [Decoded(array, capacity // 2, at_once) for array in images]
     sections = (config.reference, inputs.reference), (config.moving, inputs.moving)
-    flags = (validity_of(*both, inputs.ndim, array) for both, array in zip(sections, images, strict=True))
-    return Pair(*(from_storage(array) if capacity is None else array for array in images), *flags)
+    if capacity is None:
+        flags = (validity_of(*both, inputs.ndim, array) for both, array in zip(sections, images, strict=True))
+        return Pair(*map(from_storage, images), *flags)
+    own = capacity * MASKED // (MASKED * inputs.masks + sum(array.dtype.itemsize for array in images))
+    kept: list[Any] = [Decoded(array, (capacity - inputs.masks * own) // 2, at_once) for array in images]
+    flagged = [flags_of(*both, inputs.ndim, own) for both in sections]
+    return Pair(kept[0], kept[1], *flagged)
 
 
 def given_transform(config: Config) -> Transform | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dask.array as da
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from bigncc import storage
 from bigncc.choice import GREY, Pick
 from bigncc.errors import InputError
-from bigncc.pair import among, from_storage, validity
+from bigncc.pair import Flags, among, from_storage, validity
+from bigncc.reading import Decoded
 from bigncc.science import ImageConfig, MaskConfig
 from bigncc.storage import Image, Readable, Stored, View
-from bigncc.tiles import Roi, Shape
+from bigncc.tiles import Roi, Shape, roi_shape
 
 TIE = 1e-6
 """Parts of a sample within which two of a mask are equally near; then the one before is taken."""
@@ -42,10 +43,66 @@ def validity_of(section: ImageConfig, image: Image, ndim: int, array: Readable) 
     return validity(from_storage(array), both, nodata_of(section, image), ndim)
 
 
+def flags_of(section: ImageConfig, image: Image, ndim: int, capacity: int) -> Flags | None:
+    """Return the same for an image that is read block by block; so many bytes of its mask are kept decoded."""
+    if not leaves_out(section, image):
+        return None
+    levels = tuple(level for level in nodata_of(section, image) if not math.isnan(level))
+    there = Stored(image.array) if section.missing_chunks == "nodata" else None
+    if section.mask is None:
+        return Flags(levels, there)
+    view, names = open_mask(section, image, ndim)
+    kept = replace(view, view=Decoded(view.view, capacity)) if isinstance(view, Nearest) else Decoded(view, capacity)
+    has = tuple(name in names for name in image.axes)
+    return Flags(levels, Marked(kept, section.mask, has, image.array.shape, image.array.chunks, there))
+
+
+@dataclass(frozen=True)
+class Marked:
+    """Where the mask of an image says that samples count, as an array of the image's shape.
+
+    Parameters
+    ----------
+    values : array
+        The mask on the grid of its image, of the axes that it has.
+    mask : MaskConfig
+        What its values mean.
+    has : tuple of bool
+        For each axis of the image whether it is one of the mask.
+    shape, chunks : tuple of int
+        Those of the image.
+    there : Stored or None
+        What must be stored, too.
+    """
+
+    values: Any
+    mask: MaskConfig
+    has: tuple[bool, ...]
+    shape: Shape
+    chunks: Shape
+    there: Stored | None = None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Booleans."""
+        return np.dtype(bool)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def __getitem__(self, key: Roi) -> NDArray[Any]:
+        own = self.values[tuple(each for each, has in zip(key, self.has, strict=True) if has)]
+        flags = counting(self.mask, own)[tuple(slice(None) if has else None for has in self.has)]
+        whole: NDArray[Any] = np.ascontiguousarray(np.broadcast_to(flags, roi_shape(key)))
+        return whole if self.there is None else whole & self.there[key]
+
+
 def _given(section: ImageConfig, mask: MaskConfig, image: Image, ndim: int) -> da.Array:
     """Return True where the mask of an image says so, in the image's shape or that of its windowed axes."""
     view, names = open_mask(section, image, ndim)
-    given = counting(mask, from_storage(view))
+    given: da.Array = counting(mask, from_storage(view))
     if names == image.axes[-ndim:]:
         return given
     every = tuple(slice(None) if name in names else None for name in image.axes)
@@ -53,14 +110,11 @@ def _given(section: ImageConfig, mask: MaskConfig, image: Image, ndim: int) -> d
     return spread
 
 
-def counting(mask: MaskConfig, array: da.Array) -> da.Array:
+def counting(mask: MaskConfig, array: Any) -> Any:
     """Return True where the values of a mask mean that a sample counts."""
-    given: da.Array
     if mask.invalid is not None:
-        given = ~among(array, mask.invalid)
-    else:
-        given = array != 0 if mask.valid is None else among(array, mask.valid)
-    return given
+        return ~among(array, mask.invalid)
+    return array != 0 if mask.valid is None else among(array, mask.valid)
 
 
 @dataclass(frozen=True)
@@ -69,7 +123,7 @@ class Nearest:
 
     Parameters
     ----------
-    view : View
+    view : View or Decoded
         The mask as it is stored.
     places : tuple of ndarray or None
         Along each axis the sample of the mask that is nearest to each of the image, ascending; None: of one grid.
@@ -77,14 +131,14 @@ class Nearest:
         Those of the image.
     """
 
-    view: View
+    view: Any
     places: tuple[NDArray[np.int64] | None, ...]
     chunks: Shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """That of the mask."""
-        return self.view.dtype
+        return self.view.dtype  # type: ignore[no-any-return]
 
     @property
     def shape(self) -> Shape:
@@ -94,7 +148,7 @@ class Nearest:
     @property
     def ndim(self) -> int:
         """Number of axes."""
-        return self.view.ndim
+        return len(self.places)
 
     def __getitem__(self, key: Roi) -> NDArray[Any]:
         # dask asks for a plane by its number
@@ -103,7 +157,7 @@ class Nearest:
         spans = (
             each if at is None else slice(int(at[0]), int(at[-1]) + 1) for at, each in zip(wanted, whole, strict=True)
         )
-        block = self.view[tuple(spans)]
+        block: NDArray[Any] = self.view[tuple(spans)]
         for axis, at in enumerate(wanted):
             block = block if at is None else block.take(at - at[0], axis)
         return block.squeeze(tuple(axis for axis, each in enumerate(key) if isinstance(each, int)))

@@ -33,19 +33,54 @@ SPREAD = 4
 
 
 @dataclass(frozen=True)
+class Flags:
+    """What says which samples of a stored image count, of whatever region is read of it.
+
+    Parameters
+    ----------
+    levels : tuple of float
+        Grey levels that are no samples.
+    given : array or None
+        True where samples count, of the image's shape and read block by block; None: everywhere.
+    """
+
+    levels: tuple[float, ...] = ()
+    given: Any = None
+
+    def on(self, image: da.Array, region: Roi, grid: Chunks) -> da.Array:
+        """Return the validity of a region of the image, of which the samples are there in blocks of `grid`."""
+        given = () if self.given is None else (from_storage(Part(self.given, region), grid),)
+        meta = np.empty((0,) * image.ndim, np.uint8)
+        return da.map_blocks(flagged, image, *given, levels=self.levels, dtype=np.uint8, meta=meta)
+
+    def at(self, block: Any, region: Roi) -> Any:
+        """Return the same of a block that is not there yet."""
+        given = () if self.given is None else (delayed(partial(getitem, self.given, region), pure=False)(),)
+        return delayed(partial(flagged, levels=self.levels), pure=False)(block, *given)
+
+
+def flagged(samples: Array, given: Array | None = None, *, levels: tuple[float, ...]) -> Array:
+    """Return 1 where a sample is none of some grey levels, and is one that is `given`, else 0."""
+    flags = np.ones(samples.shape, bool) if given is None else given
+    for level in levels:
+        flags = flags & (samples != level)
+    return flags.view(np.uint8)
+
+
+@dataclass(frozen=True)
 class Pair:
     """Two images on the reference's grid, each with its validity or None where all samples are valid.
 
-    An image is a dask array, or a stored one that is read block by block of whatever grid it is needed on. `before` is
-    the moving image as it is stored, where that is to be compared too.
+    An image is a dask array, or a stored one that is read block by block of whatever grid it is needed on, and so is
+    its validity. `before` is the moving image as it is stored, where that is to be compared too.
     """
 
     reference: Any
     moving: Any
-    reference_validity: da.Array | None = None
-    moving_validity: da.Array | None = None
+    reference_validity: da.Array | Flags | None = None
+    moving_validity: da.Array | Flags | None = None
     before: Any = None
-    before_validity: da.Array | None = None
+    before_validity: da.Array | Flags | None = None
 
     @property
     def arrays(self) -> dict[str, Any]:
@@ -108,18 +143,18 @@ def validity(image: da.Array, mask: Any, nodata: float | tuple[float, ...] | Non
     return reduce(da.logical_and, parts).astype(np.uint8) if parts else None
 
 
-def among(image: da.Array, values: Sequence[int]) -> da.Array:
+def among(image: Any, values: Sequence[int]) -> Any:
     """Return True where a sample is one of `values`."""
-    return da.isin(image, list(values))
+    return (da if isinstance(image, da.Array) else np).isin(image, list(values))
 
 
 def on_grid(pair: Pair, region: Roi, grid: Chunks, transform: Transform | PerItem | None, order: int) -> Pair:
     """Return `region` of the reference with the moving image that belongs to it, pulled block by block of `grid`."""
-    kept = {
-        name: _region(array, region, grid)
-        for name, array in pair.arrays.items()
-        if transform is None or name in ("reference", "reference_validity")
-    }
+    kept: dict[str, da.Array] = {}
+    for name, array in pair.arrays.items():  # images first
+        if transform is None or name in ("reference", "reference_validity"):
+            own = name.removesuffix("_validity")
+            kept[name] = array.on(kept[own], region, grid) if isinstance(array, Flags) else _region(array, region, grid)
     if transform is None:
         return Pair(**kept)
     here = replace(pair, **kept)
@@ -154,7 +189,10 @@ def register(pair: Pair, transform: Transform | PerItem, order: int, start: Shap
     shift = None if isinstance(transform, PerItem) else whole_pixels(transform, order)
     moving, valid = pair.moving, pair.moving_validity
     if shift is not None and not any((*shift, *start)) and moving.shape == pair.reference.shape:
-        return replace(pair, moving=_region(moving, roi_of(start, moving.shape), chunks))
+        region = roi_of(start, moving.shape)
+        whole = _region(moving, region, chunks)
+        flagged_so = valid.on(whole, region, chunks) if isinstance(valid, Flags) else valid
+        return replace(pair, moving=whole, moving_validity=flagged_so)
     counts = tuple(map(len, chunks))
     values = np.empty(counts, object)
     flags = np.empty(counts, object)
@@ -173,11 +211,13 @@ def register(pair: Pair, transform: Transform | PerItem, order: int, start: Shap
     return replace(pair, **dict(zip(("moving", "moving_validity"), registered, strict=True)))
 
 
-def _kept(moving: Any, valid: da.Array | None, roi: Roi) -> tuple[da.Array, da.Array]:
+def _kept(moving: Any, valid: da.Array | Flags | None, roi: Roi) -> tuple[da.Array, da.Array]:
     """Return one block as it is stored."""
     grid = tuple((n,) for n in roi_shape(roi))
-    flags = da.ones(roi_shape(roi), dtype=np.uint8, chunks=grid) if valid is None else valid[roi].rechunk(grid)
-    return _region(moving, roi, grid).rechunk(grid), flags
+    block = _region(moving, roi, grid).rechunk(grid)
+    if valid is None:
+        return block, da.ones(roi_shape(roi), dtype=np.uint8, chunks=grid)
+    return block, valid.on(block, roi, grid) if isinstance(valid, Flags) else valid[roi].rechunk(grid)
 
 
 def _declared(blocks: Array) -> Array:
@@ -190,7 +230,7 @@ def _declared(blocks: Array) -> Array:
 
 
 def _pulled(
-    moving: Any, valid: da.Array | None, transform: Transform, roi: Roi, order: int, most: int
+    moving: Any, valid: da.Array | Flags | None, transform: Transform, roi: Roi, order: int, most: int
 ) -> tuple[da.Array, da.Array]:
     """Pull one block, in halves where its source region has more than `most` samples."""
     ndim = transform.ndim
@@ -210,7 +250,8 @@ def _pulled(
     # a partial, because dask would look for collections inside of a transform that is an argument
     task = partial(_pull, transform, roi=spatial, source=source, shape=moving.shape[-ndim:], order=order)
     block = moving[region] if isinstance(moving, da.Array) else delayed(partial(getitem, moving, region), pure=False)()
-    both = delayed(task)(block, None if valid is None else valid[region])
+    flags = None if valid is None else valid.at(block, region) if isinstance(valid, Flags) else valid[region]
+    both = delayed(task)(block, flags)
     keeps = order == 0 or whole_pixels(transform, order) is not None
     return (
         da.from_delayed(both[0], roi_shape(roi), moving.dtype if keeps else np.float64),
@@ -228,7 +269,7 @@ def view(pair: Pair, region: Roi, transform: Transform | PerItem | None, order: 
     return seen(here.reference, here.reference_validity), seen(here.moving, here.moving_validity)
 
 
-def seen(image: da.Array, valid: da.Array | None) -> da.Array:
+def seen(image: da.Array, valid: Any) -> da.Array:
     """Return an image with NaN where there is no valid sample."""
     return image if valid is None else da.where(valid == 1, image, np.float32(np.nan))
 

@@ -2,9 +2,10 @@
 
 import io
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from functools import partial
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +33,13 @@ COLOURS = "RdYlBu"
 TITLE = 140
 """Characters in a line of a title."""
 
+FEW, IN_ROW = 2, 4
+"""Further maps that have a place beside the others, and how many share a row if there are more."""
+
 MARK = b"Software\x00bigncc"
 """What a PNG of ours begins with, after its size."""
+
+Paint = Callable[["Axes"], None]
 
 
 @dataclass(frozen=True)
@@ -95,11 +101,6 @@ class Panel:
     discoveries: Discoveries | None = None
 
     @property
-    def beside(self) -> int:
-        """How many further maps there are."""
-        return len(self.further) + (self.shift is not None)
-
-    @property
     def names(self) -> tuple[str, str]:
         """What the two images are."""
         if self.table is None or not self.table.stacked:
@@ -124,30 +125,43 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
         raise RefusedError(message)
     height, width = panels[0].ncc.shape
     tall = min(max(4.4 * height / width, 2.8), 8.0)
-    tables = [_with_sections(panel.table) for panel in panels]
-    heights = [h for table in tables for h in ((tall + 0.8,) if table is None else (tall + 0.8, 3.4))]
-    wide = 18 + 4.9 * max(panel.beside for panel in panels)
+    parts = [(panel, *_beside(panel), _with_sections(panel.table)) for panel in panels]
+    heights = [h for _, _, rest, table in parts for h in (*(tall + 0.8,) * (1 + len(rest)), *((3.4,) if table else ()))]
+    wide = 18 + 4.9 * max(len(first) for _, first, _, _ in parts)
     figure = Figure(figsize=(wide, sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
     rows = iter(figure.subfigures(len(heights), 1, squeeze=False, hspace=0.04, height_ratios=heights)[:, 0])
-    for panel, table in zip(panels, tables, strict=True):
+    for panel, first, rest, table in parts:
         row = next(rows)
         row.suptitle(textwrap.fill(panel.title, TITLE), x=0.005, ha="left", fontsize=13, fontweight="bold")
-        axes = row.subplots(1, 4 + panel.beside, width_ratios=(1, 1, 1.12, *(1.12,) * panel.beside, 0.85))
+        axes = row.subplots(1, 4 + len(first), width_ratios=(1, 1, 1.12, *(1.12,) * len(first), 0.85))
         for ax, image, name in zip(axes, (panel.reference, panel.moving), panel.names, strict=False):
             _grey(ax, image, name)
         _confidence(axes[2], panel)
-        for ax, (name, values) in zip(axes[3:], panel.further.items(), strict=False):
-            told = panel.discoveries.facts().values() if name == "pvalue" and panel.discoveries is not None else ()
-            _further(ax, name, values, told)
-        if panel.shift is not None:
-            _shift(axes[-2], panel, panel.shift)
+        for ax, paint in zip(axes[3:], first, strict=False):
+            paint(ax)
         _histogram(axes[-1], panel.summary)
+        for those in rest:
+            for ax, paint in zip_longest(next(rows).subplots(1, IN_ROW), those):
+                paint(ax) if paint is not None else ax.set_axis_off()
         if table is not None:
             _sections(next(rows).subplots(), table)
     picture = io.BytesIO()
     figure.savefig(picture, dpi=110, metadata={"Software": "bigncc"})
     store.put(path, picture.getvalue())
+
+
+def _beside(panel: Panel) -> tuple[list[Paint], list[list[Paint]]]:
+    """Return what draws further maps: a few beside the others, or all of them in rows of their own."""
+    found: list[Paint] = []
+    for name, values in panel.further.items():
+        told = panel.discoveries.facts().values() if name == "pvalue" and panel.discoveries is not None else ()
+        found.append(partial(_further, name=name, values=values, told=tuple(told)))
+    if panel.shift is not None:
+        found.append(partial(_shift, panel=panel, found=panel.shift))
+    if len(found) <= FEW:
+        return found, []
+    return [], [found[i : i + IN_ROW] for i in range(0, len(found), IN_ROW)]
 
 
 def facts(summary: Summary) -> dict[str, str]:
@@ -221,11 +235,11 @@ def _confidence(axes: "Axes", panel: Panel) -> None:
 
 
 def _further(axes: "Axes", name: str, values: NDArray[Any], told: Iterable[str]) -> None:
-    axes.set_title("\n".join(textwrap.wrap(f"{name}: {described(name).words}", 48)))
+    axes.set_title("\n".join(textwrap.wrap(f"{name}: {described(name).words}", 42)))
     axes.set_axis_off()
     there = values[np.isfinite(values)]
     low, high = described(name).ends or (np.percentile(there, (1, 99)) if there.size else (0.0, 1.0))
-    colours = _map("PuOr" if low < 0 < high else "viridis")
+    colours = _map("PuOr" if name == "gain" else COLOURS if low < 0 < high else "viridis")
     if low < 0 < high:  # what is neither has the colour in the middle
         low, high = -max(-low, high), max(-low, high)
     picture = axes.imshow(values, cmap=colours, vmin=low, vmax=max(high, low + 1e-9), interpolation="nearest")

@@ -335,7 +335,7 @@ class _Section:
         return self.role[(*self.item, *key)]
 
 
-def _section(role: Any, valid: da.Array | None, item: Shape) -> da.Array:
+def _section(role: Any, valid: Any, item: Shape) -> da.Array:
     """Return one section, lazily, in the chunks that are stored."""
     return seen(from_storage(_Section(role, item)), None if valid is None else valid[item])
 

@@ -320,7 +320,7 @@ def test_channels_and_planes_have_maps_of_their_own(tmp_path):
         (("registration.transform=IDENTITY",), "a transform that moves nothing leaves it 0 everywhere"),
         (("maps=[gain]",), "config key maps is .*: ncc, and others at most once each"),
         (("maps=[ncc, ncc]",), "config key maps is .*at most once"),
-        (("maps=[ncc, flow]",), "config key maps .*'flow' is no map of this window"),
+        (("maps=[ncc, flow]",), "'flow' is no map of this window: ncc, gain"),
         (("maps=[ncc]",), r"config key shift is .*: maps is \[ncc\], and with shift among them it is accepted"),
         (("shift.step=160",), r"shift.step is \[160, 160\] and the output has \[150, 171\] pixels"),
         (("shift.search_radius=0",), r"shift.search_radius is \[0, 0\]: at least 1 along an axis"),

@@ -89,11 +89,11 @@ def others(window, shape):
 @settings(max_examples=10)
 def test_chunks_cannot_be_seen(case):
     f, g, window, options, chunks = case
-    maps = ("ncc", "status", "confidence", "ssim", "std_moving", "intercept", "ncc_uncentered")
-    options |= {"ssim": Ssim(100.0, use_sample_covariance=window.exact)}
-    if window.weights == "box":  # ranks have no weights, and what others have is a size that follows from them
-        maps, options = (*maps, "spearman"), options | {"windows": others(window, f.shape)}
-    maps += of_windows([window.shape, *options.get("windows", ())])
+    maps = ("ncc", "status", "confidence", "ssim", "intercept", "ncc_uncentered")
+    options["ssim"] = Ssim(100.0, use_sample_covariance=window.exact)
+    if window.weights == "box":
+        options["windows"] = others(window, f.shape)
+        maps += ("spearman", *of_windows([window.shape, *options["windows"]]))
     whole = bigncc.local_maps(f, g, window, maps, **options)
     pieces = bigncc.local_maps(
         da.from_array(f, chunks=chunks[0], name=False),
