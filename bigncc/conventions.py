@@ -17,6 +17,12 @@ LEVELS = ("_FillValue", "missing_value")
 PACKING = ("scale_factor", "add_offset")
 
 
+def attributes_of(array: Any) -> dict[str, Any]:
+    """Return the attributes of a stored array, none where a file has something else in their place."""
+    found = array.metadata.attributes
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
 def left_out(attributes: Mapping[str, Any], dtype: np.dtype[Any], place: str) -> tuple[float, ...]:
     """Return the grey levels, as they are stored, that mean: no sample.
 

@@ -13,6 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bigncc.conventions import attributes_of
+
 Array = NDArray[Any]
 
 DType = Literal["float32", "float16", "int16", "uint8"]
@@ -141,7 +143,7 @@ def for_bounds(bounds: Mapping[str, float | None], dtype: DType, keepbits: int |
 
 def of_array(array: Any) -> Encoding:
     """Return how the samples of a stored array are to be understood, as it says itself."""
-    attributes, dtype = array.attrs.asdict(), str(np.dtype(array.dtype))
+    attributes, dtype = attributes_of(array), str(np.dtype(array.dtype))
     if dtype in FIXED and "scale_factor" in attributes:
         return Encoding(dtype, None, float(attributes["scale_factor"]) * FIXED[dtype][0])  # type: ignore[arg-type]
     return Encoding("float16") if dtype == "float16" else EXACT

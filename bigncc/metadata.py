@@ -208,8 +208,9 @@ def _from_ome(group: Group, ome: dict[str, Any], document: dict[str, Any], versi
     labels = _labels(ome.get("omero"))
     units = tuple(axis.unit for axis in axes)
     nodata: tuple[float, ...] = ()
-    if any(name in arrays[level].attrs for name in conventions.PACKING):  # or a fill value is black
-        nodata = conventions.left_out(arrays[level].attrs.asdict(), arrays[level].dtype, place)
+    own = conventions.attributes_of(arrays[level])
+    if any(name in own for name in conventions.PACKING):  # or a fill value is black
+        nodata = conventions.left_out(own, arrays[level].dtype, place)
     return Found(arrays, names, True, tuple(scale), tuple(translation), units, labels, True, nodata)
 
 
@@ -306,7 +307,11 @@ def _from_array(array: AnyArray, level: int, channel: int | str | None) -> Found
     if level != 0:
         message = f"{place} is an array and has no level {level}: 0 is accepted"
         raise InputError(message)
-    given = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS") or ()
+    given = (
+        getattr(array.metadata, "dimension_names", None)
+        or conventions.attributes_of(array).get("_ARRAY_DIMENSIONS")
+        or ()
+    )
     # TIFF calls the colours of a pixel its samples
     axes = tuple(TIFF.get(str(name), str(name)) for name in given) if isinstance(given, (list, tuple)) else ()
     named = len(axes) == len(shape) == len(set(axes)) and set(axes) <= {"t", "c", *SPATIAL}
@@ -328,7 +333,7 @@ def _from_array(array: AnyArray, level: int, channel: int | str | None) -> Found
 
 def _nodata(array: AnyArray) -> tuple[float, ...]:
     """Return the grey levels that the attributes of an array call none; xarray keeps one in the fill value of v2."""
-    attributes, fill = array.attrs.asdict(), array.fill_value
+    attributes, fill = conventions.attributes_of(array), array.fill_value
     found = conventions.left_out(attributes, array.dtype, place_of(array))
     if array.metadata.zarr_format != 2 or fill is None or array.dtype.kind not in "iuf" or np.isnan(fill):
         return found

@@ -11,7 +11,16 @@ settings.register_profile("search", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
-LONGEST = ("test_survival", "test_slurm", "test_worker", "test_cli", "test_lazy", "test_remote", "test_compiled")
+LONGEST = (
+    "test_slurm",
+    "test_survival",
+    "test_readme",
+    "test_cli",
+    "test_worker",
+    "test_lazy",
+    "test_remote",
+    "test_pyramid",
+)
 """Files that take more than half a minute: they come first, so that no worker has one of them left in the end."""
 
 

@@ -873,7 +873,7 @@ def main(words: list[str] | None = None) -> int:
         if asked.failpoints:
             for shards in (False, True):
                 where = place(SMALL, shards, tiles=2)
-                for name, point in FAILPOINTS.items():
+                for name, point in list(FAILPOINTS.items())[:: asked.failpoints]:
                     if point.shards == shards:
                         fine &= ended(where, name)
         elif asked.mutants or asked.mutant:
@@ -896,7 +896,8 @@ def _asked(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--maps", action="store_true", help="gain and shift map too")
     parser.add_argument("--mutant", action="append", choices=VARIANTS, help="change the protocol so")
     parser.add_argument("--mutants", action="store_true", help="change it in each way, one after the other")
-    parser.add_argument("--failpoints", action="store_true", help="end at each step instead")
+    every = "end at each step instead, or at every so many-th"
+    parser.add_argument("--failpoints", nargs="?", const=1, type=int, metavar="N", help=every)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     return parser.parse_args(words)
 

@@ -126,7 +126,7 @@ def job(place, out, *words):
     return pairs.job(*place[1:3], place[0] / out, *words)
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "disk", "table"])
+@pytest.mark.parametrize("kind", ["gaussian", pytest.param("disk", marks=pytest.mark.soak), "table"])
 def test_a_run_is_what_arrays_give(place, kind):
     folder, *_, f, g = place
     weights = np.random.default_rng(0).random((5, 3))

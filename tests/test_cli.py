@@ -202,6 +202,7 @@ def test_register_estimates_and_writes_a_transform(shifted):
     assert tree(shifted).keys() - before.keys() == {"job.yaml"}
 
 
+@pytest.mark.soak
 def test_an_affine_transform_is_applied_and_said(tmp_path):
     scene, centre = scenes.scene(4, (260, 300), 2.0), np.array([129.5, 149.5])
     c, s = 1.02 * np.cos(np.radians(5)), 1.02 * np.sin(np.radians(5))
@@ -390,7 +391,7 @@ BAD = {
     "region text": ((*AS_IS, "--region", "0-9"), "'0-9' is no region: y0:y1,x0:x1 is accepted"),
     "unknown verb": (("walk", "a.zarr", "b.zarr", "out"), "No such command 'walk'"),
     "unknown option": ((*AS_IS, "--windows", "7"), "No such option '?--windows"),
-    "unknown key": ((*AS_IS, "window.sizes=7"), "config key window.sizes is unknown: size, border"),
+    "unknown key": ((*AS_IS, "window.sizes=7"), "config key window.sizes is unknown: size, weights"),
     "unknown section": ((*AS_IS, "windows.size=7"), "windows.size=7"),
     "no words": (("run",), "Missing argument"),
     "one word": (("run", "a.zarr"), "'a.zarr' is neither REF MOV OUT nor CONFIG.yaml"),
@@ -577,6 +578,7 @@ def test_a_result_whose_pixels_are_gone_is_not_complete(store, tmp_path):
 
 
 @pytest.mark.parametrize("jobs", [3])
+@pytest.mark.soak
 def test_runs_at_once_make_one_result(tmp_path, jobs):
     pairs.pair(tmp_path, (300, 300))
     words = ("--as-is", "output.chunks=[32, 32]", "engine.threads=1")
@@ -639,7 +641,7 @@ def words(tmp_path):
     return words
 
 
-@pytest.mark.parametrize("kind", ["pixels", "journal"])
+@pytest.mark.parametrize("kind", [pytest.param("pixels", marks=pytest.mark.soak), "journal"])
 def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_space(tmp_path, disk, words, kind):
     if kind == "pixels":
         place = disk(tmp_path / "disk", "2m")
@@ -793,6 +795,7 @@ def test_a_run_that_reaches_its_time_goes_on_where_it_was(long_run):
     pairs.same(pairs.maps(folder / "timed"), pairs.maps(folder / "whole"))
 
 
+@pytest.mark.soak
 def test_parts_by_several_jobs_make_the_whole(tmp_path):
     pairs.pair(tmp_path, (300, 300))
     words = ("a.zarr", "b.zarr", "out", "--as-is", "output.chunks=[16, 16]", "output.shards=[32, 32]")

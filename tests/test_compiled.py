@@ -86,7 +86,7 @@ def test_processes_that_compile_at_once_do_not_lose_what_the_others_keep(tmp_pat
 @pytest.mark.parametrize(
     ("words", "jobs"),
     [
-        (("a.zarr", "b.zarr", "plain", "registration.transform=none.json"), 3),
+        pytest.param(("a.zarr", "b.zarr", "plain", "registration.transform=none.json"), 3, marks=pytest.mark.soak),
         pytest.param(
             ("a.zarr", "c.zarr", "pulled", "registration.transform=half.json", "reference.mask.url=mask.zarr"),
             8,

@@ -188,7 +188,9 @@ def test_blocks_that_read_their_margins_and_blocks_that_give_them_agree(tmp_path
 
 
 @pytest.mark.parametrize("halo", ["overlap", "read"])
-@pytest.mark.parametrize("how", ["registration.model=none", "registration.transform={}"])
+@pytest.mark.parametrize(
+    "how", [pytest.param("registration.model=none", marks=pytest.mark.soak), "registration.transform={}"]
+)
 def test_each_chunk_of_both_images_is_decoded_once(tmp_path, monkeypatch, halo, how):
     from bigncc import inputs, reading
 

@@ -117,7 +117,9 @@ def test_structural_similarity_is_that_of_scikit_image():
     np.testing.assert_allclose(got, wanted, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int16", "float64"])
+@pytest.mark.parametrize(
+    "dtype", ["uint8", *(pytest.param(each, marks=pytest.mark.soak) for each in ("int16", "float64"))]
+)
 @pytest.mark.parametrize("kind", ["gaussian", "footprint"])
 def test_statistics_are_weighted(kind, dtype):
     f, g = (strategies.image(seed, (40, 50), dtype, "noise") for seed in (1, 2))

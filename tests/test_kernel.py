@@ -66,6 +66,7 @@ def test_three_axes(size, border, dtype):
         np.testing.assert_allclose(block.ncc.ravel(), wanted, atol=1e-6)
 
 
+@pytest.mark.soak
 def test_window_too_large_for_64_bit_products():
     rng = np.random.default_rng(3)
     f = rng.choice(np.array([0, 65535], np.uint16), (311, 313))

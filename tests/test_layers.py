@@ -8,7 +8,7 @@ import pytest
 
 FLOORS = (
     ("errors", "compiled", "allocator"),
-    ("remote", "nodes", "prefilter", "discoveries", "autocorrelation", "weights", "arithmetic", "lines"),
+    ("remote", "nodes", "conventions", "prefilter", "discoveries", "autocorrelation", "weights", "arithmetic", "lines"),
     (
         "encoding",
         "tiles",
@@ -24,7 +24,6 @@ FLOORS = (
         "progress",
         "archive",
         "choice",
-        "conventions",
         "coordinates",
         "tails",
         "terms",

@@ -86,7 +86,7 @@ def others(window, shape):
 
 
 @given(cases())
-@settings(max_examples=10)
+@settings(max_examples=8)
 def test_chunks_cannot_be_seen(case):
     f, g, window, options, chunks = case
     maps = ("ncc", "status", "confidence", "ssim", "std_moving", "intercept", "ncc_uncentered")

@@ -142,7 +142,7 @@ def test_summary_is_that_of_the_pixels_and_stays_with_the_output(tmp_path):
     attributes = zarr.open_group(str(tmp_path / "out"), mode="r").attrs["bigncc"]
     assert attributes["state"] == "complete"
     assert attributes["summary"] == result.summary.to_dict()
-    assert attributes["config"]["window"]["size"] == 7
+    assert attributes["config"]["window"]["size"] == [7, 7]
     assert attributes["versions"]["bigncc"]
     assert journal.read_complete(str(tmp_path / "out"))["digest"] == attributes["digest"]
 
@@ -365,7 +365,7 @@ def test_plan_computes_nothing_and_says_what_a_run_takes(tmp_path):
     assert len(objects) == estimate.objects
     assert sum(p.stat().st_size for p in objects) <= estimate.disk * 1.01 + 1000
     assert estimate.memory <= estimate.memory_limit
-    assert set(estimate.facts()) == {"output", "tiles", "memory", "disk", "levels", "decoding", "time"}
+    assert set(estimate.facts()) == {"output", "tiles", "memory", "disk", "levels", "decoding", "time", "window"}
 
 
 def test_status_works_at_every_stage(tmp_path):

@@ -354,7 +354,7 @@ def test_parts_of_a_finish_wait_for_all_tiles(tmp_path):
             pipeline.finish(asked.output.url, part=part)
 
 
-@pytest.mark.parametrize("version", ["0.5", "0.4"])
+@pytest.mark.parametrize("version", ["0.5", pytest.param("0.4", marks=pytest.mark.soak)])
 @pytest.mark.parametrize("fault", ["flipped", "gone"])
 def test_nothing_is_made_of_what_is_wrong(tmp_path, version, fault):
     reference, moving, *_ = pairs.pair(tmp_path)

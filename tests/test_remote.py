@@ -123,7 +123,7 @@ def proven(ground, bucket, tmp_path, prefix="out"):
     [
         ("plain", "zarr", ()),
         ("flaky", "zarr", ()),
-        ("torn", "v2", ()),
+        pytest.param("torn", "v2", (), marks=pytest.mark.soak),
         ("plain", "shards", ("engine.durable=all",)),
     ],
 )
@@ -491,6 +491,7 @@ def test_what_is_public_needs_no_credentials(ground, bucket, behind, monkeypatch
     assert "S3CR3T" not in str(caught.value)
 
 
+@pytest.mark.soak
 def test_levels_channels_and_masks_are_reached_too(bucket, tmp_path):
     data = samples((2, 60, 70))
     ome(tmp_path / "a", [data, data[:, ::2, ::2]], "cyx", labels=("DAPI", "GFP"), chunks=(1, 32, 32))

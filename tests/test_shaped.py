@@ -59,6 +59,7 @@ def test_three_axes(border, dtype):
     (close if dtype == "float32" else exact)(case)
 
 
+@pytest.mark.soak
 def test_windows_too_large_for_64_bit_products():
     rng = np.random.default_rng(3)
     f = rng.choice(np.array([0, 65535], np.uint16), (311, 313))

@@ -97,6 +97,7 @@ def test_one_of_two_processes_is_killed_half_way_and_nothing_finished_is_compute
     assert len(list((folder / "killed.bigncc" / "journal").glob("*.jsonl"))) >= 2
 
 
+@pytest.mark.soak
 def test_the_client_is_killed_and_the_same_command_continues(folder):
     with started(folder, "left", *TWO) as run:
         until(lambda: len(computed(folder / "left")) >= 10, "no tiles")
@@ -152,6 +153,7 @@ def test_shares_of_a_run_are_computed_by_workers_too(folder, threads):
     complete(folder, "shared")
 
 
+@pytest.mark.soak
 def test_what_is_stored_wrongly_is_computed_again_by_workers(folder, threads):
     where = asked(folder, "repaired", "cluster.kind=address", f"cluster.address={threads.scheduler_address}")
     pipeline.run(where)

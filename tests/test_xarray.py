@@ -269,7 +269,7 @@ def test_a_result_opens_with_coordinates_in_physical_units(tmp_path):
     found = bigncc.open_result(tmp_path / "out")
     assert found.attrs["state"] == "complete"
     assert found.attrs["headline"] == result.headline
-    assert found.attrs["window"] == 7
+    assert found.attrs["window"] == [7, 7]
     assert f"zarr {version('zarr')}" in found.attrs["versions"]
     assert isinstance(found["ncc"].data, da.Array)
     pairs.same(values(found.load()), pairs.maps(tmp_path / "out"))
