@@ -352,16 +352,15 @@ def _submission(
 
 def _job(dialect: Dialect, command: str, values: dict[str, object]) -> Iterator[str]:
     """Yield the lines that run ``$@``, hand on signals and say how it ended."""
-    yield "child= code=127 again=1 killed="
+    yield "code=127 again=1 killed="
     yield "# time is nearly over: bigncc stops by itself, with exit code 75"
-    yield 'trap \'again=1; [ -z "$child" ] || kill -USR1 "$child"\' USR1'
+    yield 'trap \'again=1; [ -z "$!" ] || kill -USR1 "$!"\' USR1'
     yield "# whoever stops this job decides what becomes of it"
-    yield 'trap \'again=1 killed=1; [ -z "$child" ] || kill -TERM "$child"\' TERM INT'
+    yield 'trap \'again=1 killed=1; [ -z "$!" ] || kill -TERM "$!"\' TERM INT'
     yield f'{shlex.quote(command)} "$@" &'
-    yield "child=$!"
     yield 'while [ "$again" ]; do'
     yield "  again="
-    yield '  wait "$child"'
+    yield '  wait "$!"'
     yield "  last=$?"
     yield '  [ "$last" = 127 ] || code=$last'
     yield "done"

@@ -125,7 +125,8 @@ def test_facts_of_nothing_and_of_something():
     assert "valid" not in found
 
 
-@pytest.mark.parametrize("pyramid", [pytest.param(False, marks=pytest.mark.soak), True])
+@pytest.mark.soak
+@pytest.mark.parametrize("pyramid", [False, True])
 def test_a_large_result_is_shown_by_block_means_of_valid_pixels(tmp_path, monkeypatch, pyramid):
     monkeypatch.setattr(picture, "PICTURE", 660)
     shape = (701, 2003)  # no multiple of anything

@@ -31,7 +31,8 @@ def kills(jobs, shards, count, *words):
     assert landed >= count / 3
 
 
-@pytest.mark.parametrize(("jobs", "shards", "count"), [(1, False, 3), pytest.param(3, True, 5, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(("jobs", "shards", "count"), [(1, False, 5), (3, True, 5)])
+@pytest.mark.soak
 def test_a_run_that_is_killed_at_any_moment_ends_with_the_right_bytes(jobs, shards, count):
     kills(jobs, shards, count)
 

@@ -327,9 +327,7 @@ BIG = {"output": {"chunks": [60, 40]}}
 
 
 @pytest.mark.parametrize("layout", [pytest.param("v3", marks=pytest.mark.soak), "sharded"])
-@pytest.mark.parametrize(
-    "kind", [k if k in ("EIO", "flip") else pytest.param(k, marks=pytest.mark.soak) for k in FAULTS]
-)
+@pytest.mark.parametrize("kind", [k if k == "EIO" else pytest.param(k, marks=pytest.mark.soak) for k in FAULTS])
 @pytest.mark.parametrize("seeds", [1, pytest.param(150, marks=pytest.mark.soak)])
 def test_no_read_that_goes_wrong_makes_a_wrong_map(tmp_path, checked, layout, kind, seeds):
     folders, wanted = checked

@@ -209,6 +209,7 @@ engine.compute = compute
 """
 
 
+@pytest.mark.soak
 def test_a_tile_that_ends_its_worker_each_time_is_quarantined_and_the_others_are_finished(folder):
     (folder / "deadly.py").write_text(DEADLY)
     options = {"host": "127.0.0.1", "protocol": "tcp://", "dashboard_address": "127.0.0.1:0", "silence_logs": 50}

@@ -43,16 +43,15 @@ case "$step" in
   finish) set -- finish 'it'"'"'s.ome.zarr' ;;
 esac
 
-child= code=127 again=1 killed=
+code=127 again=1 killed=
 # time is nearly over: bigncc stops by itself, with exit code 75
-trap 'again=1; [ -z "$child" ] || kill -USR1 "$child"' USR1
+trap 'again=1; [ -z "$!" ] || kill -USR1 "$!"' USR1
 # whoever stops this job decides what becomes of it
-trap 'again=1 killed=1; [ -z "$child" ] || kill -TERM "$child"' TERM INT
+trap 'again=1 killed=1; [ -z "$!" ] || kill -TERM "$!"' TERM INT
 '/opt/my env/bin/bigncc' "$@" &
-child=$!
 while [ "$again" ]; do
   again=
-  wait "$child"
+  wait "$!"
   last=$?
   [ "$last" = 127 ] || code=$last
 done
