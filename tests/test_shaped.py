@@ -44,7 +44,7 @@ def test_a_thousand_are_the_exact_value_rounded(case):
 
 
 @pytest.mark.soak
-@given(cases((*strategies.FLOATS, *strategies.INTEGERS), kinds=("table", *CELLS)))
+@given(cases((*strategies.FLOATS[:2], *strategies.INTEGERS), kinds=("table", *CELLS)))
 @settings(max_examples=1000)
 def test_a_thousand_are_close_to_the_exact_value(case):
     close(case)
