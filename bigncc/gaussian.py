@@ -263,7 +263,7 @@ def correlate(
     window : Window
         A Gaussian.
     sums : Sums
-        What is subtracted.
+        How sums are kept, and what is subtracted.
     rules : tuple
         Of `bigncc.sums`.
     asked : tuple or None

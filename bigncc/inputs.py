@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from bigncc import aperture, kernel, significance, stack, storage, transform
+from bigncc import aperture, kernel, stack, storage, transform
 from bigncc.config import Config
 from bigncc.errors import InputError
 from bigncc.field import open_field
@@ -13,11 +13,11 @@ from bigncc.fingerprint import digest_of
 from bigncc.grids import check_pair, check_scales
 from bigncc.journal import plain
 from bigncc.lattice import Samples, samples_of
-from bigncc.maps import Asked, check_weights, of_pixels, ranged
+from bigncc.lazy import check_asked
+from bigncc.maps import Asked, of_pixels, ranged
 from bigncc.masks import Nearest, flags_of, leaves_out, nodata_of, open_mask, validity_of
 from bigncc.nodes import check_fits
 from bigncc.pair import Pair, PerItem, from_storage
-from bigncc.ranks import check_small
 from bigncc.reading import Decoded
 from bigncc.registration import Registration
 from bigncc.resampling import check_view
@@ -264,12 +264,9 @@ def _check_maps(inputs: Inputs) -> None:
         how = "a transform that moves nothing" if nothing else "registration.model=none (--as-is)"
         message = f"maps has gain and {how} leaves it 0 everywhere: a registration, or maps without gain, is accepted"
         raise InputError(message)
-    significance.check(inputs.window, inputs.asked)
+    check_asked(inputs.windows, inputs.asked)
     if "shift" in inputs.config.maps:
         check_box(inputs.window, "shift")
-    check_weights(inputs.windows, inputs.asked)
-    if "spearman" in inputs.asked.further:
-        check_small(inputs.window)
     if steps := inputs.search[0]:
         check_fits(inputs.shape[-inputs.ndim :], steps)
 

@@ -301,13 +301,11 @@ def _correlate(
     integers: Array,
 ) -> tuple[float, float]:
     """Choose arithmetic and buffers for one batch item and run the loops; return the extremes of r."""
-    size = (1,) * (3 - window.ndim) + window.shape
     sums = exact(f, g, window.samples) if f.dtype.kind == "u" else rounded(tuple(p.value * p.scale for p in centres))
     if f.dtype == np.float64:
         f, g = (image if p.scale == 1.0 else image * p.scale for image, p in zip((f, g), centres, strict=True))
-    vertical, horizontal = (np.array(chain(n), np.int64).reshape(-1, 3) for n in size[1:])
     std = ((value * (1.0 if sums.exact else p.scale)) ** 2 for value, p in zip(window.deviations, centres, strict=True))
-    whole = math.prod(size) if window.border == "valid" else 0
+    whole = math.prod(window.shape) if window.border == "valid" else 0
     rules = (*std, 0.0 if sums.exact else RESOLUTION, window.flat, window.min_valid_fraction, whole)
     nothing = np.zeros((1, 1, roi[5] - roi[4]), np.uint8)
     images = f, g, nothing if joint is None else joint, nothing if view is None else view
@@ -315,9 +313,17 @@ def _correlate(
     out = out[0].reshape(shape), out[1].reshape(shape), out[2].reshape(-1 if out[2].size else 0, *shape)
     asked = (more[0], _facts(sums, centres, *more[1:])) if more[0].size else None
     switches = joint is not None, view is not None
-    if window.weights != "box":
-        way = gaussian.correlate if window.weights == "gaussian" else shaped.correlate
-        return way(images, switches, roi, window, sums, rules, asked, out, integers)
+    ways = {"box": _box, "gaussian": gaussian.correlate, "footprint": shaped.correlate}
+    return ways[window.weights](images, switches, roi, window, sums, rules, asked, out, integers)
+
+
+def _box(
+    images: tuple[Array, ...], switches: tuple[bool, bool], roi: tuple[int, ...], window: Window, sums: Sums,
+    rules: tuple[Any, ...], asked: Any, out: tuple[Array, ...], integers: Array,
+) -> tuple[float, float]:  # fmt: skip
+    """Do for a box what `bigncc.gaussian.correlate` does for a Gaussian."""
+    size = (1,) * (3 - window.ndim) + window.shape
+    vertical, horizontal = (np.array(chain(n), np.int64).reshape(-1, 3) for n in size[1:])
     # a level's next one reaches back over as many lines as it is longer, and one more
     reach = np.array([1, *(k * m + plus for k, m, plus in vertical)], np.int64)
     slots = np.array([*(np.diff(reach) + 1), 1], np.int64)

@@ -117,7 +117,6 @@ def local_maps(
         message = f"maps has {unknown[0]!r}: {', '.join(names)} are accepted"
         raise InputError(message)
     asked = Asked(of_pixels(maps), prefilter=filter_of(prefilter), ssim=ssim or Ssim(), level=level, windows=every[1:])
-    significance.check(window, asked)
     if asked.gain and transform is None:
         message = "maps has gain and there is no transform, so that nothing can be gained: one is accepted"
         raise InputError(message)
@@ -126,9 +125,7 @@ def local_maps(
     asked = ranged(asked, first.dtype, second.dtype)
     for other in asked.windows:
         check_shapes(first.shape, second.shape, other, same_shape=transform is None, named=True)
-    check_weights(every, asked)
-    if "spearman" in maps:
-        check_small(window)
+    check_asked(every, asked)
     constants = pivot if pivot is not None else (pivot_of(first), pivot_of(second))
     margin = asked.margin(window.radius, first.ndim)
     chunks = tuple(map(merged, first.chunks, margin))
@@ -145,6 +142,14 @@ def local_maps(
         return arrays
     scheduler = dask.config.get("scheduler", None) or "threads"
     return dict(zip(maps, compute(*arrays.values(), scheduler=scheduler), strict=True))
+
+
+def check_asked(windows: Sequence[Window], asked: Asked) -> None:
+    """Raise InputError for a map that windows, the first of which has all of them, do not have."""
+    check_weights(windows, asked)
+    significance.check(windows[0], asked)
+    if "spearman" in asked.further:
+        check_small(windows[0])
 
 
 def filter_of(prefilter: Prefilter | None) -> Prefilter:

@@ -338,29 +338,7 @@ def correlate(
     images: tuple[Array, ...], switches: tuple[bool, bool], roi: tuple[int, ...], window: Window, sums: Sums,
     rules: tuple[Any, ...], asked: Any, out: tuple[Array, ...], integers: Array,
 ) -> tuple[float, float]:  # fmt: skip
-    """Run the loops on one batch item; return the extremes of r.
-
-    Parameters
-    ----------
-    images : tuple of ndarray
-        f, g, joint validity, view.
-    switches : tuple of bool
-        Whether samples are masked, and whether there is a view.
-    roi : tuple of int
-        Core: first and last plane, row and column.
-    window : Window
-        With a footprint.
-    sums : Sums
-        How sums are kept.
-    rules : tuple
-        Of `bigncc.sums`.
-    asked : tuple or None
-        Codes of statistics, and what `bigncc.moments` calls facts.
-    out : tuple of ndarray
-        r and status of the core, and statistics.
-    integers : ndarray
-        To add statistics to.
-    """
+    """Do for a window with a footprint what `bigncc.gaussian.correlate` does for a Gaussian."""
     terms = terms_of(window.table)
     size = (1,) * (3 - window.ndim) + window.shape
     slots = size[0] * size[1]

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import bigncc
 from bigncc import Prefilter, journal, pipeline
@@ -260,7 +261,6 @@ def test_without_a_prefilter_a_plan_says_what_it_always_said(tmp_path):
 def test_a_result_says_what_it_was_filtered_by(made):
     words = {"kind": LOG, "sigma": [1.5, 1.0], "truncate": 4.0}
     assert json.loads(bigncc.open_result(made).attrs["prefilter"]) == words
-    xr = pytest.importorskip("xarray")
     f = xr.DataArray(scenes.scene(1, (20, 30), 1.0), dims=("y", "x"))
     given = Prefilter(LOG, sigma=(1.5, 1.0))
     found = bigncc.local_maps(f, f, 5, ("ncc", "confidence"), prefilter=given)
