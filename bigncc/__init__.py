@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from bigncc.pipeline import run
     from bigncc.prefilter import Prefilter
     from bigncc.registration import Registration
+    from bigncc.result import open_result
     from bigncc.storage import open_image
     from bigncc.transform import Affine, Displacement, Translation, compose
     from bigncc.window import Window
-    from bigncc.xarray import open_result
 
 _ROOMS = {
     "Affine": "transform",
@@ -29,7 +29,7 @@ _ROOMS = {
     "local_maps": "arrays",
     "ncc": "arrays",
     "open_image": "storage",
-    "open_result": "xarray",
+    "open_result": "result",
     "register": "arrays",
     "run": "pipeline",
     "shift_map": "arrays",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import bigncc
-from bigncc import config, pipeline, report, xarray
+from bigncc import config, pipeline, report
 from bigncc.decision import stored_grid
 from bigncc.encoding import EXACT, Encoding
 from bigncc.errors import InputError, RefusedError
@@ -220,7 +220,7 @@ def test_what_is_stored_opens_everywhere(place, tmp_path, way, version):
     how = encodings_of(asked.maps, asked.output.encoding, asked.output.keepbits)
     assert (raw.dtype, raw.attrs.get("_FillValue")) == (how["ncc"].dtype, how["ncc"].attributes.get("_FillValue"))
     assert np.isnan(raw.fill_value) if raw.dtype.kind == "f" else raw.fill_value == how["ncc"].fill
-    ours = xarray.open_result(tmp_path / "out")
+    ours = bigncc.open_result(tmp_path / "out")
     for folder, name in (("", "ncc"), ("maps/gain", "gain")):
         wanted = how[name].decoded(how[name].encoded(place[1][name]))
         same(ours[name].values, wanted)

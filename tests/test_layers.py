@@ -71,7 +71,7 @@ FLOORS = (
     ("fit", "deformation", "variants"),
     ("registration",),
     ("lazy", "stack"),
-    ("vectors",),
+    ("vectors", "result"),
     ("engine", "inputs", "xarray"),
     ("footprint", "arrays", "placement", "decoding", "coverage"),
     ("budget",),
@@ -111,7 +111,7 @@ HOSTS = {
     "matplotlib": {"report"},
     "skimage": {"search", "sites", "fit", "demo"},
     "scipy": {"search", "sites", "deformation", "significance"},
-    "xarray": {"xarray"},
+    "xarray": {"xarray", "result"},
     "click": {"cli"},
     "numpy": None,
 }

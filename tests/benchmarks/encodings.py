@@ -31,7 +31,7 @@ def measured(folder, name, words):
     """Run the demo's job with an encoding; return its values and the bytes that they take."""
     from bigncc import pipeline
     from bigncc.config import load
-    from bigncc.xarray import open_result
+    from bigncc.result import open_result
 
     out = folder / name
     pipeline.run(load([str(folder / "registered.yaml"), f"output.url={out}", "output.pyramid=false", *words]))
