@@ -19,7 +19,7 @@ from bigncc.lazy import MAPS, Nodata
 from bigncc.maps import LEVEL
 from bigncc.nodes import first_node, search_of
 from bigncc.result import said, versions, words
-from bigncc.transform import Translation, to_dict
+from bigncc.transform import Displacement, to_dict
 from bigncc.window import Window, as_window
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _about(window: Window, transform: Transform | None, dims: Dims, prefilter: P
         about["prefilter"] = said(asdict(prefilter))
     if transform is not None:
         # a field may be as large as the image
-        known = to_dict(transform) if isinstance(transform, Translation) else {"kind": "displacement"}
+        known = {"kind": "displacement"} if isinstance(transform, Displacement) else to_dict(transform)
         about["transform"] = json.dumps(known)
     return about
 

@@ -1,5 +1,6 @@
 """DataArrays in, DataArrays out: names, coordinates and what is said of them."""
 
+import json
 from importlib.metadata import version
 
 import dask.array as da
@@ -80,6 +81,10 @@ def test_the_result_is_described_in_words_of_its_own():
     assert len(found["status"].attrs["flag_meanings"].split()) == len(found["status"].attrs["flag_values"]) == 9
     shifted = bigncc.ncc(f, g, 5, transform=bigncc.Translation((0, 1.5)))
     assert shifted.attrs["transform"] == '{"kind": "translation", "offset": [0.0, 1.5]}'
+    turned = bigncc.ncc(f, g, 5, transform=bigncc.Affine(((1, 0.01), (-0.01, 1)), (0, 1)))
+    assert json.loads(turned.attrs["transform"]) == {
+        "kind": "affine", "matrix": [[1, 0.01], [-0.01, 1]], "offset": [0, 1],
+    }  # fmt: skip
 
 
 def test_a_result_survives_a_file(tmp_path):
