@@ -280,6 +280,8 @@ def _sentence(error: ValidationError) -> str:
         first = next((each for each in rest if each["type"] == "extra_forbidden"), first)
     path, beside = _known(first["loc"])
     reason = first["msg"].removeprefix("Value error, ")
+    if isinstance(first.get("ctx", {}).get("error"), InputError) and reason.partition(".")[0] in Config.model_fields:
+        return reason  # which names its own key
     if first["type"] == "extra_forbidden":
         key = ".".join((*path, str(first["loc"][len(path)])))
         return f"config key {key} is unknown: {', '.join(beside)} are accepted"

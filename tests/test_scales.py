@@ -80,7 +80,7 @@ def test_a_run_has_a_map_for_each(pair, tmp_path):
     [
         (("window.size=[[5, 5], [5, 5]]",), r"sizes \[5, 5\], \[5, 5\]: sizes of as many axes each, each once"),
         (("window.size=[[5, 5], [3, 5, 5]]",), r"sizes \[5, 5\], \[3, 5, 5\]: sizes of as many axes each, each once"),
-        (("window.size=[[5, 5], [4, 4]]",), r"window.size is \[4, 4\]: odd whole numbers"),
+        (("window.size=[[5, 5], [4, 4]]",), r"^window.size is \[4, 4\]: odd whole numbers"),
         (("maps=[ncc, best]",), "'best' is no map of this window: ncc, gain, "),
         (("window.size=[[5, 5], [199, 5]]",), r"window.size is \[199, 5\], larger than the image"),
     ],
