@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from bigncc import inline
-from bigncc.choice import GREY, Axes, Choice, Pick, in_file, pick
+from bigncc.choice import GREY, Axes, Choice, Pick, in_file, of_each_axis, pick
 from bigncc.errors import BignccError, InputError
 from bigncc.metadata import SPATIAL, Found, can_be_found, described, in_one_line, open_node, place_of
 from bigncc.remote import storage_of
@@ -118,6 +118,7 @@ class View:
         return len(self.shape)
 
     def __getitem__(self, key: Roi) -> NDArray[Any]:
+        key = of_each_axis(key, self.ndim)
         full, dropped = self._in_file(key)
         try:
             block = self._read(full)
