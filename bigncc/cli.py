@@ -265,6 +265,37 @@ def report(outs: tuple[str, ...], threshold: float | None) -> None:
 
 
 @cli.command()
+@click.argument("out")
+@click.option("--bind", metavar="HOST[:PORT]", default="127.0.0.1", help="Where to listen; a free port by default.")
+@click.option("--token", envvar="BIGNCC_TOKEN", help="Part of the address; needed where other machines reach it.")
+@click.option("--no-browser", is_flag=True, help="Only print the address, also on a terminal.")
+@click.option("--link", metavar="BASE_URL", help="Serve nothing: print a link to OUT, whose folder is hosted there.")
+def view(out: str, bind: str, token: str | None, no_browser: bool, link: str | None) -> None:
+    """Look at OUT in the browser until ^C.
+
+    Reference, moving image, confidence and status side by side, read as they are looked at. An OUT that is not finished
+    is shown as far as it is.
+    """
+    if link is not None:
+        from bigncc import layers, scene
+
+        found, notes = layers.hosted(out)
+        for note in notes:
+            click.echo(f"note: {note}", err=True)
+        click.echo(scene.link(found, link))
+        return
+    from bigncc import viewer
+
+    with viewer.serving(out, bind, token) as served:
+        for note in served.notes:
+            click.echo(f"note: {note}")
+        click.echo(served.address)
+        if sys.stdout.isatty() and not no_browser:
+            click.launch(served.address)
+        stopping.wait()
+
+
+@cli.command()
 @click.argument("folder", default="bigncc-demo", metavar="[DIR]")
 @click.option("--images", nargs=2, metavar="A B", help="Two pictures (PNG, JPEG, TIFF) instead of the stereo pair.")
 def demo(folder: str, images: tuple[str, str] | None) -> None:

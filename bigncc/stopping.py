@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from typing import NoReturn
 
 from bigncc.errors import InputError, StoppedError
@@ -29,6 +30,11 @@ def after(text: str) -> None:
         raise InputError(message) from None
     signal.signal(signal.SIGALRM, _stop)
     signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def wait() -> None:
+    """Wait until this process is stopped."""
+    threading.Event().wait()
 
 
 def _stop(number: int, _frame: object) -> NoReturn:

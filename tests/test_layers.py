@@ -67,7 +67,7 @@ FLOORS = (
     ),
     ("config", "aperture"),
     ("pair", "report", "evidence", "script", "cluster", "tasks"),
-    ("sites", "masks", "search"),
+    ("sites", "masks", "search", "scene", "streamed", "pulled"),
     ("fit", "deformation", "variants"),
     ("registration",),
     ("lazy", "stack"),
@@ -77,8 +77,8 @@ FLOORS = (
     ("budget",),
     ("decision",),
     ("proof",),
-    ("picture", "worker"),
-    ("pipeline",),
+    ("picture", "worker", "layers"),
+    ("pipeline", "viewer"),
     ("demo", "table", "typed"),
     ("cli",),
 )
@@ -113,6 +113,8 @@ HOSTS = {
     "scipy": {"search", "sites", "deformation", "significance"},
     "xarray": {"xarray", "result"},
     "click": {"cli"},
+    "neuroglancer": {"viewer"},
+    "tornado": {"viewer"},
     "numpy": None,
 }
 ROOMS = Path(__file__).parent.parent / "bigncc"
