@@ -277,9 +277,9 @@ def view(out: str, bind: str, token: str | None, no_browser: bool, link: str | N
     is shown as far as it is.
     """
     if link is not None:
-        from bigncc import layers, scene
+        from bigncc import display, scene
 
-        found, notes = layers.hosted(out)
+        found, notes = display.hosted(out)
         for note in notes:
             click.echo(f"note: {note}", err=True)
         click.echo(scene.link(found, link))

@@ -30,8 +30,14 @@ SECONDS = {"second": 1.0, "millisecond": 1e-3, "microsecond": 1e-6, "minute": 60
 DISPLAYED = ("x", "y", "z", "c", "t")
 """Axes in the order of a viewer, which shows the first one from left to right and the second one downwards."""
 
-PANEL = 420
+PANEL = 360
 """Pixels of a panel on a small screen: a result that is looked at as a whole fits into it."""
+
+SIDE = 300
+"""Pixels of the column with the threshold and the words of the status."""
+
+THRESHOLD = {"type": "shaderControl", "layer": "confidence", "control": "threshold"}
+"""The slider, where it can be seen."""
 
 DIVERGING = (
     "a50026", "d73027", "f46d43", "fdae61", "fee090", "ffffbf", "e0f3f8", "abd9e9", "74add1", "4575b4", "313695",
@@ -102,6 +108,8 @@ class Layer:
         Address of its Zarr group or array, or its end, after that of the scene.
     matrix : tuple of tuple of float
         Per axis of the result what coordinates of the source, and 1, add to it.
+    scale : tuple of float
+        Per axis the extent of a pixel that the source gives itself, in metres or seconds; by default it gives none.
     zarr : int
         Version of its format.
     window : tuple of float
@@ -116,6 +124,7 @@ class Layer:
     kind: Kind
     path: str
     matrix: Rows
+    scale: tuple[float, ...] = ()
     zarr: int = 3
     window: tuple[float, float] = (0.0, 1.0)
     encoding: Encoding = EXACT
@@ -132,13 +141,13 @@ class Scene:
 
 def frame_of(layout: Layout) -> Frame:
     """Return the physical coordinates of a result."""
-    metric = [_metric(unit) for unit in layout.units]
-    scale = tuple(s * each for s, (each, _) in zip(layout.scale, metric, strict=True))
+    known = [metric(unit) for unit in layout.units]
+    scale = tuple(s * each for s, (each, _) in zip(layout.scale, known, strict=True))
     origin = tuple(t / s for t, s in zip(layout.translation, layout.scale, strict=True))
-    return Frame(layout.axes, layout.shape, scale, tuple(unit for _, unit in metric), origin)
+    return Frame(layout.axes, layout.shape, scale, tuple(unit for _, unit in known), origin)
 
 
-def _metric(unit: str | None) -> tuple[float, str]:
+def metric(unit: str | None) -> tuple[float, str]:
     """Return how much of a unit that the viewer knows one of a file is."""
     if unit in METRES:
         return METRES[unit], "m"
@@ -210,7 +219,7 @@ def state(
         "crossSectionScale": _zoom(frame, extent or frame.shape),
         "layers": [_layer(layer, frame, address) for layer in scene.layers],
         "layout": {"type": "row", "children": [_panel(panel) for panel in _panels(names)]},
-        "selectedLayer": {"layer": "confidence", "visible": True, "size": 260},
+        "toolPalettes": {"Confidence": {"side": "right", "row": 0, "size": SIDE, "flex": 0.2, "tools": [THRESHOLD]}},
         "crossSectionBackgroundColor": "#000000",
         "showDefaultAnnotations": False,
     }
@@ -259,7 +268,8 @@ def _panels(names: Sequence[str]) -> Iterable[list[str]]:
 
 
 def _panel(layers: list[str]) -> dict[str, Any]:
-    return {"type": "viewer", "layers": layers, "layout": "xy"}
+    # what several layers are called takes more room
+    return {"type": "viewer", "layers": layers, "layout": "xy", "flex": 1.2 if len(layers) > 1 else 1}
 
 
 def _layer(layer: Layer, frame: Frame, address: str) -> dict[str, Any]:
@@ -267,7 +277,7 @@ def _layer(layer: Layer, frame: Frame, address: str) -> dict[str, Any]:
     space = {name: [s, unit] for name, s, unit in zip(frame.axes, frame.scale, frame.units, strict=True)}
     source: dict[str, Any] = {
         "url": f"{place}/|zarr{layer.zarr}:",
-        "transform": {"outputDimensions": space, "matrix": [list(row) for row in layer.matrix]},
+        "transform": {"outputDimensions": space, "matrix": _physical(layer, frame)},
     }
     if layer.kind == "status":
         codes = [code for code, colour in enumerate(COLOURS) if colour[3]]
@@ -282,12 +292,20 @@ def _layer(layer: Layer, frame: Frame, address: str) -> dict[str, Any]:
             "notSelectedAlpha": 0,
             "hideSegmentZero": False,
             "hoverHighlight": False,
-            "tab": "segments",
+            "segmentQuery": "<id",
+            "panels": [{"tabs": ["segments"], "side": "right", "row": 1, "size": SIDE, "flex": 1.0}],
         }
     shown: dict[str, Any] = {"type": "image", "name": layer.name, "source": source, "opacity": 1, "tab": "rendering"}
     if layer.kind == "confidence":
-        return shown | {"shader": confidence_shader(layer.encoding)}
+        return shown | {"shader": confidence_shader(layer.encoding), "codeVisible": False}
     return shown | {"shader": GREY, "shaderControls": {"normalized": {"range": list(layer.window)}}}
+
+
+def _physical(layer: Layer, frame: Frame) -> list[list[float]]:
+    """Return a layer's matrix as neuroglancer wants it: of physical coordinates, but for what is added in pixels."""
+    own = layer.scale or (1.0,) * len(frame.axes)
+    rows = zip(layer.matrix, frame.scale, strict=True)
+    return [[*(c * scale / s for c, s in zip(row[:-1], own, strict=True)), row[-1]] for row, scale in rows]
 
 
 def confidence_shader(encoding: Encoding = EXACT) -> str:

@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
-from bigncc import layers, scene
+from bigncc import display, scene
+from bigncc.display import LEGEND
 from bigncc.errors import BignccError, InputError
-from bigncc.layers import LEGEND
 from bigncc.layout import COLOURS
 from bigncc.streamed import Streamed
 from bigncc.summary import STATUS
 
 HOST = "127.0.0.1"
+
+ICON = "favicon"
 
 TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
 """What lets somebody in who knows it: long enough that it is not guessed."""
@@ -73,7 +75,7 @@ def serving(url: str | os.PathLike[str], bind: str = HOST, token: str | None = N
     """
     host, port = _bound(bind, token)
     token = secrets.token_urlsafe(24) if token is None else token
-    found = layers.shown(url)
+    found = display.displayed(url)
     try:
         import neuroglancer
     except ModuleNotFoundError:
@@ -85,7 +87,9 @@ def serving(url: str | os.PathLike[str], bind: str = HOST, token: str | None = N
         named = socket.getfqdn() if host in ANYWHERE else host
         root = f"http://{f'[{named}]' if ':' in named else named}:{server.port}"
         handler = _handler(found.streams, server.executor)
-        server.app.add_handlers(".*", [(rf"/data/{re.escape(token)}/([A-Za-z]+)/(.*)", handler)])
+        # a browser asks for an icon of every page, and what is not there is an error in its log
+        routes = [(rf"/data/{re.escape(token)}/([a-z]+)/(.*)", handler), (rf"/({ICON})\.(ico)", handler)]
+        server.app.add_handlers(".*", routes)
         viewer.set_state(scene.state(found.scene, f"{root}/data/{token}/"))
         yield Served(f"{root}/v/{token}/", found.notes)
     finally:
@@ -140,6 +144,8 @@ def _handler(streams: Mapping[str, Streamed], pool: Any) -> Any:
     import tornado.web
 
     def answer(name: str, path: str) -> bytes | None:
+        if name == ICON:
+            return b""
         if name == LEGEND:
             return json.dumps(WORDS).encode() if path == "info" else None
         return streams[name].answer(path) if name in streams else None

@@ -77,7 +77,7 @@ FLOORS = (
     ("budget",),
     ("decision",),
     ("proof",),
-    ("picture", "worker", "layers"),
+    ("picture", "worker", "display"),
     ("pipeline", "viewer"),
     ("demo", "table", "typed"),
     ("cli",),

@@ -21,7 +21,7 @@ from bigncc.output import Output, open_output
 from bigncc.pair import Pair
 from bigncc.pulled import Pulled, inverse
 from bigncc.reading import Decoded
-from bigncc.scene import Kind, Layer, Rows, Scene, frame_of, placed
+from bigncc.scene import Kind, Layer, Rows, Scene, frame_of, metric, placed
 from bigncc.storage import Image, readable
 from bigncc.streamed import EMPTY, KEPT, MOST, Streamed, factors, streamed
 from bigncc.transform import Affine, Translation
@@ -37,7 +37,7 @@ LEGEND = "legend"
 
 
 @dataclass(frozen=True)
-class Shown:
+class Display:
     """What is looked at: the scene, its layers by their paths, and what cannot be shown."""
 
     scene: Scene
@@ -45,7 +45,7 @@ class Shown:
     notes: tuple[str, ...] = ()
 
 
-def shown(url: str | os.PathLike[str]) -> Shown:
+def displayed(url: str | os.PathLike[str]) -> Display:
     """Open the layers of a result, finished or not.
 
     Raises
@@ -70,7 +70,7 @@ def shown(url: str | os.PathLike[str]) -> Shown:
         found.append((layer, streamed(layout.axes, arrays)))
     notes += [_unseen(stream, layer.name) for layer, stream in found if stream.blank]
     scene = Scene(frame_of(layout), tuple(layer for layer, _ in found))
-    return Shown(scene, {layer.path: stream for layer, stream in found}, tuple(notes))
+    return Display(scene, {layer.path: stream for layer, stream in found}, tuple(notes))
 
 
 def hosted(url: str | os.PathLike[str]) -> tuple[Scene, tuple[str, ...]]:
@@ -95,11 +95,12 @@ def hosted(url: str | os.PathLike[str]) -> tuple[Scene, tuple[str, ...]]:
                 notes.append(f"{role} is not shown: {layer}")
             else:
                 layers.append(layer)
-    first = tuple(t / s for t, s in zip(layout.translation, layout.scale, strict=True))
-    own = placed(layout, layout.scale, layout.translation, first=first)
-    layers.append(Layer("confidence", "confidence", name, own, zarr, encoding=of_array(output.maps["ncc"])))
-    layers.append(Layer("status", "status", f"{name}/labels/status", own, zarr))
-    return Scene(frame_of(layout), tuple(layers)), tuple(notes)
+    frame = frame_of(layout)
+    own = placed(layout, layout.scale, layout.translation, first=frame.origin)
+    coded = of_array(output.maps["ncc"])
+    layers.append(Layer("confidence", "confidence", name, own, frame.scale, zarr, encoding=coded))
+    layers.append(Layer("status", "status", f"{name}/labels/status", own, frame.scale, zarr))
+    return Scene(frame, tuple(layers)), tuple(notes)
 
 
 def _begun(url: str | os.PathLike[str]) -> Output:
@@ -192,12 +193,13 @@ def _hosted(output: Output, inputs: Inputs, role: Literal["reference", "moving"]
     # an array alone is opened without a place, and its pixel 0 reaches from 0 to 1
     pyramid = place_of(array) != image.url
     first = tuple(t / s for t, s in zip(image.translation, image.scale, strict=True)) if pyramid else 0.5
+    scale = tuple(s * metric(unit)[0] for s, unit in zip(image.scale, image.units, strict=True)) if pyramid else ()
     reference = inputs.reference
     matrix = placed(
         output.layout, reference.scale, reference.translation, pixels=inverse(transform, inputs.ndim), first=first
     )
     path = image.url.removeprefix(f"{folder}/") if inside else image.url
-    return Layer(role, "image", path, matrix, zarr, window=_window(image.axes, [image.array, *image.coarser]))
+    return Layer(role, "image", path, matrix, scale, zarr, window=_window(image.axes, [image.array, *image.coarser]))
 
 
 def _unseen(stream: Streamed, name: str) -> str:
