@@ -140,8 +140,9 @@ class Streamed:
         return whole.tobytes()
 
     def _group(self) -> dict[str, Any]:
-        # without a type, which would make a channel something of each layer alone
-        axes = [{"name": name} for name in self.axes]
+        # a channel has none: it would make it something of each layer alone
+        kinds = {"t": "time", "z": "space", "y": "space", "x": "space"}
+        axes = [{"name": name} | ({"type": kinds[name]} if name in kinds else {}) for name in self.axes]
         datasets = [
             {
                 "path": str(number),
