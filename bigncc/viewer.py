@@ -81,7 +81,10 @@ def serving(url: str | os.PathLike[str], bind: str = HOST, token: str | None = N
     except ModuleNotFoundError:
         message = "neuroglancer is not installed: pip install 'bigncc[view]'"
         raise InputError(message) from None
-    server = _started(neuroglancer, host, port, bind)
+    neuroglancer.stop()
+    neuroglancer.set_server_bind_address(host, port)
+    neuroglancer.server.start()
+    server = neuroglancer.server.global_server
     try:
         viewer = neuroglancer.Viewer(token=token, allow_credentials=False)
         named = socket.getfqdn() if host in ANYWHERE else host
@@ -96,21 +99,6 @@ def serving(url: str | os.PathLike[str], bind: str = HOST, token: str | None = N
         neuroglancer.stop()
 
 
-def _started(neuroglancer: Any, host: str, port: int, bind: str) -> Any:
-    """Return neuroglancer's server, of which there is one in a process."""
-    neuroglancer.stop()
-    neuroglancer.set_server_bind_address(host, port)
-    try:
-        neuroglancer.server.start()
-    except OSError as error:
-        message = (
-            f"--bind is {bind!r} and cannot be listened at ({error.strerror or error}): a free port of an address "
-        )
-        message += "of this machine is accepted"
-        raise InputError(message) from error
-    return neuroglancer.server.global_server
-
-
 def _bound(bind: str, token: str | None) -> tuple[str, int]:
     """Return host and port; InputError if these are none, or if whoever comes would be let in."""
     match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]\s]+))(?::([0-9]{1,5}))?", bind)
@@ -121,21 +109,30 @@ def _bound(bind: str, token: str | None) -> tuple[str, int]:
         message = f"--token has {len(token)} characters: 16 to 128 letters, digits, - or _ are accepted"
         raise InputError(message)
     host = match[1] or match[2]
-    if token is None and not _is_loopback(host):
+    places = _places(host, int(match[3] or 0), bind)
+    if token is None and not all(ip_address(place.partition("%")[0]).is_loopback for place in places):
         message = f"--bind {bind} can be reached from other machines: with --token, which lets in who knows it, it is "
         message += "accepted"
         raise InputError(message)
     return host, int(match[3] or 0)
 
 
-def _is_loopback(host: str) -> bool:
+def _places(host: str, port: int, bind: str) -> set[str]:
+    """Return the addresses that a name stands for; InputError if nobody can listen there."""
+    found = set()
     try:
-        found = {str(place[4][0]) for place in socket.getaddrinfo(host, None)}
+        for family, kind, _, _, place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            found.add(str(place[0]))
+            with socket.socket(family, kind) as tried:
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                tried.bind(place)
     except OSError as error:
-        message = f"--bind names {host!r}, which is not known here ({error.strerror}): an address of this machine is "
-        message += "accepted"
+        message = (
+            f"--bind is {bind!r} and cannot be listened at ({error.strerror or error}): a free port of an address "
+        )
+        message += "of this machine is accepted"
         raise InputError(message) from error
-    return all(ip_address(each.partition("%")[0]).is_loopback for each in found)
+    return found
 
 
 def _handler(streams: Mapping[str, Streamed], pool: Any) -> Any:
