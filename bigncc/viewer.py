@@ -57,6 +57,8 @@ class Served:
 def serving(url: str | os.PathLike[str], bind: str = HOST, token: str | None = None) -> Iterator[Served]:
     """Serve a result, finished or not, to the browsers that know an address, within the context.
 
+    A process serves one at a time: neuroglancer has one server.
+
     Parameters
     ----------
     url : path or address
@@ -75,12 +77,12 @@ def serving(url: str | os.PathLike[str], bind: str = HOST, token: str | None = N
     """
     host, port = _bound(bind, token)
     token = secrets.token_urlsafe(24) if token is None else token
-    found = display.displayed(url)
     try:
         import neuroglancer
     except ModuleNotFoundError:
         message = "neuroglancer is not installed: pip install 'bigncc[view]'"
         raise InputError(message) from None
+    found = display.displayed(url)
     neuroglancer.stop()
     neuroglancer.set_server_bind_address(host, port)
     neuroglancer.server.start()

@@ -5,6 +5,7 @@ import json
 import re
 import signal
 import subprocess
+import sys
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -227,6 +228,7 @@ class Hosting(SimpleHTTPRequestHandler):
         pass
 
 
+@pytest.mark.soak
 def test_hosted_files_look_the_same(served):
     out, _, page, seen = served
     kept = page.evaluate("JSON.stringify(viewer.state.toJSON())")
@@ -301,10 +303,17 @@ def test_what_would_let_everybody_in_is_refused(bind, token, said):
         pass
 
 
+def test_without_neuroglancer_it_is_said_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "neuroglancer", None)  # as Python says it of what is not there
+    said = r"neuroglancer is not installed: pip install 'bigncc\[view\]'"
+    with pytest.raises(InputError, match=said), viewer.serving("nothing is opened before"):
+        pass
+
+
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.soak), signal.SIGTERM])
 def test_it_serves_until_it_is_told_to_end(served, number):
     words = [SCRIPT, "view", served[0], "--token", "known-to-everybody", "--bind", "localhost"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
