@@ -15,6 +15,7 @@ from bigncc import conventions, coordinates
 from bigncc import store as files
 from bigncc.archive import open_zip, within
 from bigncc.errors import BignccError, InputError
+from bigncc.gate import Gated, is_inside
 from bigncc.remote import SCHEMES, USUAL, Storage
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ def open_node(source: Source, *, read_only: bool = True, storage: Storage = USUA
             raise InputError(message)
         else:
             store = open_store(place, read_only=read_only, storage=storage)
+    if read_only:
+        store = Gated(store)
     try:
         # consolidated metadata may be older than what it summarises
         return zarr.open(store=store, path=inner, mode="r" if read_only else "r+", use_consolidated=False)
@@ -251,8 +254,7 @@ def member(group: Group, path: str, ndim: int) -> AnyArray:
 def child(group: Group, path: str) -> AnyArray | Group:
     """Return what is at `path` within `group`; InputError if nothing is, or if it leads out of the group."""
     place = place_of(group)
-    strange = not path or path.startswith("/") or {".", ".."} & set(path.split("/"))
-    if strange or any(c in path for c in ("\\", ":", "\0")):
+    if not is_inside(path) or ":" in path:
         message = f"{place} names a level {path!r}: a relative path inside of the image is accepted"
         raise InputError(message)
     try:
@@ -269,7 +271,7 @@ def _collected(group: Group, ome: dict[str, Any]) -> Iterator[str]:
     try:
         if "plate" in ome:
             for well in ome["plate"]["wells"]:
-                fields = group[well["path"]]
+                fields = child(group, str(well["path"]))
                 yield from (f"{well['path']}/{field}" for field in _collected(fields, _ome(fields)))  # type: ignore[arg-type]
         elif "well" in ome:
             yield from (str(image["path"]) for image in ome["well"]["images"])
@@ -284,22 +286,38 @@ def _collected(group: Group, ome: dict[str, Any]) -> Iterator[str]:
 
 
 def _what_is_there(group: Group, ome: dict[str, Any], paths: list[str]) -> str:
-    from zarr import Group
-
     kinds = {"plate": "an HCS plate", "well": "a well of an HCS plate", "labels": "a list of label images"}
     kinds["bioformats2raw.layout"] = "a bioformats2raw collection"
     kind = next((kinds[key] for key in kinds if key in ome), "a Zarr group without OME-Zarr image")
     if paths:
         each = ", ".join(f"{place_of(group)}/{path}" for path in paths[:10])
         return f"{place_of(group)} is {kind} of several images: {each}{', ...' * (len(paths) > 10)} are accepted"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about files that are no Zarr
-        try:
-            names = sorted(name + "/" * isinstance(node, Group) for name, node in group.members())
-        except Exception as error:  # as in open_node
-            names = [f"something that cannot be opened ({in_one_line(error)})"]
+    try:
+        names = list(islice(_members(group), 11))
+    except Exception as error:  # as in open_node
+        names = [f"something that cannot be opened ({in_one_line(error)})"]
     there = ", ".join(names[:10] or ["nothing"]) + ", ..." * (len(names) > 10)
     return f"{place_of(group)} is {kind} that holds {there}: the path of one image or array is accepted"
+
+
+def _members(group: Group) -> Iterator[str]:
+    """Yield the names of what a group holds, with a slash those of groups."""
+    from zarr.core.sync import sync
+
+    async def listed() -> list[str]:
+        return [name async for name in group.store_path.store.list_dir(group.path)]
+
+    async def holds(name: str, document: str) -> bool:
+        return await (group.store_path / name / document).exists()
+
+    for name in sorted(sync(listed())):
+        if any(sync(holds(name, document)) for document in ("zarr.json", ".zarray", ".zgroup")):
+            try:
+                node = child(group, name)
+            except InputError:  # as of arrays of strings
+                yield name
+            else:
+                yield name if hasattr(node, "shape") else f"{name}/"
 
 
 def _from_array(array: AnyArray, level: int, channel: int | str | None) -> Found:

@@ -73,7 +73,8 @@ class Watched(WrapperStore[Store]):
 
     async def exists(self, key: str) -> bool:
         """Say whether an object is stored, looking twice; OSError if a directory is in its place."""
-        if isinstance(self._store, LocalStore) and (self._store.root / key).is_dir():
+        store = self._store._store if isinstance(self._store, WrapperStore) else self._store
+        if isinstance(store, LocalStore) and (store.root / key).is_dir():
             raise _broken(key)
         return await self._store.exists(key) or await self._store.exists(key)
 
