@@ -1,4 +1,4 @@
-"""JSON from strangers: of bounded size and depth, each key once; what is wrong with it is one sentence."""
+"""Text from strangers: names that lead nowhere else, and JSON of bounded size and depth, each key once."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ VALUES = 2**22
 
 DEEPEST = 64
 """Levels of lists and mappings: OME-Zarr has eight."""
+
+
+def is_inside(path: str) -> bool:
+    """Say whether a path, as metadata names it, is one that leads down from where it is."""
+    parts = path.split("/")
+    return not ({"", ".", ".."} & set(parts) or "\\" in path or "\0" in path)
 
 
 def document(data: bytes, place: str) -> Any:
@@ -43,7 +49,7 @@ def document(data: bytes, place: str) -> Any:
     except RecursionError:
         found = None
     except (ValueError, MemoryError) as error:
-        message = f"{place} cannot be read ({_reason(error)}): JSON, each key once, is accepted"
+        message = f"{place} cannot be read ({_reason(error)}): a JSON file is accepted, with each key once"
         raise InputError(message) from None
     else:
         if _within(found, DEEPEST):

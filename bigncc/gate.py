@@ -18,6 +18,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, WrapperStore, ZipStore
 
 from bigncc import documents
+from bigncc.documents import is_inside
 from bigncc.errors import InputError
 
 CODECS = ("bytes", "transpose", "zstd", "gzip", "blosc", "crc32c", "sharding_indexed")
@@ -48,12 +49,6 @@ _VERSION_3 = re.compile(r"bool|u?int(8|16|32|64)|float(16|32|64)")
 """How they are called there, with their bits."""
 
 _NUMBERS = "integers, floats and bool are accepted"
-
-
-def is_inside(path: str) -> bool:
-    """Say whether a path, as metadata names it, is one that leads down from where it is."""
-    parts = path.split("/")
-    return not ({"", ".", ".."} & set(parts) or "\\" in path or "\0" in path)
 
 
 class Gated(WrapperStore[Store]):

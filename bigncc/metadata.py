@@ -14,8 +14,9 @@ import numpy as np
 from bigncc import conventions, coordinates
 from bigncc import store as files
 from bigncc.archive import open_zip, within
+from bigncc.documents import is_inside
 from bigncc.errors import BignccError, InputError
-from bigncc.gate import Gated, is_inside
+from bigncc.gate import Gated
 from bigncc.remote import SCHEMES, USUAL, Storage
 
 if TYPE_CHECKING:

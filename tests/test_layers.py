@@ -19,6 +19,7 @@ FLOORS = (
         "arithmetic",
         "lines",
         "documents",
+        "yamls",
         "bounds",
     ),
     (
@@ -121,7 +122,7 @@ HOSTS = {
     "google_crc32c": {"objects"},
     "xxhash": {"store"},
     "pydantic": {"config", "machine", "science"},
-    "yaml": {"config"},
+    "yaml": {"config", "yamls"},
     "rich": {"progress"},
     "matplotlib": {"report"},
     "skimage": {"search", "sites", "fit", "demo"},
