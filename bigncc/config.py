@@ -274,10 +274,8 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         unknown = str(first["loc"][len(path)])
         near = get_close_matches(unknown, list(beside), 1)
-        key = ".".join((*path, unknown))
-        return (
-            f"config key {key} is unknown{''.join(f' (is {n} meant?)' for n in near)}: {', '.join(beside)} are accepted"
-        )
+        nearest = f", of which {near[0]} is the nearest" if near else ""
+        return f"config key {'.'.join((*path, unknown))} is unknown: {', '.join(beside)} are accepted{nearest}"
     key = ".".join(path)
     if first["type"] == "missing" and path == first["loc"]:
         return f"config key {key} is missing: {beside[path[-1]].description}"
