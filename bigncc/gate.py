@@ -31,6 +31,9 @@ FILTERS = ("shuffle", "delta", "fixedscaleoffset", "crc32c")
 LARGEST = 2**31
 """Bytes of a decoded chunk, which is the smallest part of an image that can be read."""
 
+FARTHEST = 2**40
+"""Pixels along an axis."""
+
 MOST = 2**20
 """Chunks of a shard, each of which has 16 bytes of its index."""
 
@@ -247,8 +250,12 @@ def _check_alike(shape: tuple[int, ...], chunks: tuple[int, ...], place: str) ->
 def _extents(found: Any, key: str, place: str, least: int) -> tuple[int, ...]:
     """Return a shape; InputError if it is none."""
     value = found.get(key) if isinstance(found, dict) else None
-    if not isinstance(value, list) or len(value) > 32 or not all(type(n) is int and least <= n < 2**63 for n in value):
-        raise _refused(place, f"{key} {_shown(value)}", f"a list of whole numbers from {least} on is accepted")
+    if (
+        not isinstance(value, list)
+        or len(value) > 32
+        or not all(type(n) is int and least <= n < FARTHEST for n in value)
+    ):
+        raise _refused(place, f"{key} {_shown(value)}", f"a list of whole numbers from {least} to 2^40 is accepted")
     return tuple(value)
 
 

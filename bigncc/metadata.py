@@ -97,16 +97,7 @@ def open_node(source: Source, *, read_only: bool = True, storage: Storage = USUA
         message = f"the image is a {type(source).__name__}: a path, an address or a zarr object is accepted"
         raise InputError(message)
     else:
-        place, inner = files.absolute(source), ""
-        zipped = within(Path(place)) if read_only and files.is_local(place) else None
-        if zipped is not None:
-            store, inner = open_zip(*zipped)
-        elif files.is_local(place) and not Path(place).is_dir():
-            what = "is a file" if Path(place).exists() else "does not exist"
-            message = f"{place} {what}: the directory of a Zarr array or OME-Zarr image is accepted"
-            raise InputError(message)
-        else:
-            store = open_store(place, read_only=read_only, storage=storage)
+        store, inner, place = _found(files.absolute(source), read_only=read_only, storage=storage)
     if read_only:
         store = Gated(store)
     try:
@@ -122,6 +113,24 @@ def open_node(source: Source, *, read_only: bool = True, storage: Storage = USUA
             f"{place} cannot be opened: a readable Zarr array or OME-Zarr image is accepted ({in_one_line(error)})"
         )
         raise InputError(message) from error
+
+
+def _found(place: str, *, read_only: bool, storage: Storage) -> tuple[Store, str, str]:
+    """Return the store of what is at a place, and the path in it; InputError if there is none."""
+    if not files.is_local(place):
+        return open_store(place, read_only=read_only, storage=storage), "", place
+    try:
+        zipped = within(Path(place)) if read_only else None
+        there = zipped is not None or Path(place).is_dir()
+        what = "is a file" if not there and Path(place).exists() else "does not exist"
+    except OSError as error:  # where looking is not allowed, or no name is so long
+        what, there, zipped = f"cannot be opened ({os.strerror(error.errno or 0)})", False, None
+    if zipped is not None:
+        return (*open_zip(*zipped), place)
+    if not there:
+        message = f"{place} {what}: the directory of a Zarr array or OME-Zarr image is accepted"
+        raise InputError(message)
+    return open_store(place, read_only=read_only, storage=storage), "", place
 
 
 def described(node: AnyArray | Group, level: int, channel: int | str | None) -> Found:
