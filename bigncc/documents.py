@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from typing import Any
 
 from bigncc.errors import InputError
@@ -79,14 +78,11 @@ def _within(found: Any, deepest: int) -> bool:
     """Say whether a document has no more levels than that; not by recursion, which has an end of its own."""
     level = [found]
     for _ in range(deepest + 1):
-        level = [inner for outer in level if isinstance(outer, (dict, list)) for inner in _values(outer)]
+        level = [each for each in level if isinstance(each, (dict, list))]
         if not level:
             return True
+        level = [inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer)]
     return False
-
-
-def _values(outer: dict[str, Any] | list[Any]) -> Iterable[Any]:
-    return outer.values() if isinstance(outer, dict) else outer
 
 
 def _reason(error: Exception) -> str:

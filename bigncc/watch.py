@@ -25,6 +25,9 @@ Absent = Literal["fill", "error"]
 ABSENT = "absent"
 """The fingerprint of an object that is not stored: zarr leaves out chunks of nothing but fill."""
 
+SHORT = 0.5
+"""The longest pause before an object is read again that was too short."""
+
 _METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
 
 
@@ -85,7 +88,9 @@ class Watched(WrapperStore[Store]):
                 return _whole(await self._store.get(key, prototype, byte_range), key, byte_range)
             except OSError as error:
                 # where every tenth read fails, the storage is out of order, and waiting helps nobody
-                if pause is None or error.errno not in files.TRANSIENT or self._again > 10 + self._asked / 10:
+                # an object that stays too short is broken; longer than that no cache says so of a whole one
+                done = pause is None or (isinstance(error, _Short) and pause > SHORT)
+                if done or error.errno not in files.TRANSIENT or self._again > 10 + self._asked / 10:
                     raise
                 self._again += 1
                 await asyncio.sleep(pause * random.uniform(0.5, 1))
@@ -101,8 +106,12 @@ def _whole(found: Buffer | None, key: str, byte_range: ByteRequest | None) -> Bu
     """Return what was read; OSError if it is too short, since zarr would take no bytes of a shard for fill."""
     least = byte_range.end - byte_range.start if isinstance(byte_range, RangeByteRequest) else 1
     if found is not None and len(found) < least:
-        raise _broken(key)
+        raise _Short(*_broken(key).args)
     return found
+
+
+class _Short(OSError):
+    """An object has fewer bytes than were asked for."""
 
 
 def _broken(key: str) -> OSError:
