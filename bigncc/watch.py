@@ -88,9 +88,11 @@ class Watched(WrapperStore[Store]):
                 return _whole(await self._store.get(key, prototype, byte_range), key, byte_range)
             except OSError as error:
                 # where every tenth read fails, the storage is out of order, and waiting helps nobody
-                # an object that stays too short is broken; longer than that no cache says so of a whole one
-                done = pause is None or (isinstance(error, _Short) and pause > SHORT)
-                if done or error.errno not in files.TRANSIENT or self._again > 10 + self._asked / 10:
+                often = self._again > 10 + self._asked / 10
+                if pause is None or error.errno not in files.TRANSIENT or often:
+                    raise
+                # what stays too short is broken
+                if isinstance(error, _Short) and pause > SHORT:
                     raise
                 self._again += 1
                 await asyncio.sleep(pause * random.uniform(0.5, 1))

@@ -58,8 +58,7 @@ def test_a_chunk_of_blosc_that_lost_its_end_is_refused():
     data = np.arange(10000, dtype="u2").tobytes()
     codec = numcodecs.Blosc("lz4")
     chunk = np.frombuffer(bytes(codec.encode(np.frombuffer(data, "u1"))), "u1")
-    # which the library decodes, wrongly
-    assert bytes(codec.decode(chunk[:-1])) != data
+    # of which the library would read beyond the end
     for cut in (1, chunk.size - 16, chunk.size - 3):
         with pytest.raises(ValueError, match="are left of|a header of blosc has 16"):
             bounds.Kept(codec, len(data)).decode(chunk[:-cut])
