@@ -95,7 +95,7 @@ def parsed(data: bytes, name: str) -> Any:
         # what it quotes may be a password that begins with a mark of YAML
         said = re.sub(r" '[^']{2,}'", "", str(error.problem or error.context))
         reason = f"{said}{where}"
-    except Exception as error:  # of numbers and dates that are none
+    except Exception as error:  # of numbers and dates that are none, and what is no text
         reason = type(error).__name__
     message = f"{name} is no YAML ({' '.join(reason.split())[:200]}): plain values, each key once, are accepted"
     raise InputError(message) from None
