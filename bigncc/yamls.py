@@ -93,7 +93,7 @@ def parsed(data: bytes, name: str) -> Any:
         mark = error.problem_mark
         where = "" if mark is None else f" in line {mark.line + 1}, column {mark.column + 1}"
         # what it quotes may be a password that begins with a mark of YAML
-        said = re.sub(r" '[^']{2,}'", "", str(error.problem or error.context))
+        said = re.sub(r" '(?!<)[^']{2,}'", "", str(error.problem or error.context))
         reason = f"{said}{where}"
     except Exception as error:  # of numbers and dates that are none, and what is no text
         reason = type(error).__name__
