@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bigncc.documents import is_inside
 from bigncc.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ def open_zip(file: Path, inner: str) -> tuple[ZipStore, str]:
     except Exception as error:  # a damaged directory raises anything from BadZipFile to UnicodeDecodeError
         message = f"{file} cannot be read ({type(error).__name__}: {error}): a zip file that is whole is accepted"
         raise InputError(message) from error
+    if outside := next((name for name in names if not is_inside(name.removesuffix("/"))), None):
+        message = f"{file} holds {outside!r}: a zip file of paths within it is accepted"
+        raise InputError(message)
     inner = inner.removeprefix(".")
     folders = {name.partition("/")[0] for name in names if "/" in name} - {"__MACOSX"}
     if len(folders) == 1 and not _ROOTS & set(names):

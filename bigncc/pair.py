@@ -18,7 +18,7 @@ from dask.base import compute
 from dask.delayed import delayed
 from numpy.typing import NDArray
 
-from bigncc.errors import InputError
+from bigncc.errors import DoesNotFitError, InputError
 from bigncc.reading import Part
 from bigncc.resampling import pull, source_roi, whole_pixels
 from bigncc.tiles import Roi, Shape, roi_of, roi_shape
@@ -30,6 +30,13 @@ Result = TypeVar("Result")
 
 SPREAD = 4
 """The region that a block pulls at once has at most this many times its own samples."""
+
+
+ALONG = 2**22
+"""Chunks along the axes of an image, added up: dask has a number for each, whatever is read."""
+
+ATONCE = 2**22
+"""Blocks that are tasks of one graph."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,12 @@ def _here(transform: Transform | PerItem | None, region: Roi) -> Transform | Non
 
 def from_storage(array: Any, chunks: Chunks | None = None) -> da.Array:
     """Return a stored array as dask blocks, by default of its storage chunks, so that each is decoded once."""
+    grid = [len(c) for c in chunks] if chunks else [-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)]
+    if sum(grid) > ALONG:
+        message = (
+            f"an image of shape {list(array.shape)} has {max(grid)} chunks along an axis: larger ones are accepted"
+        )
+        raise DoesNotFitError(message)
     meta = np.empty((0,) * array.ndim, array.dtype)
     return da.from_array(array, chunks=chunks or array.chunks, name=False, meta=meta)
 
@@ -317,6 +330,10 @@ def each(blocks: da.Array, function: Callable[[Any, Roi], Any], start: Shape, wh
 
     `start` is where the first block begins.
     """
+    if blocks.npartitions > ATONCE:
+        message = f"an image of shape {list(blocks.shape)} would be looked at in {blocks.npartitions} blocks: at most "
+        message += f"{ATONCE} are accepted, of an image with larger chunks or with coarser levels"
+        raise DoesNotFitError(message)
     rois = np.empty(blocks.numblocks, object)
     starts = [np.cumsum([s, *c[:-1]]) for s, c in zip(start, blocks.chunks, strict=True)]
     for cell in np.ndindex(rois.shape):

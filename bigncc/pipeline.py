@@ -17,6 +17,7 @@ from bigncc import aperture, cluster, confidence, coverage, engine, filtering, j
 from bigncc import config as words
 from bigncc.budget import (
     Estimate,
+    check_chunks,
     least_memory,
     means_of,
     measuring,
@@ -223,6 +224,7 @@ def prepare(
         If the output belongs to another request, or is not ours.
     """
     inputs = open_inputs(config)
+    check_chunks(inputs)
     url = store.absolute(config.output.url)
     samples = lattices(inputs)
     request = request_of(inputs, samples)

@@ -427,7 +427,7 @@ def test_paths_that_are_no_zarr(tmp_path):
 @pytest.mark.parametrize("name", ["zarr.json", ".zarray"])
 def test_corrupt_metadata_gives_a_sentence(tmp_path, name, document):
     (tmp_path / name).write_text(document, encoding="latin-1")
-    with pytest.raises(InputError, match=r"a readable Zarr array or OME-Zarr image is accepted \(\w+: |holds nothing"):
+    with pytest.raises(InputError, match=r"(is|are) accepted"):
         open_image(tmp_path)
 
 
