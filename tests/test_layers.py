@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 FLOORS = (
-    ("errors", "compiled", "allocator"),
+    ("errors", "compiled", "allocator", "shell"),
     ("remote", "nodes", "conventions", "prefilter", "discoveries", "autocorrelation", "weights", "arithmetic", "lines"),
     (
         "encoding",
@@ -54,6 +54,7 @@ FLOORS = (
         "shift",
         "scales",
         "resampling",
+        "attempts",
         "output",
         "science",
         "wording",
@@ -66,7 +67,7 @@ FLOORS = (
         "confidence",
     ),
     ("config", "aperture"),
-    ("pair", "report", "evidence", "script", "cluster", "tasks"),
+    ("options", "pair", "report", "evidence", "script", "cluster", "tasks"),
     ("sites", "masks", "search"),
     ("fit", "deformation", "variants"),
     ("registration",),
@@ -77,9 +78,10 @@ FLOORS = (
     ("budget",),
     ("decision",),
     ("proof",),
-    ("picture", "worker"),
+    ("picture", "worker", "lookout"),
+    ("dispatch",),
     ("pipeline",),
-    ("demo", "table", "typed"),
+    ("demo", "table", "typed", "events"),
     ("cli",),
 )
 HOSTS = {
@@ -105,14 +107,14 @@ HOSTS = {
     "yaozarrs": {"metadata"},
     "google_crc32c": {"objects"},
     "xxhash": {"store"},
-    "pydantic": {"config", "machine", "science"},
-    "yaml": {"config"},
+    "pydantic": {"config", "machine", "science", "options"},
+    "yaml": {"config", "options"},
     "rich": {"progress"},
     "matplotlib": {"report"},
     "skimage": {"search", "sites", "fit", "demo"},
     "scipy": {"search", "sites", "deformation", "significance"},
     "xarray": {"xarray", "result"},
-    "click": {"cli"},
+    "click": {"cli", "shell"},
     "numpy": None,
 }
 ROOMS = Path(__file__).parent.parent / "bigncc"
