@@ -1,9 +1,9 @@
 """The keys of a config in a row: as a table for people, and as lines from which a shell completes them."""
 
+import json
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel
 
 from bigncc.config import Config
@@ -25,7 +25,9 @@ def options(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[Opt
         inner = [each for each in _parts(field.annotation) if isinstance(each, type) and issubclass(each, BaseModel)]
         given = not field.is_required() and not isinstance(field.default, BaseModel)
         if not inner or given:
-            yield Option(key, _text(field.default) if given else None, tuple(_values(field.annotation)), meaning)
+            # what null means there, but for a stack
+            default = "translation" if key == "registration.model" else field.default
+            yield Option(key, _text(default) if given else None, tuple(_values(field.annotation)), meaning)
         for each in inner:
             yield from options(each, f"{key}.")
 
@@ -61,5 +63,4 @@ def _values(annotation: Any) -> Iterator[str]:
 
 
 def _text(value: Any) -> str:
-    value = list(value) if isinstance(value, tuple) else value
-    return str(yaml.safe_dump(value, default_flow_style=True, width=1000)).removesuffix("\n").removesuffix("\n...")
+    return value if isinstance(value, str) else json.dumps(value)

@@ -74,7 +74,7 @@ class Account:
     @property
     def percent(self) -> int:
         """The share of the pixels that are there; 100 not before the last one is."""
-        return 100 * self.pixels_done // max(1, self.pixels)
+        return 100 if self.pixels_done >= self.pixels else 100 * self.pixels_done // self.pixels
 
 
 def counting(
@@ -197,18 +197,22 @@ def now_and_then(show: Callable[[Account], None]) -> Callable[[Account], None]:
 @contextmanager
 def _bar(account: Account, what: str, out: TextIO) -> Iterator[Callable[[Account], None]]:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+    from rich.table import Column
 
-    columns = TextColumn("{task.description}"), BarColumn(None), TextColumn("{task.fields[said]}"), TimeElapsedColumn()
-    with Progress(*columns, console=Console(file=out), expand=True) as progress:
-        task = progress.add_task(what, total=account.pixels, said="")
+    # on a narrow terminal what is said takes a second line
+    said = TextColumn("{task.fields[said]}", table_column=Column(no_wrap=False))
+    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), said
+    with Progress(*columns, console=Console(file=out)) as progress:
+        task = progress.add_task(what, total=account.pixels, said="", visible=False)
 
         def show(account: Account) -> None:
-            said = f"{account.percent} % {pace_in_words(account)}".rstrip()
+            words = f"{account.percent} % {pace_in_words(account)}".rstrip()
             description = f"{what} {account.tiles_done}/{account.tiles}"
-            progress.update(task, completed=account.pixels_done, description=description, said=said)
+            progress.update(task, completed=account.pixels_done, description=description, said=words, visible=True)
 
         show(account)
+        progress.refresh()
         yield show
 
 

@@ -108,7 +108,7 @@ HOSTS = {
     "google_crc32c": {"objects"},
     "xxhash": {"store"},
     "pydantic": {"config", "machine", "science", "options"},
-    "yaml": {"config", "options"},
+    "yaml": {"config"},
     "rich": {"progress"},
     "matplotlib": {"report"},
     "skimage": {"search", "sites", "fit", "demo"},
