@@ -265,6 +265,8 @@ def status(out: str, as_json: bool, watch: bool, every: float | None) -> None:
         f"{found['url']}: {found['state']}, tile {tiles['done']} of {tiles['total']}, {share:.1f} % of the pixels"
     )
     said = {name: f"{n} pixels" for name, n in found["status"].items()}
+    if found["quarantined"]:
+        said["quarantined"] = f"tiles {', '.join(found['quarantined'])}"
     if "discoveries" in found:
         said |= discoveries_of(found["discoveries"]).facts()
     click.echo(facts_in_lines(said), nl=bool(said))

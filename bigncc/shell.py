@@ -35,6 +35,7 @@ SCRIPTS = {
     [[ $COMP_WORDBREAKS == *=* ]] && head="${word%"${word##*[=:]}"}"
     COMPREPLY=()
     while IFS=$'\t' read -r value _; do
+        [[ $value ]] || continue
         [[ $value == *[=./] ]] && compopt -o nospace
         COMPREPLY+=("$(printf %q "${value#"$head"}")")
     done < <(COMP_LINE="$line" _BIGNCC_COMPLETE=bash_complete "$1" 2>/dev/null)
@@ -46,6 +47,7 @@ _bigncc_completion() {
     local -a whole open
     local value meaning line="${(j: :)words[1,CURRENT]}"
     while IFS=$'\t' read -r value meaning; do
+        [[ $value ]] || continue
         value="${value//:/\\:}${meaning:+:$meaning}"
         if [[ ${value%%:*} == *[=./] ]]; then open+=("$value"); else whole+=("$value"); fi
     done < <(COMP_LINE="$line" _BIGNCC_COMPLETE=zsh_complete "${(Q)words[1]}" 2>/dev/null)
@@ -64,7 +66,7 @@ fi
 """,
     "fish": r"""function _bigncc_completion
     set -l found (env COMP_LINE=(commandline -cp) _BIGNCC_COMPLETE=fish_complete bigncc 2>/dev/null)
-    if test (count $found) -gt 0
+    if test -n "$found"
         printf '%s\n' $found
     else
         __fish_complete_path (commandline -ct)
