@@ -41,14 +41,15 @@ def looks(url: str, every: float) -> Iterator[Account]:
     look = _look(url, standing, grid)
     while True:
         start = time.monotonic()
-        account, idle = look()
-        yield account
         complete = journal.read_complete(url)
+        account, idle = look()  # after that, so that the last one sees all of it
+        pause = max(every, (time.monotonic() - start) / SHARE)
+        yield account
         if complete is not None and complete["plan_id"] == standing["plan_id"]:
             return
         if idle:
             raise IncompleteError(incomplete(url))
-        time.sleep(max(every, (time.monotonic() - start) / SHARE))
+        time.sleep(pause)
 
 
 def _look(url: str, standing: dict[str, Any], grid: Plan) -> Callable[[], tuple[Account, bool]]:
