@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from bigncc.store import check_output
@@ -131,3 +132,13 @@ def target_of(text: str) -> str:
         raise ValueError(message)
     check_output(text)
     return text
+
+
+def meant(name: str, names: Iterable[str]) -> str:
+    """Return a question to put behind a name that nobody knows, if it is like one of `names`; else nothing."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(name, names := list(names), 1)
+    # a key without its section
+    found = found or [each for each in names if each.rpartition(".")[2] == name][:1]
+    return f" (is {found[0]} meant?)" if found else ""

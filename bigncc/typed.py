@@ -1,5 +1,6 @@
 """What is typed on a command line: paths, options and words, as a config's sections and as they can be typed again."""
 
+import os
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,7 @@ def given_of(words: Iterable[str], names: tuple[str, ...]) -> list[Any]:
     from bigncc.config import is_assignment
 
     plain = [word for word in words if not is_assignment(word)]
+    _check_keys(plain)
     paths = [word for word in plain if not word.endswith((".yaml", ".yml"))]
     if paths and len(paths) != len(names):
         words_of = {"reference": "REF", "moving": "MOV", "output": "OUT"}
@@ -116,6 +118,18 @@ def given_of(words: Iterable[str], names: tuple[str, ...]) -> list[Any]:
     if paths:
         given.append({name: {"url": url} for name, url in zip(names, paths, strict=True)})
     return [*given, *(word for word in words if is_assignment(word))]
+
+
+def _check_keys(words: Iterable[str]) -> None:
+    """Raise InputError if a word is a key that is misspelt: else it would be taken for a path that is to be made."""
+    from bigncc.notation import meant
+    from bigncc.options import options
+
+    for word in words:
+        name, is_given, _ = word.partition("=")
+        if is_given and not os.path.lexists(word) and (like := meant(name, (option.key for option in options()))):
+            message = f"config key {name} is unknown{like}: bigncc config prints all of them"
+            raise InputError(message)
 
 
 def _numbers(option: str, text: str) -> int | list[int]:

@@ -56,7 +56,7 @@ def sentence(done, code):
     """Return the one line on standard error of a run that failed with `code`."""
     assert "Traceback" not in done.stdout + done.stderr
     # what a run reports while it goes on is no complaint
-    progress = r"tile \d.* s left|bigncc: (compiling|dashboard:) .*"
+    progress = r"\d{4}-\d\d-\d\dT\S+ (\w+ )?tile \d.*|bigncc: (compiling|dashboard:) .*"
     lines = [line for line in done.stderr.splitlines() if not re.fullmatch(progress, line)]
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("bigncc: ")
@@ -87,8 +87,8 @@ def test_help_lists_the_verbs(tmp_path):
     text = bigncc_cli(tmp_path, "--help").stdout
     assert bigncc_cli(tmp_path, "-h").stdout == text
     listed = re.findall(r"^  (\w+) ", text.partition("Commands:\n")[2], re.MULTILINE)
-    first = {"config", "demo", "finish", "plan", "prepare", "register", "report", "run"}
-    assert set(listed) == first | {"script", "status", "verify", "view"}
+    verbs = {"completion", "config", "demo", "finish", "plan", "prepare", "register", "report", "run"}
+    assert set(listed) == verbs | {"script", "status", "verify", "view"}
     for verb in listed:
         assert bigncc_cli(tmp_path, verb, "--help").stdout.startswith(f"Usage: bigncc {verb} ")
     assert not tree(tmp_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 FLOORS = (
-    ("errors", "compiled", "allocator"),
+    ("errors", "compiled", "allocator", "shell"),
     (
         "remote",
         "nodes",
@@ -68,6 +68,7 @@ FLOORS = (
         "shift",
         "scales",
         "resampling",
+        "attempts",
         "output",
         "science",
         "wording",
@@ -80,7 +81,7 @@ FLOORS = (
         "confidence",
     ),
     ("config", "aperture"),
-    ("pair", "report", "evidence", "script", "cluster", "tasks"),
+    ("options", "pair", "report", "evidence", "script", "cluster", "tasks"),
     ("sites", "masks", "search", "scene", "streamed", "pulled"),
     ("fit", "deformation", "variants"),
     ("registration",),
@@ -91,9 +92,10 @@ FLOORS = (
     ("budget",),
     ("decision",),
     ("proof",),
-    ("picture", "worker", "display"),
+    ("picture", "worker", "lookout", "display"),
+    ("dispatch",),
     ("pipeline", "viewer"),
-    ("demo", "table", "typed"),
+    ("demo", "table", "typed", "events"),
     ("cli",),
 )
 HOSTS = {
@@ -121,14 +123,14 @@ HOSTS = {
     "yaozarrs": {"metadata"},
     "google_crc32c": {"objects"},
     "xxhash": {"store"},
-    "pydantic": {"config", "machine", "science"},
+    "pydantic": {"config", "machine", "science", "options"},
     "yaml": {"config", "yamls"},
     "rich": {"progress"},
     "matplotlib": {"report"},
     "skimage": {"search", "sites", "fit", "demo"},
     "scipy": {"search", "sites", "deformation", "significance"},
     "xarray": {"xarray", "result"},
-    "click": {"cli"},
+    "click": {"cli", "shell"},
     "neuroglancer": {"viewer"},
     "tornado": {"viewer"},
     "numpy": None,
