@@ -9,6 +9,15 @@ class BignccError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        # a name may hold line breaks, or what moves a cursor
+        said = super().__str__()
+        return said if said.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in said)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
 
 class IncompleteError(BignccError):
     """Some tiles of the output have no value yet."""
