@@ -253,7 +253,7 @@ def _read(name: str) -> dict[str, Any]:
 def _parse(text: str, name: str) -> Any:
     try:
         return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, ValueError) as error:
         message = f"{name!r} is no YAML: {' '.join(str(error).split())}"
         raise InputError(message) from None
 

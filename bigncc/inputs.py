@@ -385,7 +385,7 @@ def _document(place: str) -> Any:
     try:
         if (data := get(absolute(place))) is not None:
             return json.loads(data)
-    except (OSError, ValueError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         reason = error
     message = f"registration.transform {place!r} cannot be read ({reason}): a JSON file is accepted"
     raise InputError(message)

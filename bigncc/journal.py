@@ -270,7 +270,7 @@ def rows(url: str, plan_id: str, tiles: Container[int] | None = None) -> dict[in
     return found
 
 
-_UNREADABLE = AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError
+UNREADABLE = AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError
 """What comes of reading what has another form."""
 
 
@@ -285,7 +285,7 @@ def _row(tile: int, fields: list[bytes]) -> Row | None:
         words = [*row.digests.values(), *(word for seen in row.saw.values() for word in seen.values())]
         told = row.shift or {"bins": []}
         numbers = [*row.sizes.values(), *(n for key, n in told.items() if key != "bins"), *sum(told["bins"], [])]
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
     right = set(map(type, words)) <= {str} and set(map(type, numbers)) <= {int}
     return row if right and row.summary.counts == tuple(map(int, fields[4].split(b","))) else None

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import xxhash
 
@@ -54,7 +54,14 @@ def absolute(source: Source) -> str:
     """Return the place that a path, relative or not, or an address means; InputError if it is no place."""
     text = os.fspath(source)
     if text.startswith("file://"):
-        text = unquote(urlsplit(text).path)
+        host, slash, path = text.removeprefix("file://").partition("/")
+        if host not in ("", "localhost") or not slash:
+            message = f"{text} names the host {host!r} and not a file of this one: file:///PATH is accepted"
+            raise InputError(message)
+        text = unquote(slash + path)
+    if "\0" in text:
+        message = f"{text!r} is no path: one without NUL is accepted"
+        raise InputError(message)
     return remote.address(text) if remote.is_address(text) else str(Path(text).absolute())
 
 
@@ -201,7 +208,7 @@ def put_if_absent(place: Source, data: bytes) -> bool:
 
 def exists(place: Source) -> bool:
     """Say whether there is anything at a place."""
-    return Path(place).exists() if is_local(place) else remote.exists(os.fspath(place))
+    return os.path.exists(place) if is_local(place) else remote.exists(os.fspath(place))  # noqa: PTH110 - long names
 
 
 def parents(place: Source) -> list[str]:

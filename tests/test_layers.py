@@ -105,7 +105,7 @@ HOSTS = {
     "yaozarrs": {"metadata"},
     "google_crc32c": {"objects"},
     "xxhash": {"store"},
-    "pydantic": {"config", "machine", "science"},
+    "pydantic": {"config", "decision", "machine", "science"},
     "yaml": {"config"},
     "rich": {"progress"},
     "matplotlib": {"report"},

@@ -234,8 +234,7 @@ def _read_complete(here: Ground, data: bytes) -> None:
         # there is no output here
         assert found["state"] == "in-progress"
         json.dumps(found)
-        proof = journal.read_complete(here.spare)
-        assert proof is not None
+        assert journal.read_complete(here.spare) == journal.read_complete(here.url), "another record was believed"
     finally:
         Path(journal.directory(here.spare), "COMPLETE.json").unlink()
 
@@ -272,6 +271,8 @@ def _read_attributes(here: Ground, data: bytes) -> None:
     document = json.loads(Path(here.url, "zarr.json").read_bytes())
     try:
         own = json.loads(data)
+        if not isinstance(own, dict) or "checksum" not in own:
+            return  # an older output, which is believed
         text = json.dumps({**document, "attributes": {**document["attributes"], "bigncc": own}})
     except (ValueError, RecursionError):
         return
@@ -296,7 +297,7 @@ def _checked(found: config.Config) -> None:
     said = found.model_dump(mode="json")
     again = config.load([json.loads(json.dumps(said))])
     assert json.dumps(again.model_dump(mode="json")) == json.dumps(said)
-    for check in (found.window.windows, found.prefilter.prefilter, found.ssim.ssim):
+    for check in (found.window.window, found.prefilter.prefilter, found.ssim.ssim):
         try:
             check()
         except InputError as error:
@@ -380,7 +381,10 @@ def _read_notation(_here: Ground, data: bytes) -> None:
         found = reader(text)
     except BignccError:
         raise
-    except ValueError as error:  # what pydantic turns into a sentence of ours
+    except ValueError as error:
+        if reader.__module__ != notation.__name__:
+            raise
+        # what pydantic turns into a sentence of ours
         raise InputError(" ".join(str(error).split())) from None
     _meant(name, text, found)
 
@@ -406,6 +410,11 @@ def _meant(name: str, text: str, found: Any) -> None:
         assert found > 0
 
 
+def _change_notation(data: bytes, dice: Random) -> bytes:
+    name, _, text = data.partition(b" ")
+    return name + b" " + of_bytes(text, dice)
+
+
 def _notation_seeds(_here: Ground) -> list[bytes]:
     said = {
         "bytes": ("4GB", "512MiB", "1.5 kB", "7"), "metres": ("31um", "0.5 mm", "1e3 nm", "2µm"), "extents": ("7", "31um"),
@@ -425,7 +434,6 @@ def _read_transform(here: Ground, data: bytes) -> None:
     document = json.loads(data)
     said = transform.to_dict(found)
     assert said["kind"] == document["kind"]
-    assert np.isfinite(transform.points(found, np.zeros(found.ndim))).all() or said["kind"] == "displacement"
     for key in ("offset", "matrix"):
         if key in said:
             np.testing.assert_array_equal(np.array(said[key], float), np.array(document[key], float))
@@ -472,7 +480,8 @@ def _read_address(_here: Ground, data: bytes) -> None:
         assert place.startswith(parent.removesuffix("/"))
     if store.is_local(place):
         store.exists(place)
-        store.get(place) if not Path(place).is_dir() and not text.startswith("/") else None
+        if text.startswith("nothing"):  # not the machine's own files
+            assert store.get(place) is None
         return
     assert "@" not in place.split("/")[2]
     remote.check_output(place)
@@ -481,7 +490,7 @@ def _read_address(_here: Ground, data: bytes) -> None:
 
 def _address_seeds(_here: Ground) -> list[bytes]:
     return [
-        b"a/b.ome.zarr", b"/tmp/nothing", b"file:///tmp/a%20b", b"s3://bucket/key/x", b"gs://bucket/k", b"az://c/k", b"https://host:80/x/y",
+        b"a/b.ome.zarr", b"/tmp/nothing", b"nothing/x", b"file:///tmp/a%20b", b"s3://bucket/key/x", b"gs://bucket/k", b"az://c/k", b"https://host:80/x/y",
         b"http://[::1]:9000/x", b"../x", b"S3://bucket//x/", b"s3://bucket", b"memory://x", b"zip://a::b",
     ]  # fmt: skip
 
@@ -567,7 +576,7 @@ PARSERS = {
     ),
     "yaml": Parser(_read_yaml, _yaml_seeds, _change_yaml, ("config", "machine", "science", "notation")),
     "words": Parser(_read_words, _word_seeds, of_bytes, ("config", "machine", "science", "notation")),
-    "notation": Parser(_read_notation, _notation_seeds, of_bytes, ("notation", "typed")),
+    "notation": Parser(_read_notation, _notation_seeds, _change_notation, ("notation", "typed")),
     "transform": Parser(_read_transform, _transform_seeds, _change_json, ("transform",)),
     "pairs": Parser(_read_pairs, _pairs_seeds, of_bytes, ("table", "config")),
     "address": Parser(_read_address, _address_seeds, of_bytes, ("store", "remote")),
