@@ -165,7 +165,7 @@ def _document(path: str) -> dict[str, Any] | None:
     """Return a metadata file, or None where there is none or it is no JSON object."""
     try:
         found = json.loads(get(path) or b"")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
