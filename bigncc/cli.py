@@ -328,7 +328,7 @@ def main() -> NoReturn:
         sys.exit(done.exit_code)
     except click.ClickException as error:
         # click's own code for usage errors would read as "incomplete" here
-        click.echo(f"bigncc: {error.format_message()}", err=True)
+        click.echo(f"bigncc: {InputError(error.format_message())}", err=True)
         sys.exit(InputError.exit_code)
     except StoppedError as error:
         stopping.leave(error)

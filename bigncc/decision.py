@@ -130,9 +130,9 @@ def stored_layout(standing: dict[str, Any]) -> Layout:
     nodes = {len(each) for each in (found.step, found.nodes, found.reach)}
     halved = 0 <= found.halved <= len(found.shape)
     if len(ranks) > 1 or len(nodes) > 1 or not (halved and _levels(found.levels) and found.axes):
-        raise _unreadable("layout")
+        raise _unreadable(what="layout")
     if min(*found.shape, *found.chunks, *(found.shards or (1,)), *found.step, *found.nodes) < 1:
-        raise _unreadable("layout")
+        raise _unreadable(what="layout")
     return found
 
 
@@ -163,13 +163,13 @@ def stored_grid(standing: dict[str, Any]) -> Plan:
         positive += [found.nodes.shape, found.nodes.step, found.nodes.objects, found.nodes.tile]
         least.append(found.nodes.margin)
     ends = [found.own, *(each.last for each in found.rounds)]
-    chained = [each.source for each in found.rounds] == ends[:-1] and ends[-1] == found.levels[-1]
+    chained = [each.source for each in found.rounds] == ends[:-1] and found.levels[-1:] == (ends[-1],)
     rank = len(found.shape)
     whole = all(len(each) == rank for each in (*positive, *least)) and 0 <= found.halved <= rank > 0
     if not (whole and chained and ends == sorted(set(ends)) and _levels(found.levels) and found.own in found.levels):
-        raise _unreadable("tiles")
+        raise _unreadable(what="tiles")
     if min(map(min, positive)) < 1 or min(map(min, least)) < 0 or max(map(math.prod, positive)) >= 2**62:
-        raise _unreadable("tiles")
+        raise _unreadable(what="tiles")
     return found
 
 
@@ -200,7 +200,7 @@ def job_of(url: str, standing: dict[str, Any], inputs: Inputs) -> Job:
     try:
         pivots = tuple((kernel.Pivot(*a), kernel.Pivot(*b)) for a, b in standing["pivots"])
     except UNREADABLE as error:
-        raise _unreadable("pivots") from error
+        raise _unreadable(what="pivots") from error
     if journal.plain(inputs.window.request) != standing["request"]["window"]:
         message = (
             f"window.footprint {config.window.footprint} is not what the plan of {url} was made with: that is accepted"
@@ -247,5 +247,5 @@ def recalled(inputs: Inputs, registration: dict[str, Any]) -> Inputs:
         known = None if sections is None else tuple(map(match_from_dict, sections))
         unknown = registration["unknown"]
     except UNREADABLE as error:
-        raise _unreadable("registration") from error
+        raise _unreadable(what="registration") from error
     return replace(inputs, registration=estimate, unknown=unknown, matches=known)

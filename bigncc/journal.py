@@ -284,10 +284,11 @@ def _row(tile: int, fields: list[bytes]) -> Row | None:
         row = Row(tile, **body)
         words = [*row.digests.values(), *(word for seen in row.saw.values() for word in seen.values())]
         told = row.shift or {"bins": []}
-        numbers = [*row.sizes.values(), *(n for key, n in told.items() if key != "bins"), *sum(told["bins"], [])]
+        numbers = [*row.sizes.values(), *(n for key, n in told.items() if key != "bins")]
+        numbers += [n for a_bin in told["bins"] for n in a_bin]
     except UNREADABLE:
         return None
-    right = set(map(type, words)) <= {str} and set(map(type, numbers)) <= {int}
+    right = set(map(type, words)) <= {str} and set(map(type, numbers)) <= {int} and min(numbers, default=0) >= 0
     return row if right and row.summary.counts == tuple(map(int, fields[4].split(b","))) else None
 
 
@@ -349,12 +350,12 @@ def quarantined(url: str) -> dict[int, str]:
     """Return why tiles could not be computed."""
     folder = f"{directory(url)}/quarantine"
     reasons: dict[int, str] = {}
-    for name in store.names(folder):
-        document = _read_document(f"{folder}/{name}", {"tile", "reason"}) if name.endswith(".json") else None
-        if document is not None:
-            if (name, str) != (f"{document['tile']}.json", type(document["reason"])):
-                raise _damaged(f"{folder}/{name}")
-            reasons[int(document["tile"])] = document["reason"]
+    for path in (f"{folder}/{name}" for name in store.names(folder) if name.endswith(".json")):
+        if (document := _read_document(path, {"tile", "reason"})) is not None:
+            tile, reason = document["tile"], document["reason"]
+            if (path, str) != (_quarantine_file(url, tile), type(reason)):
+                raise _damaged(path)
+            reasons[tile] = reason
     return reasons
 
 

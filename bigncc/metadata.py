@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from itertools import count, islice, pairwise, takewhile
+from os.path import isdir
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -99,8 +100,8 @@ def open_node(source: Source, *, read_only: bool = True, storage: Storage = USUA
         zipped = within(Path(place)) if read_only and files.is_local(place) else None
         if zipped is not None:
             store, inner = open_zip(*zipped)
-        elif files.is_local(place) and not Path(place).is_dir():
-            what = "is a file" if Path(place).exists() else "does not exist"
+        elif files.is_local(place) and not isdir(place):  # noqa: PTH112 - as in archive
+            what = "is a file" if files.exists(place) else "does not exist"
             message = f"{place} {what}: the directory of a Zarr array or OME-Zarr image is accepted"
             raise InputError(message)
         else:
@@ -148,7 +149,11 @@ def _from_group(group: Group, level: int, channel: int | str | None) -> Found:
 def _from_levels(group: Group, document: dict[str, Any], level: int, channel: int | str | None) -> Found:
     """Return a pyramid of the first versions of the format, which say nothing of axes; tifffile makes them."""
     datasets = document.get("datasets")
-    paths = [str(dataset.get("path")) for dataset in datasets if isinstance(dataset, dict)] if isinstance(datasets, list) else []
+    paths = (
+        [str(dataset.get("path")) for dataset in datasets if isinstance(dataset, dict)]
+        if isinstance(datasets, list)
+        else []
+    )
     place = place_of(group)
     if not paths:
         message = f"{place} names no levels: a multiscale image with datasets is accepted"

@@ -56,7 +56,7 @@ def extents_of(value: Any) -> Any:
 
 def seconds_of(text: str) -> int:
     """Return the seconds of a time such as 3h50m, 90m or 45s."""
-    match = re.fullmatch(r"(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?", str(text))
+    match = re.fullmatch(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6})s)?", str(text))
     seconds = sum(int(n or 0) * unit for n, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
     if seconds == 0:
         message = f"{text!r} is no time: one such as 3h50m, 90m or 45s is accepted"

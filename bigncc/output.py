@@ -334,7 +334,9 @@ def open_output(url: str | os.PathLike[str], *, proven: bool = True) -> Output:
     image = open_image(group)
     attributes: dict[str, Any] = group.attrs.asdict()
     if proven and "checksum" in attributes["bigncc"] and sealed(attributes["bigncc"]) != attributes["bigncc"]:
-        message = f"what {place_of(group)} says of itself is not what was written there: bigncc run --repair is accepted"
+        message = (
+            f"what {place_of(group)} says of itself is not what was written there: bigncc run --repair is accepted"
+        )
         raise InputError(message)
     multiscale = attributes.get("ome", attributes)["multiscales"][0]
     levels = [str(dataset["path"]) for dataset in multiscale["datasets"]]

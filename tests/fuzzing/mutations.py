@@ -9,19 +9,20 @@ from typing import Any
 
 HOSTILE: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2, 3, 64, 2**31, 2**63, 2**64, -(2**63), 10**30, 10**400, 0.5, -0.0, 1e-320, 1e308,
-    float("nan"), float("inf"), float("-inf"), "", "0", "x", "nan", "null", "\0", "é", "\ud800", "../..", "/", "a\nb",
-    "file:///etc/passwd", "s3://b/x", "x" * 5000, [], {}, [[]], [{}], {"": None}, {"x": {}}, [None], [0], [1, 2, 3], ["x"],
+    float("nan"), float("inf"), float("-inf"), "", "0", "x", "nan", "null", "\0", "é", "\ud800", "../..", "/",
+    "a\nb", "file:///etc/passwd", "s3://b/x", "x" * 5000, [], {}, [[]], [{}], {"": None}, {"x": {}}, [None], [0],
+    [1, 2, 3], ["x"],
 )  # fmt: skip
 """Values that a program might stumble over wherever it does not expect them."""
 
 TOKENS = (
-    b"", b"\0", b"\n", b"\r", b"\xff", b"\xef\xbb\xbf", b"\xc3", b'"', b"'", b",", b":", b"{", b"}", b"[", b"]", b"=", b".",
-    b"-", b"+", b"/", b"//", b"\\", b"#", b"&a", b"*a", b"<<: *a", b"!!int ", b"!!float ", b"!!binary ", b"!!timestamp ",
-    b"!!set ", b"!!python/name:os.system ", b"? ", b"| ", b"> ", b"%YAML 9.9\n", b"---\n", b"...\n", b"~", b"null", b"nan",
-    b".nan", b".inf", b"NaN", b"Infinity", b"-1", b"0", b"1e9", b"1e999", b"0x", b"0b", b"0o7", b"1_0", b"1:2",
-    b"99999999999999999999", b"9" * 5000, b"2020-13-45", b"2020-02-30 25:61:61", b"true", b"um", b"GB", b"h", b"3h50m",
-    b"9/3", b"0:10,5:20", b"s3://", b"http://a@b/c?d#e", b"file://", b"\xe2\x80\xae", b"\xed\xa0\x80", b"\xd9\xa3",
-    b"[" * 3000, b"{" * 3000, b"a: " * 500, b"- " * 3000,
+    b"", b"\0", b"\n", b"\r", b"\xff", b"\xef\xbb\xbf", b"\xc3", b'"', b"'", b",", b":", b"{", b"}", b"[", b"]",
+    b"=", b".", b"-", b"+", b"/", b"//", b"\\", b"#", b"&a", b"*a", b"<<: *a", b"!!int ", b"!!float ", b"!!binary ",
+    b"!!timestamp ", b"!!set ", b"!!python/name:os.system ", b"? ", b"| ", b"> ", b"%YAML 9.9\n", b"---\n", b"...\n",
+    b"~", b"null", b"nan", b".nan", b".inf", b"NaN", b"Infinity", b"-1", b"0", b"1e9", b"1e999", b"0x", b"0b",
+    b"0o7", b"1_0", b"1:2", b"99999999999999999999", b"9" * 5000, b"2020-13-45", b"2020-02-30 25:61:61", b"true",
+    b"um", b"GB", b"h", b"3h50m", b"9/3", b"0:10,5:20", b"s3://", b"http://a@b/c?d#e", b"file://", b"\xe2\x80\xae",
+    b"\xed\xa0\x80", b"\xd9\xa3", b"[" * 3000, b"{" * 3000, b"a: " * 500, b"- " * 3000,
 )  # fmt: skip
 """Bytes that mean something to one of the parsers, or to none."""
 
@@ -47,7 +48,7 @@ def of_bytes(data: bytes, dice: Random) -> bytes:
 
 
 def of_document(document: Any, dice: Random) -> Any:
-    """Return a document of JSON with one to three changes: a value replaced, taken out, put elsewhere, a key renamed."""
+    """Return a document of JSON with one to three changes: a value replaced, taken out or moved, a key renamed."""
     document = json.loads(json.dumps(document))
     for _ in range(dice.randint(1, 3)):
         places = list(_places(document))
@@ -63,7 +64,9 @@ def of_document(document: Any, dice: Random) -> Any:
         elif how == 2 and isinstance(holder, dict):
             holder[dice.choice(("", "x", "plan_id", f"{key}s"))] = holder.pop(key)
         elif how == 3 and isinstance(holder[key], (int, float)) and not isinstance(holder[key], bool):
-            holder[key] = dice.choice((-holder[key], holder[key] + 1, holder[key] * 1000, str(holder[key]), [holder[key]]))
+            holder[key] = dice.choice(
+                (-holder[key], holder[key] + 1, holder[key] * 1000, str(holder[key]), [holder[key]])
+            )
         else:
             holder[key] = json.loads(json.dumps(dice.choice(HOSTILE)))
     return document
@@ -71,7 +74,9 @@ def of_document(document: Any, dice: Random) -> Any:
 
 def _places(document: Any) -> Any:
     """Yield each value below a document, as what holds it and its key there."""
-    for key in list(document) if isinstance(document, dict) else range(len(document)) if isinstance(document, list) else ():
+    for key in (
+        list(document) if isinstance(document, dict) else range(len(document)) if isinstance(document, list) else ()
+    ):
         yield document, key
         yield from _places(document[key])
 

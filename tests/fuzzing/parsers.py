@@ -4,12 +4,14 @@ Each may raise a `BignccError`, in one sentence, and nothing else; an AssertionE
 taken for right. The seeds are what a real run has left on disk.
 """
 
+import contextlib
 import csv
 import functools
 import io
 import itertools
 import json
 import math
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,8 +42,8 @@ from bigncc.errors import BignccError, InputError
 from tests import pairs, strategies
 from tests.fuzzing.mutations import of_bytes, of_document
 
-CODES = {1, 2, 3, 4, 5, 75}
-"""What a refusal may exit with, but 1, which is a bug."""
+CODES = {2, 3, 4, 5, 75}
+"""What a refusal may exit with."""
 
 
 @dataclass(frozen=True)
@@ -111,21 +113,23 @@ def ground() -> Ground:
         pairs.store(folder / f"{name}.zarr", strategies.image(seed, (2, 40, 50), "uint8", "noise"), (1, 40, 50), "zyx")
     made = job(folder)
     pipeline.run(made)
-    plan = pipeline.plan_of(made.output.url) if hasattr(pipeline, "plan_of") else journal.read_plan(made.output.url)
+    plan = journal.read_plan(made.output.url)
     assert plan is not None
     return Ground(folder, plan, journal.rows(made.output.url, plan["plan_id"]))
 
 
 def answered(parser: Parser, data: bytes) -> BignccError | None:
     """Return the refusal of some bytes, checked as one, or None if they were taken."""
+    refusal = None
     try:
         parser.read(ground(), data)
     except BignccError as error:
-        assert error.exit_code in CODES - {1}, f"{type(error).__name__} exits with {error.exit_code}"
-        assert str(error).strip(), f"{type(error).__name__} says nothing"
-        assert "\n" not in str(error), f"{type(error).__name__} says several lines: {error}"
-        return error
-    return None
+        refusal = error
+    if refusal is not None:
+        assert refusal.exit_code in CODES, f"{type(refusal).__name__} exits with {refusal.exit_code}"
+        assert str(refusal).strip(), f"{type(refusal).__name__} says nothing"
+        assert "\n" not in str(refusal), f"{type(refusal).__name__} says several lines: {refusal}"
+    return refusal
 
 
 # --- what lies beside an output ---------------------------------------------------------------------------------------
@@ -298,10 +302,8 @@ def _checked(found: config.Config) -> None:
     again = config.load([json.loads(json.dumps(said))])
     assert json.dumps(again.model_dump(mode="json")) == json.dumps(said)
     for check in (found.window.window, found.prefilter.prefilter, found.ssim.ssim):
-        try:
+        with contextlib.suppress(InputError):
             check()
-        except InputError as error:
-            assert "\n" not in str(error)
 
 
 def _read_yaml(here: Ground, data: bytes) -> None:
@@ -322,7 +324,7 @@ def _change_yaml(data: bytes, dice: Random) -> bytes:
     try:
         document = yaml.safe_load(data)
         return yaml.safe_dump(of_document(document, dice), default_flow_style=dice.random() < 0.5).encode()
-    except (ValueError, TypeError, RecursionError, yaml.YAMLError):
+    except Exception:  # of a document that is odd already
         return of_bytes(data, dice)
 
 
@@ -334,12 +336,14 @@ def _read_words(_here: Ground, data: bytes) -> None:
 
 def _word_seeds(_here: Ground) -> list[bytes]:
     words = (
-        "window.size=31um", "window.size=[7, 9]", "window.size=[[7,7],[15,15]]", "window.sigma=[1.5, 2um]", "output.region=0:9,5:20",
-        "reference.z=3:10", "moving.time=4", "reference.channel=DAPI", "engine.memory=4GB", "stack.lags=1,2", "window.flat=.nan",
-        "registration={model: none}", "registration.transform=t.json", "cluster={kind: pbs, workers: 1, options: {a: 4:00:00}}",
-        "cluster.array.time=3h50m", "cluster.dashboard=127.0.0.1:8787", "maps=[ncc, shift]", "shift.step=[4,8]", "reference.nodata=[0, .nan]",
-        "moving.mask={url: m, valid: [1, 2]}", "output.encoding=uint8", "output.keepbits=10", "prefilter={kind: laplacian_of_gaussian, sigma: 2}",
-        "report.threshold=-1", "significance.level=0.01", "window=5", "window.min_std=[1,2]", "output.url=s3://bucket/x",
+        "window.size=31um", "window.size=[7, 9]", "window.size=[[7,7],[15,15]]", "window.sigma=[1.5, 2um]",
+        "output.region=0:9,5:20", "reference.z=3:10", "moving.time=4", "reference.channel=DAPI", "engine.memory=4GB",
+        "stack.lags=1,2", "window.flat=.nan", "registration={model: none}", "registration.transform=t.json",
+        "cluster={kind: pbs, workers: 1, options: {a: 4:00:00}}", "cluster.array.time=3h50m",
+        "cluster.dashboard=127.0.0.1:8787", "maps=[ncc, shift]", "shift.step=[4,8]", "reference.nodata=[0, .nan]",
+        "moving.mask={url: m, valid: [1, 2]}", "output.encoding=uint8", "output.keepbits=10",
+        "prefilter={kind: laplacian_of_gaussian, sigma: 2}", "report.threshold=-1", "significance.level=0.01",
+        "window=5", "window.min_std=[1,2]", "output.url=s3://bucket/x",
     )  # fmt: skip
     return [word.encode() for word in words] + ["\n".join(words[:2]).encode()]
 
@@ -362,7 +366,9 @@ NOTATIONS: dict[str, Callable[[str], Any]] = {
     "radius": lambda text: typed.wanted(
         ("a", "b", "c"), ("reference", "moving", "output"), **{**UNSAID, "window": None, "radius": text}
     ),
-    "stack": lambda text: typed.wanted(("a", "c"), ("reference", "output"), **{**UNSAID, "window": None, "stack": text}),
+    "stack": lambda text: typed.wanted(
+        ("a", "c"), ("reference", "output"), **{**UNSAID, "window": None, "stack": text}
+    ),
 }
 """Whatever is written in a way of its own."""
 
@@ -391,23 +397,20 @@ def _read_notation(_here: Ground, data: bytes) -> None:
 
 def _meant(name: str, text: str, found: Any) -> None:
     """Assert that what was read is what was written, where there is another way to tell."""
+    digits = [int(part[:4000]) for part in re.findall("[0-9]+", text)]
     if name == "bytes":
-        number = text.strip().rstrip("BKMGIbkmgi \t").strip()
-        unit = text.strip()[len(number) :].strip().upper()
-        assert found == int(Decimal(number) * notation._UNITS[unit]) or abs(found - float(number) * notation._UNITS[unit]) <= 1
+        number, unit = re.findall(r"[0-9.]+|[A-Za-z]+", f"{text} B")[:2]
+        assert abs(found - Decimal(number) * notation._UNITS[unit.upper()]) <= 1 + found / 2**52
     elif name == "metres":
-        assert math.isfinite(found) and found > 0
-    elif name == "region":
-        assert ",".join(f"{a}:{b}" for a, b in found) == ",".join(
-            ":".join(str(int(n)) for n in part.split(":")) for part in text.split(",")
-        )
-    elif name == "part":
-        assert 0 <= found[0] < found[1]
-        assert [int(n) for n in text.split("/")] == list(found)
-    elif name == "range" and isinstance(found, tuple):
-        assert [int(n) for n in text.split(":")] == list(found)
-    elif name in ("seconds",):
+        assert math.isfinite(found)
         assert found > 0
+    elif name in ("region", "part", "range", "lags", "stack") and not isinstance(found, str):
+        there = found[-1]["stack"]["lags"] if name == "stack" else found
+        assert np.atleast_1d(there).ravel().tolist() == digits
+    elif name == "seconds":
+        assert found == sum(
+            n * {"h": 3600, "m": 60, "s": 1}[unit] for n, unit in zip(digits, re.sub("[0-9]", "", text), strict=True)
+        )
 
 
 def _change_notation(data: bytes, dice: Random) -> bytes:
@@ -417,11 +420,12 @@ def _change_notation(data: bytes, dice: Random) -> bytes:
 
 def _notation_seeds(_here: Ground) -> list[bytes]:
     said = {
-        "bytes": ("4GB", "512MiB", "1.5 kB", "7"), "metres": ("31um", "0.5 mm", "1e3 nm", "2µm"), "extents": ("7", "31um"),
-        "seconds": ("3h50m", "90m", "45s"), "time": ("4h",), "dashboard": ("127.0.0.1:8787",), "line": ("--partition=short",),
-        "lags": ("1,2", "3"), "region": ("0:10,5:20", "0:1,2:3,4:5"), "range": ("3:10", "4"), "source": ("a/b",),
-        "target": ("s3://b/x", "out.zip", "out"), "part": ("0/2", "199/200"), "window": ("7", "5,7", "31um,2um", "3,5,7"),
-        "radius": ("3", "1,2"), "stack": ("1,2",),
+        "bytes": ("4GB", "512MiB", "1.5 kB", "7"), "metres": ("31um", "0.5 mm", "1e3 nm", "2µm"),
+        "extents": ("7", "31um"), "seconds": ("3h50m", "90m", "45s"), "time": ("4h",),
+        "dashboard": ("127.0.0.1:8787",), "line": ("--partition=short",), "lags": ("1,2", "3"),
+        "region": ("0:10,5:20", "0:1,2:3,4:5"), "range": ("3:10", "4"), "source": ("a/b",),
+        "target": ("s3://b/x", "out.zip", "out"), "part": ("0/2", "199/200"),
+        "window": ("7", "5,7", "31um,2um", "3,5,7"), "radius": ("3", "1,2"), "stack": ("1,2",),
     }  # fmt: skip
     return [f"{name} {text}".encode() for name, texts in said.items() for text in texts]
 
@@ -490,8 +494,9 @@ def _read_address(_here: Ground, data: bytes) -> None:
 
 def _address_seeds(_here: Ground) -> list[bytes]:
     return [
-        b"a/b.ome.zarr", b"/tmp/nothing", b"nothing/x", b"file:///tmp/a%20b", b"s3://bucket/key/x", b"gs://bucket/k", b"az://c/k", b"https://host:80/x/y",
-        b"http://[::1]:9000/x", b"../x", b"S3://bucket//x/", b"s3://bucket", b"memory://x", b"zip://a::b",
+        b"a/b.ome.zarr", b"/tmp/nothing", b"nothing/x", b"file:///tmp/a%20b", b"s3://bucket/key/x", b"gs://bucket/k",
+        b"az://c/k", b"https://host:80/x/y", b"http://[::1]:9000/x", b"../x", b"S3://bucket//x/", b"s3://bucket",
+        b"memory://x", b"zip://a::b",
     ]  # fmt: skip
 
 
@@ -540,11 +545,16 @@ def _ome_seeds(_here: Ground) -> list[bytes]:
     multiscale = {"name": "x", "axes": axes, "datasets": datasets}
     omero = {"channels": [{"label": "DAPI", "color": "FFFFFF", "window": {"start": 0, "end": 1, "min": 0, "max": 1}}]}
     spaces = [{"name": "physical", "axes": axes}]
+    scales = [{"type": "scale", "scale": [s, s], "output": {"name": "physical"}} for s in (1.0, 2.0)]
     sixth = [
-        {"path": str(i), "coordinateTransformations": [{"type": "scale", "scale": [s, s], "input": {"path": str(i)}, "output": {"name": "physical"}}]}
-        for i, s in enumerate((1.0, 2.0))
-    ]  # fmt: skip
-    plate = {"wells": [{"path": "A/1", "rowIndex": 0, "columnIndex": 0}], "rows": [{"name": "A"}], "columns": [{"name": "1"}]}
+        {"path": str(i), "coordinateTransformations": [{**step, "input": {"path": str(i)}}]}
+        for i, step in enumerate(scales)
+    ]
+    plate = {
+        "wells": [{"path": "A/1", "rowIndex": 0, "columnIndex": 0}],
+        "rows": [{"name": "A"}],
+        "columns": [{"name": "1"}],
+    }
     documents = (
         {"ome": {"version": "0.5", "multiscales": [multiscale], "omero": omero}},
         {"multiscales": [{**multiscale, "version": "0.4"}], "omero": omero},
@@ -570,7 +580,9 @@ PARSERS = {
     ),
     "attributes": Parser(
         _read_attributes,
-        lambda here: [json.dumps(json.loads(Path(here.url, "zarr.json").read_bytes())["attributes"]["bigncc"]).encode()],
+        lambda here: [
+            json.dumps(json.loads(Path(here.url, "zarr.json").read_bytes())["attributes"]["bigncc"]).encode()
+        ],
         _change_json,
         ("output", "result", "sections", "picture"),
     ),
