@@ -4,6 +4,7 @@ A machine does what users, schedulers and disks do: it prepares, runs, stops hal
 runs again. After each step what is on disk is compared with what is said of it.
 """
 
+import atexit
 import json
 import shutil
 import tempfile
@@ -65,6 +66,7 @@ def objects_of(url):
 def ground():
     """Make the pair, and what an uninterrupted run makes of it, as it is and with a pixel changed; once per process."""
     folder = Path(tempfile.mkdtemp(prefix="protocol-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "t.json").write_text('{"kind": "translation", "offset": [1, -2]}')
     _, _, f, g = pairs.pair(folder, (60, 70), chunks=(32, 32))
     truths = []

@@ -4,6 +4,7 @@ Without a name it says which parsers there are; ``all`` takes one after the othe
 were tried, and which share of the lines of the rooms behind the parser the inputs that were kept do reach.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -100,7 +101,8 @@ def main(words: list[str]) -> int:
             corpus = Path(place, "corpus")
             corpus.mkdir()
             command = [sys.executable, "-m", "tests.fuzzing", name, str(corpus), str(seconds)]
-            done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+            here = {**os.environ, "TMPDIR": place}  # what it leaves goes with the corpus
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=here, check=False)
             inputs = re.search(r"number_of_executed_units: *(\d+)", done.stderr)
             edges = re.findall(r"cov: (\d+)", done.stderr)
             if done.returncode:

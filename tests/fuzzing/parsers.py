@@ -4,6 +4,7 @@ Each may raise a `BignccError`, in one sentence, and nothing else; an AssertionE
 taken for right. The seeds are what a real run has left on disk.
 """
 
+import atexit
 import contextlib
 import csv
 import functools
@@ -12,6 +13,7 @@ import itertools
 import json
 import math
 import re
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -108,6 +110,7 @@ def job(folder: Path, output: str = "out") -> config.Config:
 def ground() -> Ground:
     """Make the folder, once per process."""
     folder = Path(tempfile.mkdtemp(prefix="fuzzing-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "t.json").write_text('{"kind": "translation", "offset": [1, -2]}')
     for name, seed in (("a", 1), ("b", 2)):
         pairs.store(folder / f"{name}.zarr", strategies.image(seed, (2, 40, 50), "uint8", "noise"), (1, 40, 50), "zyx")
@@ -269,8 +272,6 @@ def _read_attributes(here: Ground, data: bytes) -> None:
 
     place = here.folder / "alone"
     if not place.exists():
-        import shutil
-
         shutil.copytree(here.url, place)
     document = json.loads(Path(here.url, "zarr.json").read_bytes())
     try:
