@@ -22,6 +22,7 @@ from bigncc.journal import UNREADABLE
 from bigncc.lattice import Samples
 from bigncc.lattice import pivots as pivots_of
 from bigncc.layout import Layout
+from bigncc.metadata import SPATIAL
 from bigncc.output import Output, open_output
 from bigncc.placement import headline, registered
 from bigncc.registration import registration_from_dict
@@ -129,7 +130,8 @@ def stored_layout(standing: dict[str, Any]) -> Layout:
     ranks |= {len(found.shards)} if found.shards else set()
     nodes = {len(each) for each in (found.step, found.nodes, found.reach)}
     halved = 0 <= found.halved <= len(found.shape)
-    if len(ranks) > 1 or len(nodes) > 1 or not (halved and _levels(found.levels) and found.axes):
+    axes = found.axes and set(found.axes) <= {"t", "c", *SPATIAL} and len(set(found.axes)) == len(found.axes)
+    if len(ranks) > 1 or len(nodes) > 1 or not (halved and _levels(found.levels) and axes):
         raise _unreadable(what="layout")
     if min(*found.shape, *found.chunks, *(found.shards or (1,)), *found.step, *found.nodes) < 1:
         raise _unreadable(what="layout")
@@ -169,6 +171,8 @@ def stored_grid(standing: dict[str, Any]) -> Plan:
     if not (whole and chained and ends == sorted(set(ends)) and _levels(found.levels) and found.own in found.levels):
         raise _unreadable(what="tiles")
     if min(map(min, positive)) < 1 or min(map(min, least)) < 0 or max(map(math.prod, positive)) >= 2**62:
+        raise _unreadable(what="tiles")
+    if any(tile % part for tile, part in zip(found.tile, found.objects, strict=True)):
         raise _unreadable(what="tiles")
     return found
 

@@ -490,7 +490,6 @@ BREACHES = {
     "an input may change": (watch.Trail, "news", lambda _: {}),
     "everything is swept": (output, "sweep", sweeping),
     "metadata stays as it is": (output, "_says", lambda *_: True),
-    "the record is believed": (journal, "sealed", lambda document: document),
 }
 """What is left out of the protocol, each of which a story must find."""
 
