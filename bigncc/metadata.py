@@ -159,7 +159,7 @@ def _from_levels(group: Group, document: dict[str, Any], level: int, channel: in
         message = f"{place} names no levels: a multiscale image with datasets is accepted"
         raise InputError(message)
     _check_level(place, level, paths)
-    ndim = getattr(group.get(paths[0]), "ndim", 0)
+    ndim = getattr(child(group, paths[0]), "ndim", 0)
     arrays = tuple(member(group, path, ndim) for path in paths)
     _check_sizes(place, paths, arrays)
     finest = _from_array(arrays[0], 0, channel)

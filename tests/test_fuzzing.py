@@ -99,6 +99,7 @@ FOUND = {
     "a path with NUL": ("address", lambda _: b"a\0b"),
     "a file of another host": ("address", lambda _: b"file://data/image.zarr"),
     "a bucket of a bracket": ("address", lambda _: b"gs://bu]ket/k"),
+    "a level outside": ("ome", lambda _: b'{"multiscales": [{"version": "0.1", "datasets": [{"path": "../.."}]}]}'),
     "levels that are a number": ("ome", lambda _: b'{"multiscales": [{"version": "0.1", "datasets": 1}]}'),
 }
 """What was found so, and was a traceback or believed."""
