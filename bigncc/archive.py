@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from os.path import exists, isfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +22,10 @@ _ROOTS = {"zarr.json", ".zarray", ".zgroup"}
 def within(path: Path) -> tuple[Path, str] | None:
     """Return the zip file that a path leads into and the path inside of it, or None."""
     for place in (path, *path.parents):
-        if place.is_file():
+        if isfile(place):  # noqa: PTH113 - a name may be too long to ask for
             named = place.suffix.lower() in SUFFIXES
             return (place, path.relative_to(place).as_posix()) if named or zipfile.is_zipfile(place) else None
-        if place.exists():
+        if exists(place):  # noqa: PTH110
             break
     return None
 

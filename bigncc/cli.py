@@ -404,7 +404,7 @@ def main() -> NoReturn:
         sys.exit(done.exit_code)
     except click.ClickException as error:
         # click's own code for usage errors would read as "incomplete" here
-        failed(InputError.exit_code, error.format_message())
+        failed(InputError.exit_code, str(InputError(error.format_message())))
         sys.exit(InputError.exit_code)
     except StoppedError as error:
         stopping.leave(error, failed)

@@ -161,13 +161,17 @@ def _from_group(group: Group, level: int, channel: int | str | None) -> Found:
 def _from_levels(group: Group, document: dict[str, Any], level: int, channel: int | str | None) -> Found:
     """Return a pyramid of the first versions of the format, which say nothing of axes; tifffile makes them."""
     datasets = document.get("datasets")
-    paths = [str(dataset.get("path")) for dataset in datasets if isinstance(dataset, dict)] if datasets else []
+    paths = (
+        [str(dataset.get("path")) for dataset in datasets if isinstance(dataset, dict)]
+        if isinstance(datasets, list)
+        else []
+    )
     place = place_of(group)
     if not paths:
         message = f"{place} names no levels: a multiscale image with datasets is accepted"
         raise InputError(message)
     _check_level(place, level, paths)
-    ndim = getattr(group.get(paths[0]), "ndim", 0)
+    ndim = getattr(child(group, paths[0]), "ndim", 0)
     arrays = tuple(member(group, path, ndim) for path in paths)
     _check_sizes(place, paths, arrays)
     finest = _from_array(arrays[0], 0, channel)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from bigncc import proof, sections, store, tiles
 from bigncc import report as drawing
-from bigncc.config import Config
+from bigncc.config import Config, load
 from bigncc.decision import recalled
 from bigncc.discoveries import discoveries_of
 from bigncc.encoding import values_of
@@ -79,7 +79,7 @@ def panel(url: str, threshold: float | None = None) -> Panel:
     table = table_of(output.attributes, output.layout, threshold)
     # of one stack, the two sections that agree least
     place = table.worst.place if table is not None and table.stacked else None
-    config = Config.model_validate({**output.attributes["config"], "engine": {}})
+    config = load([{**output.attributes["config"], "engine": {}}])
     level = _level(output)
     maps = output.level(level)
     factor = max(1, max(maps["ncc"].shape[-2:]) // PICTURE)

@@ -12,7 +12,7 @@ from typing import Any
 from bigncc import engine, evidence, journal, output, store
 from bigncc.budget import means_of
 from bigncc.capacity import Means
-from bigncc.config import Config
+from bigncc.config import load
 from bigncc.decision import attributes_of, job_of, opened, recalled, stored_grid, stored_layout
 from bigncc.discoveries import Discoveries, discoveries_of
 from bigncc.discoveries import merged as merged_pvalues
@@ -120,7 +120,7 @@ def finish(
     if len(rows) < len(grid):
         raise IncompleteError(incomplete(url))
     proof = _proof(url, standing, rows)
-    if _recorded(url) != proof or open_output(url).attributes != attributes_of(standing, proof):
+    if _recorded(url) != proof or open_output(url, proven=False).attributes != attributes_of(standing, proof):
         update_attributes(url, attributes_of(standing, proof))
         journal.write_complete(url, proof)
     output.sweep(url)
@@ -391,7 +391,7 @@ def _faults_beside_tiles(
 def _recomputed(url: str, standing: dict[str, Any], out: output.Output, chosen: list[int]) -> list[str]:
     if not chosen:
         return []
-    config = Config.model_validate({**standing["config"], "engine": {}})
+    config = load([{**standing["config"], "engine": {}}])
     inputs = recalled(open_inputs(config), standing["registration"])
     job = job_of(url, standing, inputs)
     means = means_of(inputs, job.plan)

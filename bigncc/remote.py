@@ -98,7 +98,7 @@ def address(text: str) -> str:
         message += "accepted, and credentials in the environment"
         raise InputError(message)
     names = [name for name in names if name]
-    if not host or {".", ".."} & set(names):
+    if not re.fullmatch(r"[\w.-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?", host) or {".", ".."} & set(names):
         message = f"{text} names no object: {scheme}://{'HOST' if scheme in SERVERS else 'BUCKET'}/NAME is accepted"
         raise InputError(message)
     return "/".join([f"{scheme}://{host}", *names])

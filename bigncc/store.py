@@ -218,7 +218,7 @@ def put_if_absent(place: Source, data: bytes) -> bool:
 
 def exists(place: Source) -> bool:
     """Say whether there is anything at a place."""
-    return Path(place).exists() if is_local(place) else remote.exists(os.fspath(place))
+    return os.path.exists(place) if is_local(place) else remote.exists(os.fspath(place))  # noqa: PTH110 - long names
 
 
 def parents(place: Source) -> list[str]:

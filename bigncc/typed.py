@@ -17,7 +17,7 @@ STACKED = "STACK OUT"
 
 def part_of(text: str) -> tuple[int, int]:
     """Return (i, n) for the text i/n."""
-    match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
     if match is None or int(match[1]) >= int(match[2]):
         message = f"--part is {text!r}: I/N is accepted, I from 0 to N - 1"
         raise InputError(message)

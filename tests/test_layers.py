@@ -123,7 +123,7 @@ HOSTS = {
     "yaozarrs": {"metadata"},
     "google_crc32c": {"objects"},
     "xxhash": {"store"},
-    "pydantic": {"config", "machine", "science", "options"},
+    "pydantic": {"config", "decision", "machine", "science", "options"},
     "yaml": {"config", "yamls"},
     "rich": {"progress"},
     "matplotlib": {"report"},
