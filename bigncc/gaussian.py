@@ -255,7 +255,7 @@ def correlate(
     Parameters
     ----------
     images : tuple of ndarray
-        f, g, joint validity, view.
+        Of `bigncc.sums`.
     switches : tuple of bool
         Whether samples are masked, and whether there is a view.
     roi : tuple of int
