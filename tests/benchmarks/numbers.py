@@ -14,6 +14,7 @@ from decimal import Decimal
 from fractions import Fraction
 from math import prod
 
+import dask
 import numpy as np
 
 import bigncc
@@ -231,7 +232,8 @@ def answer(case):
         )
         return found.ncc, found.status
     masks = {name: None if v is None else v == 1 for name, v in (("reference_mask", case.vf), ("moving_mask", case.vg))}
-    found = bigncc.local_maps(case.f, case.g, case.window, nodata=case.nodata, **masks)
+    with dask.config.set(scheduler="synchronous"):
+        found = bigncc.local_maps(case.f, case.g, case.window, nodata=case.nodata, **masks)
     return found["ncc"], found["status"]
 
 
@@ -279,13 +281,13 @@ class Tally:
 
 
 def shares(pairs, pivots, variances):
-    """Variances over mean squares about the pivots, and whether all that counts has squares that a float64 holds."""
-    n, found, held = sum(w for w, _, _ in pairs), [], True
+    """Variances over mean squares about the pivots, and whether what counts has squares that a float64 holds."""
+    n, found, held = sum(w for w, _, _ in pairs), [], []
     for k, (pivot, variance) in enumerate(zip(pivots, variances, strict=True)):
         samples = [(pair[0], (pair[k + 1] - Fraction(pivot.value)) * Fraction(pivot.scale)) for pair in pairs]
         square = n * sum(w * x * x for w, x in samples)
         found.append(variance * Fraction(pivot.scale) ** 2 / square if square else Fraction(0))
-        held &= all(abs(x) < HELD for _, x in samples) and square > Fraction(1 / HELD) ** 2
+        held.append(all(abs(x) < HELD for _, x in samples) and square > Fraction(1 / HELD) ** 2)
     return found, held
 
 
@@ -328,10 +330,11 @@ def compared(case, pivots, centre, value, status):
             return "-0.0"
         return error_of(value, exact, sum(Decimal(s.denominator) / Decimal(s.numerator) for s in share))
     flat = {3: (True, False), 4: (False, True), 5: (True, True)}.get(code, (False, False))
-    unknown = [s <= Fraction(RESOLUTION) * (1 + Fraction(1, 100)) + Fraction(ROUNDED, 2**53) for s in share]
-    # what is known to be flat, since all samples are equal, is never lost
-    known = any(f and v == 0 for f, v in zip(flat, variances, strict=True))
-    if status == 8 and not known and (any(unknown) or not held):
+    resolved = Fraction(RESOLUTION) * (1 + Fraction(1, 100)) + Fraction(ROUNDED, 2**53)
+    unknown = [s <= resolved or not h for s, h in zip(share, held, strict=True)]
+    # where all samples are equal, that is known; below min_std is no variance that is unknown
+    known = [f and (v == 0 or not u) for f, v, u in zip(flat, variances, unknown, strict=True)]
+    if status == (8 if not any(known) else 3 if known[0] else 4) and any(unknown):
         return Error()
     return f"status {status}, not {code}; shares {[float(s) for s in share]}"
 
