@@ -62,6 +62,7 @@ class Flags:
 def flagged(samples: Array, given: Array | None = None, *, levels: tuple[float, ...]) -> Array:
     """Return 1 where a sample is none of some grey levels, and is one that is `given`, else 0."""
     flags = np.ones(samples.shape, bool) if given is None else given
+    samples = samples.view(np.uint8) if samples.dtype.kind == "b" else samples  # bool has no words for large numbers
     with np.errstate(over="ignore"):  # a level beyond what the dtype holds
         for level in levels:
             flags = flags & (samples != level)

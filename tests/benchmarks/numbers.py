@@ -37,6 +37,9 @@ CLEAR = 1e4
 HELD = 2.0**440
 """Samples about the pivot, in units of its scale, between this and its inverse have squares that a float64 holds."""
 
+FLAT = {1: (False, False), 3: (True, False), 4: (False, True), 5: (True, True), 8: (False, False)}
+"""Which images a status says are flat."""
+
 OF_INTEGERS = ("noise", "extremes", "top", "bottom", "step", "ramp", "half", "levels", "alternating", "constant")
 OF_FLOATS = (
     "noise", "offset", "wide", "subnormal", "huge", "tiny", "extremes", "zeros", "step", "alternating", "levels",
@@ -321,20 +324,23 @@ def compared(case, pivots, centre, value, status):
     blur = [Fraction(ROUNDED, 2**53) / s if s else Fraction(0) for s in share]
     least = [Fraction(std) ** 2 * n * n for std in case.window.deviations]
     tied = any(v and abs(v - m) <= b * v for v, m, b in zip(variances, least, blur, strict=True))
-    if status == code or (tied and status != 8):
-        if code != 1 or status != 1:
-            return Error()
+    if (status == code and code != 1) or (status != code and tied and status != 8):
+        return Error()
+    if status == code:
         if min(share) < Fraction(RESOLUTION) * (1 - Fraction(1, 100)) - Fraction(ROUNDED, 2**53):
             return "status 1 below the resolution"
         if np.signbit(value) and value == 0:
             return "-0.0"
         return error_of(value, exact, sum(Decimal(s.denominator) / Decimal(s.numerator) for s in share))
-    flat = {3: (True, False), 4: (False, True), 5: (True, True)}.get(code, (False, False))
     resolved = Fraction(RESOLUTION) * (1 + Fraction(1, 100)) + Fraction(ROUNDED, 2**53)
     unknown = [s <= resolved or not h for s, h in zip(share, held, strict=True)]
-    # where all samples are equal, that is known; below min_std is no variance that is unknown
-    known = [f and (v == 0 or not u) for f, v, u in zip(flat, variances, unknown, strict=True)]
-    if status == (8 if not any(known) else 3 if known[0] else 4) and any(unknown):
+    # what is said to be flat is so; what is and is not said to be has a variance that is not known, and is above 0
+    each = zip(FLAT[status], FLAT[code], variances, unknown, strict=True)
+    if (
+        status != 1
+        and any(unknown)
+        and all(is_so if said else not is_so or (u and v != 0) for said, is_so, v, u in each)
+    ):
         return Error()
     return f"status {status}, not {code}; shares {[float(s) for s in share]}"
 
