@@ -136,7 +136,7 @@ def check_removable(url: str) -> None:
     """Raise RefusedError if anything but plan and journal lies beside an output."""
     folder = directory(url)
     for name in store.names(folder):
-        if not (_OURS.fullmatch(name) or store.PARTIAL.fullmatch(name.rpartition("/")[2])):
+        if not (_OURS.fullmatch(name) or store.PARTIAL.fullmatch(name)):
             message = f"{folder}/{name} was not made by bigncc: a journal with nothing else beside it is accepted"
             raise RefusedError(message)
 

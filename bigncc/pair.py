@@ -69,8 +69,10 @@ class Flags:
 def flagged(samples: Array, given: Array | None = None, *, levels: tuple[float, ...]) -> Array:
     """Return 1 where a sample is none of some grey levels, and is one that is `given`, else 0."""
     flags = np.ones(samples.shape, bool) if given is None else given
-    for level in levels:
-        flags = flags & (samples != level)
+    samples = samples.view(np.uint8) if samples.dtype.kind == "b" else samples  # bool has no words for large numbers
+    with np.errstate(over="ignore"):  # a level beyond what the dtype holds
+        for level in levels:
+            flags = flags & (samples != level)
     return flags.view(np.uint8)
 
 
@@ -151,8 +153,10 @@ def validity(image: da.Array, mask: Any, nodata: float | tuple[float, ...] | Non
             raise InputError(message)
         given = mask if isinstance(mask, da.Array) else da.from_array(mask, chunks="auto", name=False)
         parts.append(da.broadcast_to(given, image.shape).rechunk(image.chunks))
-    levels = () if nodata is None else nodata if isinstance(nodata, tuple) else (nodata,)
-    parts += [image != level for level in levels if not math.isnan(level)]
+    given = () if nodata is None else nodata if isinstance(nodata, tuple) else (nodata,)
+    if levels := tuple(level for level in given if not math.isnan(level)):
+        meta = np.empty((0,) * image.ndim, np.uint8)
+        parts.append(da.map_blocks(flagged, image, levels=levels, dtype=np.uint8, meta=meta))
     return reduce(da.logical_and, parts).astype(np.uint8) if parts else None
 
 
