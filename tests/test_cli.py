@@ -395,7 +395,7 @@ BAD = {
     "unknown verb": (("walk", "a.zarr", "b.zarr", "out"), "No such command 'walk'"),
     "unknown option": ((*AS_IS, "--windows", "7"), "No such option '?--windows"),
     "unknown key": ((*AS_IS, "window.sizes=7"), "config key window.sizes is unknown: size, weights"),
-    "unknown section": ((*AS_IS, "windows.size=7"), "windows.size=7"),
+    "unknown section": ((*AS_IS, "windows.size=7"), r"config key windows.size is unknown \(is window.size meant\?\)"),
     "no words": (("run",), "Missing argument"),
     "one word": (("run", "a.zarr"), "'a.zarr' is neither REF MOV OUT nor CONFIG.yaml"),
     "four words": ((*AS_IS, "more.zarr"), "neither REF MOV OUT nor CONFIG.yaml"),
