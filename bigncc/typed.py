@@ -133,9 +133,9 @@ def _check_keys(words: Iterable[str]) -> None:
 
 
 def _numbers(option: str, text: str) -> int | list[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
+    # int() takes 1_0 for 10
+    if not re.fullmatch(r" *-?[0-9]{1,9} *(, *-?[0-9]{1,9} *)*", text):
         message = f"{option} is {text!r}: a whole number, or two or three with commas, is accepted"
-        raise InputError(message) from None
+        raise InputError(message)
+    numbers = [int(part) for part in text.split(",")]
     return numbers[0] if len(numbers) == 1 else numbers

@@ -93,6 +93,7 @@ FOUND = {
     "a deep list": ("yaml", lambda _: b"maps: " + b"[" * 5000),
     "a long number": ("words", lambda _: b"window.size=" + b"9" * 5000),
     "much memory": ("notation", lambda _: b"bytes " + b"9" * 400 + b"GB"),
+    "a number with a gap": ("notation", lambda _: b"stack 1_0"),
     "a long part": ("notation", lambda _: b"part 0/" + b"9" * 5000),
     "a time beyond the clock": ("notation", lambda _: b"seconds 999999999999999999h"),
     "a deep transform": ("transform", lambda _: b"[" * 5000),

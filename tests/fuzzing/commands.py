@@ -1,11 +1,11 @@
 """Command lines of known words in a senseless order, run in this process; nothing outside of a folder is written."""
 
 import contextlib
-import io
 import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ OPTIONS = (
     "--steal", "--repair", "--max-time", "--overwrite", "--pairs", "--json", "--recompute", "--threshold", "-o",
     "--help", "--window=", "--nothing", "--", "-",
 )  # fmt: skip
-FLAGS = {"--as-is", "--trust-field", "--steal", "--repair", "--json", "--help", "--", "-"}
+FLAGS = {"--as-is", "--trust-field", "--steal", "--repair", "--json", "--quiet", "--help", "--", "-"}
 
 PLACES = (
     "a.zarr", "a.zarr", "b.zarr", "b.zarr", "zyx.zarr", "file", "nothing", "done", "out", "out", "new\nline",
@@ -149,22 +149,39 @@ class Answer:
     seconds: float
 
 
-def _left(error: Any) -> NoReturn:
-    sys.stderr.write(f"bigncc: {error}\n")
+def _left(error: Any, failed: Any) -> NoReturn:
+    failed(error.exit_code, str(error))
     raise SystemExit(error.exit_code)
 
 
 def answered(folder: Path, words: list[str]) -> Answer:
     """Run a command line in a folder, as the program does but for the end of the process."""
-    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace"), io.StringIO()
     begin, code = time.monotonic(), 1
-    with _here(folder, words), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0
-    out.flush()
-    return Answer(code, out.buffer.getvalue().decode("utf-8", "replace"), err.getvalue(), time.monotonic() - begin)
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        with _here(folder, words), _caught(1, "stdout", out), _caught(2, "stderr", err):
+            try:
+                cli.main()
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else 0
+        said = [os.pread(file.fileno(), 10**7, 0).decode("utf-8", "replace") for file in (out, err)]
+    return Answer(code, *said, time.monotonic() - begin)
+
+
+@contextlib.contextmanager
+def _caught(number: int, name: str, file: Any) -> Iterator[None]:
+    """Let a stream and what it is to the operating system be a file."""
+    before, kept = getattr(sys, name), os.dup(number)
+    before.flush()
+    os.dup2(file.fileno(), number)
+    errors = "strict" if number == 1 else "backslashreplace"
+    setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", errors=errors, closefd=False))
+    try:
+        yield
+    finally:
+        getattr(sys, name).flush()
+        setattr(sys, name, before)
+        os.dup2(kept, number)
+        os.close(kept)
 
 
 @contextlib.contextmanager

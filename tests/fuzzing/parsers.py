@@ -400,7 +400,7 @@ def _meant(name: str, text: str, found: Any) -> None:
     """Assert that what was read is what was written, where there is another way to tell."""
     if len(text) > 4000:  # numbers of so many digits are none to Python
         return
-    digits = [int(part) for part in re.findall("[0-9]+", text)]
+    digits = [int(part) for part in re.findall("-?[0-9]+" if name == "stack" else "[0-9]+", text)]
     if name == "bytes":
         number, unit = re.findall(r"[0-9.]+|[A-Za-z]+", f"{text} B")[:2]
         assert abs(found - Decimal(number) * notation._UNITS[unit.upper()]) <= 1 + found / 2**52
