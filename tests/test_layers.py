@@ -1,6 +1,7 @@
 """Imports only look down, and each guest library has named hosts."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -25,7 +26,6 @@ FLOORS = (
     (
         "encoding",
         "tiles",
-        "maps",
         "window",
         "summary",
         "coefficients",
@@ -167,8 +167,12 @@ def faults(room, names):
                 yield f"{room} imports {package}, which only {HOSTS[package]} may"
 
 
-def test_every_room_has_a_floor():
+def test_every_room_has_one_floor_and_a_place_in_readme():
     assert {path.stem for path in ROOMS.glob("*.py")} == {*FLOOR, "__init__"}
+    assert len(FLOOR) == sum(map(len, FLOORS))
+    readme = (ROOMS.parent / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| ((?:`\w+`(?:, )?)+) \|", readme, re.MULTILINE)
+    assert {room: int(floor) for floor, rooms in rows for room in re.findall(r"\w+", rooms)} == FLOOR
 
 
 @pytest.mark.parametrize("room", sorted(FLOOR))
