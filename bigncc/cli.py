@@ -396,6 +396,7 @@ def main() -> NoReturn:
     # where one write fails, those beside it fail too, and the event loop would print each of them
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     logging.getLogger("bigncc").setLevel(logging.INFO)
+    logging.getLogger("bigncc").propagate = False  # or a guest that sets up logging says it all once more
     logging.getLogger("bigncc").addHandler(events.Listener(way))
     try:
         events.check(sys.argv[1:])

@@ -9,7 +9,7 @@ import re
 import secrets
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -140,6 +140,7 @@ def _places(host: str, port: int, bind: str) -> set[str]:
 def _handler(streams: Mapping[str, Streamed], pool: Any) -> Any:
     """Return what answers to requests for layers: their chunks and metadata, and nothing else on this machine."""
     import tornado.ioloop
+    import tornado.iostream
     import tornado.web
 
     def answer(name: str, path: str) -> bytes | None:
@@ -161,10 +162,10 @@ def _handler(streams: Mapping[str, Streamed], pool: Any) -> Any:
             except BignccError as error:
                 _log.warning("%s", error)
                 self.set_status(500)
-                await self.finish(str(error))
-                return
+                found = str(error).encode()
             if found is None:
                 self.set_status(404)
-            await self.finish(found)
+            with suppress(tornado.iostream.StreamClosedError):  # whoever asked has gone on to another place
+                await self.finish(found)
 
     return Chunks

@@ -4,11 +4,15 @@ import functools
 import json
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -313,6 +317,16 @@ def test_without_neuroglancer_it_is_said_how_to_get_it(monkeypatch):
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
+def ask_and_go(address, path, count):
+    """Ask for chunks as a browser does that is shown another place before there are answers."""
+    place = urlsplit(address)
+    with ExitStack() as asking:
+        for _ in range(count):
+            one = asking.enter_context(socket.create_connection((place.hostname, place.port)))
+            one.sendall(f"GET {path} HTTP/1.1\r\nHost: {place.netloc}\r\n\r\n".encode())
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.soak), signal.SIGTERM])
 def test_it_serves_until_it_is_told_to_end(served, number):
     words = [SCRIPT, "view", served[0], "--token", "known-to-everybody", "--bind", "localhost"]
@@ -320,6 +334,8 @@ def test_it_serves_until_it_is_told_to_end(served, number):
         address = process.stdout.readline().strip()
         try:
             assert re.fullmatch(r"http://localhost:\d+/v/known-to-everybody/", address)
+            assert served[2].request.get(address).status == 200
+            ask_and_go(address, "/data/known-to-everybody/confidence/0/c/0/0/0", 50)
             assert served[2].request.get(address).status == 200
         finally:
             process.send_signal(number)
