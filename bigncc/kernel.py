@@ -43,7 +43,7 @@ class Pivot(NamedTuple):
 
 Pivots = tuple[Pivot | float, Pivot | float]
 
-VERSION = 2
+VERSION = 3
 """Raised whenever a bit of any result changes."""
 
 RESOLUTION = 1e-12

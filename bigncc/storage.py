@@ -295,11 +295,16 @@ def grey(rgb: NDArray[Any]) -> NDArray[Any]:
     mixed: NDArray[Any]
     if rgb.dtype.kind == "f":
         mixed = np.tensordot(np.array((77, 150, 29), rgb.dtype) / 256, rgb, 1)
-    else:
-        # 256 * 255 + 128 still fits 16 bits
+    elif rgb.dtype.itemsize <= 2:
+        # 256 * 255 + 128 still fits 16 bits; of negative numbers what is kept is right as it wraps
         wide = np.uint16 if rgb.dtype.itemsize == 1 else np.uint32
         red, green, blue = (band.astype(wide) for band in rgb)
         mixed = ((77 * red + 150 * green + 29 * blue + 128) >> 8).astype(rgb.dtype)
+    else:
+        # the products of 64 bits would not fit, so that the lower eight are mixed by themselves
+        (red, green, blue), (r, g, b) = rgb >> 8, rgb & 255
+        mixed = 77 * red + 150 * green + 29 * blue + ((77 * r + 150 * g + 29 * b + 128) >> 8)
+        mixed = mixed.astype(rgb.dtype, copy=False)  # in its byte order
     return mixed
 
 

@@ -118,7 +118,12 @@ def test_a_line_is_as_it_was_always_written(url):
         lambda saw, values, shift, pvalues: replace(row(3, values), saw=saw, shift=shift, pvalues=pvalues),
         st.dictionaries(st.text(), st.dictionaries(st.text(), st.text(), max_size=2), max_size=2),
         st.lists(st.sampled_from((-1.0, 0.5, 1.0)), max_size=3),
-        st.none() | st.dictionaries(st.text(), st.integers() | st.text(), max_size=2),
+        st.none()
+        | st.builds(
+            lambda n, bins: {"nodes": n, "bins": bins},
+            st.integers(0),
+            st.lists(st.lists(st.integers(0), min_size=2, max_size=2), max_size=2),
+        ),
         st.builds(
             lambda first, n: PValues((0,) * first + (n,) + (0,) * (512 - first)), st.integers(0, 512), st.integers(1)
         )

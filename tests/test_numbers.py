@@ -12,6 +12,7 @@ from bigncc.errors import InputError
 from bigncc.kernel import Pivot, lattice_pivot, local
 from bigncc.maps import Asked
 from bigncc.moments import STATISTICS
+from bigncc.storage import grey
 from tests.benchmarks import numbers
 
 RNG = np.random.default_rng(0)
@@ -133,6 +134,16 @@ def test_structural_similarity_has_no_scale(scale):
     usual = bigncc.local_maps(f, g, 5, ("ssim",), ssim=Ssim(1.0))["ssim"]
     found = bigncc.local_maps(f * scale, g * scale, 5, ("ssim",), ssim=Ssim(scale))["ssim"]
     np.testing.assert_allclose(found, usual, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [d for d in numbers.DTYPES if np.dtype(d).kind in "ui"])
+def test_grey_of_colours_is_exact_up_to_the_ends_of_each_dtype(dtype):
+    limits = np.iinfo(dtype)
+    levels = [limits.min, limits.min + 1, limits.max // 3, limits.max - 1, limits.max, 0, max(limits.min, -5)]
+    rgb = np.array([(r, g, b) for r in levels for g in levels for b in levels], dtype).T
+    found = grey(rgb)
+    assert found.dtype == np.dtype(dtype)
+    assert found.tolist() == [(77 * r + 150 * g + 29 * b + 128) >> 8 for r, g, b in rgb.T.tolist()]
 
 
 @pytest.mark.parametrize("one", [1e-300, 1e-100, 1.0, 1e100, 1e300])
