@@ -268,8 +268,9 @@ def coarsen_tiles(
 
 def _twice(make: Callable[[], journal.Row], url: str, index: int) -> journal.Row | None:
     for pause in (AGAIN, None):
+        start = time.perf_counter()
         try:
-            return make()
+            return replace(make(), seconds=time.perf_counter() - start)
         except BignccError:
             raise
         except Exception as error:

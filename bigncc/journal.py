@@ -38,7 +38,8 @@ class Row:
 
     `saw` has the fingerprint of each stored object of the inputs that the process had read since its row before, for
     the first time. `items` has the summary of each of its batch items, by place in the output, if there are several;
-    `shift` has the statistics of a tile of nodes, `pvalues` counts those of a map of them.
+    `shift` has the statistics of a tile of nodes, `pvalues` counts those of a map of them. `seconds` are those that it
+    took, which may be others the next time: they are no part of what a tile is.
     """
 
     tile: int
@@ -49,6 +50,7 @@ class Row:
     items: Items = field(default_factory=dict)
     shift: dict[str, Any] | None = None
     pvalues: PValues = NO_PIXELS
+    seconds: float | None = field(default=None, compare=False)
 
 
 def directory(url: str) -> str:
@@ -186,6 +188,7 @@ class Writer:
         body |= {"items": packed_items(row.items)} if row.items else {}
         body |= {"pvalues": row.pvalues.packed()} if row.pvalues.counts else {}
         body |= {} if row.shift is None else {"shift": row.shift}
+        body |= {} if row.seconds is None else {"seconds": round(row.seconds, 3)}
         counts = ",".join(map(str, row.summary.counts))
         text = f"{self.plan_id[:16]} {row.tile} done {counts} {json.dumps(body, separators=(',', ':'))}"
         line, file = f"{_checksum(text.encode())} {text}\n".encode(), self.file
@@ -262,6 +265,12 @@ def rows(url: str, plan_id: str, tiles: Container[int] | None = None) -> dict[in
             body["pvalues"] = discoveries.unpacked(body.get("pvalues", []))
             found[tile] = Row(tile, **body)
     return found
+
+
+def costs(url: str, plan_id: str) -> dict[int, tuple[int, float | None]]:
+    """Return the stored bytes of each finished tile, and the seconds that it took, if its row says so."""
+    bodies = ((int(fields[2]), json.loads(fields[5])) for fields in _lines(url, plan_id))
+    return {tile: (sum(body["sizes"].values()), body.get("seconds")) for tile, body in bodies}
 
 
 def fingerprints(url: str, plan_id: str) -> Iterator[tuple[str, str, str]]:
