@@ -70,7 +70,7 @@ def panel_of(found: Finished) -> Panel:
     output, table = found.output, found.table
     # of one stack, the two sections that agree least
     place = table.worst.place if table is not None and table.stacked else None
-    level = _level(output)
+    level = level_of(output)
     maps = output.level(level)
     factor = max(1, max(maps["ncc"].shape[-2:]) // PICTURE)
     seen = {name: found.part(array, found.plane(array.shape, place)) for name, array in maps.items()}
@@ -109,7 +109,7 @@ def _vectors(found: Finished, factor: int, place: Any) -> Vectors | None:
     return Vectors(at_y, at_x, dy, dx, lengths_of(output.attributes["shift"]))
 
 
-def _level(output: Output) -> int:
+def level_of(output: Output) -> int:
     """Return the coarsest stored level that is at least as large as the picture, or else the finest one."""
     large = [k for k in output.levels if max(output.level(k)["ncc"].shape[-2:]) >= PICTURE]
     return large[-1] if large else output.levels[0]

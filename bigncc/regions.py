@@ -62,7 +62,7 @@ def cell_of(window: Shape, extent: Shape) -> int:
 
     Coefficients of pixels that are closer than that are of nearly the same samples, and no region of their own.
     """
-    side = 2 ** int(math.log2(max(1, min(n for n in window if n > 1) if max(window) > 1 else 1)))
+    side = 1 << (min((n for n in window if n > 1), default=1).bit_length() - 1)
     while math.prod(-(-n // side) for n in extent) > CELLS:
         side *= 2
     return side
