@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 WIDE, HIGH = 560, 260
 """Of a chart, in its own units."""
 
+LONG = 1100
+"""Width of one that has all the page."""
+
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 38
 
 TICKS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 
 
-def _x(value: float, low: float = -1.0, high: float = 1.0) -> float:
-    return LEFT + (value - low) / (high - low) * (WIDE - LEFT - RIGHT)
+def _x(value: float, low: float = -1.0, high: float = 1.0, wide: int = WIDE) -> float:
+    return LEFT + (value - low) / (high - low) * (wide - LEFT - RIGHT)
 
 
 def _y(value: float, low: float = 0.0, high: float = 1.0) -> float:
@@ -48,19 +51,25 @@ def _path(points: Sequence[tuple[float, float]], kind: str) -> str:
     return f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}" class="{kind}"/>'
 
 
-def _frame(across: str, along: Iterable[tuple[float, str]], up: Iterable[tuple[float, str]]) -> list[str]:
+def _said(value: float) -> str:
+    return f"{value:g}".replace("-", "\u2212")
+
+
+def _frame(
+    across: str, along: Iterable[tuple[float, str]], up: Iterable[tuple[float, str]], wide: int = WIDE
+) -> list[str]:
     """Return axes: ticks at places of the drawing, and what is along."""
-    parts = [_line(LEFT, HIGH - BOTTOM, WIDE - RIGHT, HIGH - BOTTOM, "axis")]
+    parts = [_line(LEFT, HIGH - BOTTOM, wide - RIGHT, HIGH - BOTTOM, "axis")]
     parts += [_text(x, HIGH - BOTTOM + 16, said) for x, said in along]
     for y, said in up:
-        parts += [_line(LEFT, y, WIDE - RIGHT, y, "rule"), _text(LEFT - 7, y + 4, said, "end")]
-    return [*parts, _text((LEFT + WIDE - RIGHT) / 2, HIGH - 4, across, kind="label")]
+        parts += [_line(LEFT, y, wide - RIGHT, y, "rule"), _text(LEFT - 7, y + 4, said, "end")]
+    return [*parts, _text((LEFT + wide - RIGHT) / 2, HIGH - 4, across, kind="label")]
 
 
 def _rounded(most: float) -> float:
     """Return a round number that is not below some other."""
     power = 10 ** math.floor(math.log10(most)) if most > 0 else 1.0
-    return next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= most * (1 - 1e-9))
+    return next(step * power for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if step * power >= most * (1 - 1e-9))
 
 
 def histogram(summary: Summary, threshold: float) -> str:
@@ -68,7 +77,7 @@ def histogram(summary: Summary, threshold: float) -> str:
     shares = [100 * n / max(1, summary.valid) for n in summary.histogram]
     top, colours = _rounded(max(*shares, 0.1)), ramp(BINS)
     up = [(_y(part * top, high=top), f"{part * top:g} %") for part in (0, 0.5, 1)]
-    parts = _frame("normalised cross-correlation", [(_x(t), f"{t:g}") for t in TICKS], up[1:])
+    parts = _frame("normalised cross-correlation", [(_x(t), _said(t)) for t in TICKS], up[1:])
     wide = (WIDE - LEFT - RIGHT) / BINS
     for i, share in enumerate(shares):
         if share:
@@ -90,7 +99,7 @@ def cumulative(summary: Summary, threshold: float) -> str:
         below += n
         points.append((_x(-1 + (i + 1) * 2 / BINS), _y(below / max(1, summary.valid))))
     up = [(_y(part), f"{100 * part:g} %") for part in (0.25, 0.5, 0.75, 1)]
-    parts = _frame("share of the valid area below", [(_x(t), f"{t:g}") for t in TICKS], up)
+    parts = _frame("share of the valid area below", [(_x(t), _said(t)) for t in TICKS], up)
     parts += [_line(_x(threshold), TOP, _x(threshold), HIGH - BOTTOM, "threshold"), _path(points, "curve")]
     share = summary.below(threshold)
     if math.isnan(share):
@@ -107,26 +116,26 @@ def sections(table: Table) -> str:
     first, last = numbers[0] - 0.5, numbers[-1] + 0.5
     means = [row.summary.mean for row in table.rows if row.summary.valid]
     low = min(0.0, math.floor(4 * min(means, default=0.0)) / 4)
-    wide = max((WIDE - LEFT - RIGHT) / len(numbers), 2.0)
-    step = max(1, int(_rounded(len(numbers) / 8)))
-    along = [(_x(z, first, last), str(z)) for z in numbers if z % step == 0]
+    one = max((LONG - LEFT - RIGHT) / len(numbers), 2.0)
+    step = max(1, int(_rounded(len(numbers) / 16)))
+    along = [(_x(z, first, last, LONG), str(z)) for z in numbers if z % step == 0]
     ticks = [t for t in (-1, -0.75, -0.5, -0.25, 0, 0.25, 0.5, 0.75, 1) if t >= low]
     parts = [
-        f'<rect x="{_x(z, first, last) - wide / 2:.1f}" y="{TOP}" width="{wide:.1f}" height="{HIGH - TOP - BOTTOM}" '
-        'class="suspect"/>'
+        f'<rect x="{_x(z, first, last, LONG) - one / 2:.1f}" y="{TOP}" width="{one:.1f}" '
+        f'height="{HIGH - TOP - BOTTOM}" class="suspect"/>'
         for z in table.suspects
     ]
-    parts += _frame("section z", along, [(_y(t, low, 1), f"{t:g}") for t in ticks])
+    parts += _frame("section z", along, [(_y(t, low, 1), _said(t)) for t in ticks], LONG)
     series: dict[tuple[int, int, int], list[tuple[float, float]]] = {}
     for row in table.rows:
         if row.section is not None and row.summary.valid:
-            at = _x(row.section, first, last), _y(row.summary.mean, low, 1)
+            at = _x(row.section, first, last, LONG), _y(row.summary.mean, low, 1)
             series.setdefault((row.time or 0, row.channel or 0, row.lag), []).append(at)
     for i, points in enumerate(series.values()):
         parts.append(_path(points, f"curve series{i % 4}"))
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2" class="dot series{i % 4}"/>' for x, y in points[:400]]
     bad = ", ".join(map(str, table.suspects)) or "none"
-    return _svg(f"Mean correlation of each of {len(numbers)} sections; suspect sections: {bad}.", parts)
+    return _svg(f"Mean correlation of each of {len(numbers)} sections; suspect sections: {bad}.", parts, (LONG, HIGH))
 
 
 def residuals(found: Registration) -> str:

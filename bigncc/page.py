@@ -168,8 +168,8 @@ def share(value: float | None) -> str:
     if value is None:
         return UNKNOWN
     if 0 < value < 0.0005 or 0.9995 < value < 1:
-        return f"{'<' if value < 0.5 else '>'}\u202f{0.1 if value < 0.5 else 99.9:g} %"
-    return f"{100 * value:.1f} %"
+        return f"{'<' if value < 0.5 else '>'}\u202f{0.1 if value < 0.5 else 99.9:g}\u00a0%"
+    return f"{100 * value:.1f}\u00a0%"
 
 
 def whole(value: int) -> str:
@@ -179,7 +179,8 @@ def whole(value: int) -> str:
 
 def number(value: float | None, digits: int) -> str:
     """Return a number with so many digits after the point."""
-    return UNKNOWN if value is None else f"{value:.{digits}f}".replace("-", "\u2212")
+    # + 0.0 makes a zero of a negative zero
+    return UNKNOWN if value is None else f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "\u2212")
 
 
 def numbers(values: Iterable[float], digits: int) -> str:
