@@ -18,6 +18,8 @@ COLUMNS = (
 )  # fmt: skip
 """The first line of a table of regions, by which it is known to be ours."""
 
+HEAD = ",".join(COLUMNS).encode()
+
 MARK = b'{"type": "FeatureCollection", "name": "bigncc regions'
 """What a GeoJSON file of ours begins with."""
 

@@ -17,10 +17,11 @@ from bigncc.encoding import values_of
 from bigncc.errors import IncompleteError, InputError
 from bigncc.inputs import Inputs, open_inputs, pair_of
 from bigncc.output import Output, open_output
-from bigncc.pair import block_mean, from_storage, view, where_valid
+from bigncc.pair import Pair, as_stored, block_mean, from_storage, view, where_valid
 from bigncc.sections import Table, table_of
-from bigncc.storage import readable
+from bigncc.storage import Image, readable
 from bigncc.tiles import Roi, Shape, roi_of, roi_shift
+from bigncc.transform import Affine, Translation, compose
 
 Lazy = Any
 """A dask array."""
@@ -99,6 +100,45 @@ class Finished:
             return None
         order = self.config.registration.order
         return view(pair_of(self.inputs), roi_shift(region, self.inputs.origin), self.inputs.transform, order)
+
+    def small_images(self, plane: Roi, factor: int) -> tuple[NDArray[Any], ...] | None:
+        """Return the means of both images in cells of a plane of the result, from levels of theirs where there are."""
+        side = factor & -factor  # what halving makes
+        while side > 1:
+            if (levels := self._levels(plane, side)) is not None:
+                return tuple(mean(level, factor // side) for level in levels)
+            side //= 2
+        images = self.images(plane)
+        return None if images is None else tuple(mean(image, factor) for image in images)
+
+    def _levels(self, plane: Roi, side: int) -> tuple[Lazy, Lazy] | None:
+        """Return both images, reduced by `side`, on a plane of the result; None where levels do not say it."""
+        inputs = self.inputs
+        if inputs is None or inputs.stack is not None or inputs.leaves_out or self.ndim != 2:
+            return None
+        region, given = roi_shift(plane, inputs.origin), inputs.transform
+        reference, moving = (_level(image, side) for image in (inputs.reference, inputs.moving))
+        known = given is None or isinstance(given, (Translation, Affine))
+        if reference is None or moving is None or not known or any(s.start % side for s in region[-2:]):
+            return None
+        pair, growth = Pair(from_storage(reference), from_storage(moving)), float(side)
+        placed = Affine(((growth, 0.0), (0.0, growth)), ((growth - 1) / 2,) * 2)
+        if given is not None:
+            assert isinstance(given, (Translation, Affine))
+            given = compose(placed.inverse(), compose(given, placed))
+        ends = zip(region[-2:], reference.shape[-2:], strict=True)
+        small = tuple(slice(s.start // side, min(-(-s.stop // side), n)) for s, n in ends)
+        order = self.config.registration.order
+        return view(pair, (*region[:-2], *small), given or as_stored(pair, 2), order)
+
+
+def _level(image: Image, side: int) -> Any:
+    """Return the level of an image that is reduced by `side` in y and x alone, or None."""
+    for level in image.coarser:
+        ends = zip(level.shape[-2:], image.array.shape[-2:], strict=True)
+        if level.shape[:-2] == image.array.shape[:-2] and all(m in (n // side, -(-n // side)) for m, n in ends):
+            return level
+    return None
 
 
 def finished(url: str, threshold: float | None = None) -> Finished:

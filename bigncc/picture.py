@@ -27,14 +27,15 @@ PICTURE = 1000
 
 def report(url: str, threshold: float | None = None) -> Path:
     """Draw the result at `url` and return the picture's path; `threshold` as for `tabulate`."""
-    return drawn(finished(url, threshold))[0]
+    found = finished(url, threshold)
+    return drawn(found, panel_of(found))
 
 
-def drawn(found: Finished) -> tuple[Path, Panel]:
-    """Draw a result; return the picture's path and what it shows."""
-    picture, shown = beside(found.output.url, ".png"), panel_of(found)
+def drawn(found: Finished, shown: Panel) -> Path:
+    """Draw a result as it is shown; return the picture's path."""
+    picture = beside(found.output.url, ".png")
     drawing.draw([shown], picture)
-    return picture, shown
+    return picture
 
 
 def tabulate(url: str, threshold: float | None = None) -> Path | None:
@@ -76,8 +77,7 @@ def panel_of(found: Finished) -> Panel:
     seen = {name: found.part(array, found.plane(array.shape, place)) for name, array in maps.items()}
     further = {name: mean(seen.pop(name), factor) for name in of_pixels(maps)}
     try:
-        images = found.images(found.plane(found.shape, place))
-        reference, moving = (None, None) if images is None else (mean(image, factor << level) for image in images)
+        reference, moving = found.small_images(found.plane(found.shape, place), factor << level) or (None, None)
     except InputError:
         reference, moving = None, None
     summary = from_dict(output.attributes["summary"])

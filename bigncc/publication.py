@@ -14,7 +14,7 @@ from bigncc.dossier import dossier, facts_of, worst
 from bigncc.errors import BignccError, IncompleteError, InputError
 from bigncc.finished import Finished, beside, finished
 from bigncc.page import Line
-from bigncc.picture import drawn, tabulated
+from bigncc.picture import drawn, panel_of, tabulated
 
 INDEX = "index.html"
 
@@ -87,20 +87,20 @@ def publish(url: str, wish: Wish | None = None) -> Published:
     """
     wish = wish or Wish()
     found = finished(url, wish.threshold)
-    picture, shown = drawn(found)
+    shown = panel_of(found)
     told = dossier(found, shown, *wish.of(found))
-    paths = [picture, beside(url, ".html")]
-    export.write(paths[1], page.render(told), page.MARK, "page")
-    if (table := tabulated(found)) is not None:
-        paths.append(table)
     listed, plan_id = told.facts["regions"], told.facts["plan_id"]
+    files = {beside(url, ".html"): (page.render(told), page.MARK, "page")}
     if wish.csv:
-        paths.append(beside(url, ".regions.csv"))
-        export.write(paths[-1], export.table(listed), ",".join(export.COLUMNS).encode(), "table of regions")
+        files[beside(url, ".regions.csv")] = export.table(listed), export.HEAD, "table of regions"
     if wish.geojson:
-        paths.append(beside(url, ".geojson"))
-        export.write(paths[-1], export.geojson(listed, plan_id), export.MARK, "GeoJSON")
-    return Published(tuple(paths), told.facts)
+        files[beside(url, ".geojson")] = export.geojson(listed, plan_id), export.MARK, "GeoJSON"
+    for path, (_, mark, what) in files.items():
+        export.check(path, mark, what)  # before any of them is written
+    paths = [drawn(found, shown), *(path for path in [tabulated(found)] if path is not None)]
+    for path, (data, mark, what) in files.items():
+        export.write(path, data, mark, what)
+    return Published((*paths, *files), told.facts)
 
 
 def attempted(url: str, wish: Wish) -> Published | BignccError:
