@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,8 +29,8 @@ UNKNOWN = "\u2013"
 
 TIMES = " \u00d7 "
 
-TITLE = 60
-"""Letters of a title."""
+TITLE = 70
+"""Letters of a title, at most, as HTML has them."""
 
 UNITS = {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm", "meter": "m", "angstrom": "Å"}
 
@@ -136,7 +137,8 @@ def _page(template: str, title: str, **told: Any) -> bytes:
         f"default-src 'none'; img-src data:; style-src {_hash(css)}; script-src {_hash(js)}; "
         "base-uri 'none'; form-action 'none'"
     )
-    title = title if len(title) <= TITLE else f"{title[: TITLE - 1]}…"
+    while len(escape(title)) > TITLE:
+        title = f"{title[:-2]}…"
     return _environment().get_template(template).render(title=title, policy=policy, css=css, js=js, **told).encode()
 
 

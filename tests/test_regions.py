@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigncc.regions import CELLS, cell_of, found, possible, worst_of
@@ -31,6 +31,7 @@ def planted(draw):
     return means, cell, extent, boxes
 
 
+@settings(max_examples=50)
 @given(planted())
 def test_planted_boxes_are_found_and_covered_exactly(case):
     means, cell, extent, boxes = case
@@ -84,6 +85,7 @@ def test_a_cell_is_no_larger_than_a_window_unless_there_are_too_many(size, heigh
     assert cell_of((1, size, size), (1, height, width)) == cell
 
 
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.sampled_from([0.5, 0.37, -0.2]))
 def test_no_item_is_missed_and_few_are_looked_at(seed, count, threshold):
     rng = np.random.default_rng(seed)
