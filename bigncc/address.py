@@ -24,18 +24,26 @@ class Addressed(ObjectStore[Any]):
         How it is reached.
     read_only : bool
         Whether it is an input; then a store that does not answer is bad input and no reason to go on later.
+    most : int or None
+        Bytes of an object that is read whole, at most.
     """
 
-    def __init__(self, place: str, storage: Storage = USUAL, *, read_only: bool = False) -> None:
+    def __init__(
+        self, place: str, storage: Storage = USUAL, *, read_only: bool = False, most: int | None = None
+    ) -> None:
         super().__init__(remote.opened(place, storage), read_only=read_only)
-        self.place, self._storage = place, storage
+        self.place, self._storage, self._most = place, storage, most
 
     def __str__(self) -> str:
         return self.place
 
     def with_read_only(self, read_only: bool = False) -> Self:
         """Return the same for reading, or for writing."""
-        return type(self)(self.place, self._storage, read_only=read_only)
+        return type(self)(self.place, self._storage, read_only=read_only, most=self._most)
+
+    def at_most(self, most: int) -> Self:
+        """Return the same, of which no object is read whole that is larger."""
+        return type(self)(self.place, self._storage, read_only=self.read_only, most=most)
 
     def _explained(self, key: str, doing: str) -> AbstractContextManager[None]:
         return remote.explained(f"{self.place}/{key}", doing, InputError if self.read_only else StoppedError)
@@ -61,6 +69,9 @@ class Addressed(ObjectStore[Any]):
 
         options = {} if byte_range is None else {"range": await self._range(key, byte_range)}
         answer = await obstore.get_async(self.store, key, options=options)  # type: ignore[arg-type]
+        if byte_range is None and self._most is not None and answer.meta["size"] > self._most:
+            message = f"{self.place}/{key} has {answer.meta['size']} bytes: at most {self._most} are accepted"
+            raise InputError(message)
         return prototype.buffer.from_bytes(await answer.bytes_async())  # type: ignore[arg-type]
 
     async def _range(self, key: str, wanted: ByteRequest) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bigncc import gaussian, shaped
+from bigncc import documents, gaussian, shaped
 from bigncc.errors import InputError
 from bigncc.field import open_array
 from bigncc.metadata import in_one_line
@@ -109,7 +109,7 @@ def open_footprint(source: str) -> Table:
 def _text(place: str) -> Any:
     reason: Exception | str = "there is none"
     try:
-        if (data := get(place)) is not None:
+        if (data := get(place, documents.LARGEST)) is not None:
             return np.loadtxt(io.StringIO(data.decode()), delimiter=",", ndmin=2)
     except (OSError, ValueError) as error:
         reason = in_one_line(error)

@@ -219,6 +219,19 @@ def _what_fits(largest: Callable[[Shape, int], Shape], objects: Shape, threads: 
         objects = tuple(-(-n // 2) if i == longest else n for i, n in enumerate(objects))
 
 
+def check_chunks(inputs: Inputs) -> None:
+    """Raise DoesNotFitError if a chunk of an image is more than the memory, before one is read."""
+    memory = memory_of(inputs.config)
+    for name, image in inputs.images.items():
+        size = math.prod(image.array.chunks) * image.array.dtype.itemsize
+        if size > memory:
+            message = (
+                f"engine.memory is {memory / 1e6:.0f} MB and a chunk of {name} takes {size / 1e6:.0f} MB: several "
+            )
+            message += "times that much is accepted"
+            raise DoesNotFitError(message)
+
+
 def measuring(inputs: Inputs, threads: int) -> tuple[int, int]:
     """Return on how many of `threads` sites are looked at, and the bytes that it takes; 0 of both if none is.
 

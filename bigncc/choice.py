@@ -65,6 +65,14 @@ def _channel(axes: Axes, count: int, channel: int | str) -> int | str:
     return index
 
 
+def of_each_axis(key: Any, ndim: int) -> tuple[Any, ...]:
+    """Return a key as numpy takes them, such as ``[...]`` or ``[0]``, with something for each axis."""
+    said = key if isinstance(key, tuple) else (key,)
+    at = next((i for i, of in enumerate(said) if of is Ellipsis), len(said))
+    left = ndim - len(said) + (at < len(said))
+    return (*said[:at], *(slice(None),) * left, *said[at + 1 :])
+
+
 def in_file(picks: tuple[Pick, ...], key: tuple[slice | int, ...]) -> tuple[tuple[slice, ...], tuple[int, ...]]:
     """Return which region of a stored array a part of what was picked is made of, and which of its axes are dropped."""
     kept, region, dropped = iter(key), [], []

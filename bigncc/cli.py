@@ -8,13 +8,15 @@ import logging
 import os
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from bigncc import stopping
+from bigncc import events, shell, stopping
 from bigncc.errors import BignccError, IncompleteError, InputError, RefusedError, StoppedError
+from bigncc.events import Way, facts_in_lines, tell
 from bigncc.typed import WORDS, as_options, config_of, given_of, part_of, typed, wanted
 
 if TYPE_CHECKING:
@@ -22,10 +24,25 @@ if TYPE_CHECKING:
     from bigncc.script import Site
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="bigncc")
-def cli() -> None:
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, invoke_without_command=True
+)
+@click.option("--version", is_flag=True, help="Versions of bigncc and of what it stands on.")
+@click.pass_context
+def cli(context: click.Context, version: bool) -> None:
     """Say where two registered images agree: local correlation maps of images that fit no memory."""
+    if version:
+        click.echo(shell.versions(), nl=False)
+        context.exit()
+    if context.invoked_subcommand is None:
+        click.echo(shell.WELCOME, nl=False)
+
+
+def _spoken(verb: Any) -> Any:
+    """Let a verb be asked to speak otherwise; `main` has found out how, and hands it on."""
+    as_json = click.option("--json", is_flag=True, expose_value=False, help="Speak in JSON, one event a line.")
+    quiet = click.option("--quiet", is_flag=True, expose_value=False, help="Say nothing but errors.")
+    return as_json(quiet(click.pass_obj(verb)))
 
 
 def _job_options(verb: Any) -> Any:
@@ -43,7 +60,7 @@ def _job_or_table_options(verb: Any) -> Any:
 
 def _options(verb: Any, *, required: bool) -> Any:
     options = (
-        click.argument("words", nargs=-1, required=required, metavar=WORDS),
+        click.argument("words", nargs=-1, required=required, metavar=WORDS, shell_complete=shell.words),
         click.option(
             "--window",
             metavar="N[,N[,N]]",
@@ -76,7 +93,9 @@ def _options(verb: Any, *, required: bool) -> Any:
 @click.option("--max-time", metavar="3h50m", help="Stop by then, with exit code 75.")
 @click.option("--repair", is_flag=True, help="Write anew what verify rejects.")
 @click.option("--overwrite", metavar="PLAN_ID", help="Remove OUT first, if it is the output of this plan.")
+@_spoken
 def run(
+    way: Way,
     words: tuple[str, ...],
     pairs: str | None,
     part: str | None,
@@ -91,10 +110,11 @@ def run(
 
     allocator.keep_freed_memory()
     if max_time is not None:
-        stopping.after(max_time)
+        stopping.after(max_time, partial(events.failed, way))
     if pairs is not None:
         _exclude("--pairs", {"--steal": steal, "--overwrite": overwrite is not None})
-        _run_pairs(pairs, wanted(words, (), **options), (0, 1) if part is None else part_of(part), repair=repair)
+        share = (0, 1) if part is None else part_of(part)
+        _run_pairs(way, pairs, wanted(words, (), **options), share, repair=repair)
         return
     config = config_of(words, **options)
     share = (0, 1) if part is None else part_of(part)
@@ -103,33 +123,37 @@ def run(
     elif part is None and steal:
         message = "--steal is given without --part: both, or neither, is accepted"
         raise InputError(message)
-    _run(config, share, steal=steal, repair=repair, overwrite=overwrite)
+    _run(way, config, share, steal=steal, repair=repair, overwrite=overwrite, exit_code=0)
 
 
 def _run(
-    config: "Config", part: tuple[int, int] = (0, 1), *, steal: bool = False, repair: bool, overwrite: str | None = None
+    way: Way,
+    config: "Config",
+    part: tuple[int, int] = (0, 1),
+    *,
+    steal: bool = False,
+    repair: bool,
+    overwrite: str | None = None,
+    **end: int,
 ) -> None:
-    from bigncc import pipeline, progress, report
+    from bigncc import pipeline
 
     if part[1] > 1:
         ready = pipeline.prepared(config)
     else:
-        ready = pipeline.prepare(config, waiting=progress.waiting, repair=repair, overwrite=overwrite)
-    click.echo(ready.headline)
-    result = pipeline.complete(ready, part=part, steal=steal, progress=progress.tiles)
-    for note in result.notes:
-        click.echo(f"note: {note}")
-    click.echo(_facts(report.facts(result.summary) | result.further()))
-    share = f"part {part[0]}/{part[1]} is done, bigncc finish after all parts"
-    click.echo(f"{'complete' if result.complete else share}: {result.url}")
+        waiting = events.waiting_of(way)
+        ready = pipeline.prepare(config, waiting=waiting, repair=repair, overwrite=overwrite)
+    tell(way, "prepared", [ready.headline], **events.of_plan(ready))
+    result = pipeline.complete(ready, part=part, steal=steal, progress=events.progress_of(way))
+    events.tell_result(way, result, None if part[1] == 1 else f"{part[0]}/{part[1]}", **end)
 
 
-def _run_pairs(path: str, words: list[Any], part: tuple[int, int], *, repair: bool) -> None:
+def _run_pairs(way: Way, path: str, words: list[Any], part: tuple[int, int], *, repair: bool) -> None:
     from bigncc import table
 
     listed = table.configs(path, words, part)
-    table.run(listed, lambda config: _run(config, repair=repair), lambda said: click.echo(f"bigncc: {said}", err=True))
-    click.echo(f"complete: {len(listed)} pairs")
+    table.run(listed, lambda config: _run(way, config, repair=repair), partial(events.lost, way))
+    tell(way, "complete", [f"complete: {len(listed)} pairs"], pairs=len(listed), exit_code=0)
 
 
 def _exclude(option: str, others: dict[str, bool]) -> None:
@@ -142,49 +166,46 @@ def _exclude(option: str, others: dict[str, bool]) -> None:
 
 @cli.command()
 @_job_options
-def prepare(words: tuple[str, ...], **options: Any) -> None:
+@_spoken
+def prepare(way: Way, words: tuple[str, ...], **options: Any) -> None:
     """Decide everything about a run and make OUT, for ``run --part`` by several jobs."""
-    from bigncc import pipeline, progress
+    from bigncc import pipeline
 
-    ready = pipeline.prepare(config_of(words, **options), waiting=progress.waiting)
+    ready = pipeline.prepare(config_of(words, **options), waiting=events.waiting_of(way))
     pipeline.rehearse(ready)
-    click.echo(ready.headline)
-    click.echo(f"prepared: {ready.job.url}, {len(ready.job.plan)} tiles, plan {ready.job.plan_id}")
+    said = f"prepared: {ready.job.url}, {len(ready.job.plan)} tiles, plan {ready.job.plan_id}"
+    tell(way, "prepared", [ready.headline, said], **events.of_plan(ready), exit_code=0)
 
 
 @cli.command()
 @click.argument("out")
 @click.option("--part", metavar="I/N", help="Make only this share of the coarser levels, from 0; record nothing.")
-def finish(out: str, part: str | None) -> None:
+@_spoken
+def finish(way: Way, out: str, part: str | None) -> None:
     """Make what is left of the pyramid and record that OUT is complete, after all parts of it are done."""
-    from bigncc import pipeline, report
+    from bigncc import pipeline
 
-    result = pipeline.finish(out, part=(0, 1) if part is None else part_of(part))
-    for note in result.notes:
-        click.echo(f"note: {note}")
-    click.echo(_facts(report.facts(result.summary) | result.further()))
-    done = "complete" if result.complete else f"part {part} is done, bigncc finish after all parts"
-    click.echo(f"{done}: {result.url}")
+    share = (0, 1) if part is None else part_of(part)
+    events.tell_result(way, pipeline.finish(out, part=share, progress=events.progress_of(way)), part, exit_code=0)
 
 
 @cli.command()
 @click.argument("out")
 @click.option("--recompute", metavar="K", type=click.IntRange(min=0), default=0, help="Compute K random tiles again.")
 @click.option("--part", metavar="I/N", default="0/1", help="Only this share of the tiles, from 0.")
-def verify(out: str, recompute: int, part: str) -> None:
+@_spoken
+def verify(way: Way, out: str, recompute: int, part: str) -> None:
     """Prove the bytes of OUT against its journal; change nothing."""
     from bigncc import pipeline
 
-    found = pipeline.verify(out, recompute=recompute, part=part_of(part))
-    for fault in found.faults:
-        click.echo(fault)
-    click.echo(_facts(found.facts()))
+    found = pipeline.verify(out, recompute=recompute, part=part_of(part), progress=events.progress_of(way))
+    tell(way, "verified", [*found.faults, facts_in_lines(found.facts())], **events.of_verdict(found))
     if found.faults:
         message = (
             f"{found.url} is not what was computed: bigncc run --repair with the words of its run computes it again"
         )
         raise IncompleteError(message)
-    click.echo(f"right: {found.url}")
+    tell(way, "right", [f"right: {found.url}"], url=found.url, exit_code=0)
 
 
 @cli.command()
@@ -198,7 +219,7 @@ def plan(words: tuple[str, ...], **options: Any) -> None:
 
     found = pipeline.plan(config_of(words, **options))
     click.echo(found.headline)
-    click.echo(_facts(found.facts()))
+    click.echo(facts_in_lines(found.facts()))
 
 
 @cli.command()
@@ -216,17 +237,24 @@ def register(words: tuple[str, ...], output: str | None) -> None:
     config = load([{"output": {"url": ""}}, *given_of(words, ("reference", "moving"))])
     found = pipeline.register(config, output, waiting=progress.waiting)
     click.echo(f"moving image {found}")
-    click.echo(_facts(found.facts()))
+    click.echo(facts_in_lines(found.facts()))
 
 
 @cli.command()
 @click.argument("out")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
-def status(out: str, as_json: bool) -> None:
+@click.option("--watch", is_flag=True, help="Look on until it is complete, or all that it lacks is quarantined.")
+@click.option("--every", metavar="SECONDS", type=click.FloatRange(0, min_open=True), help="How often --watch looks.")
+def status(out: str, as_json: bool, watch: bool, every: float | None) -> None:
     """Say how far OUT is, also while a run goes on."""
     from bigncc import pipeline
     from bigncc.discoveries import discoveries_of
 
+    if every is not None and not watch:
+        message = f"--every {every:g} is given without --watch: both, or neither, is accepted"
+        raise InputError(message)
+    if watch:
+        events.watch(out, every, as_json=as_json)
     found = pipeline.status(out)
     if as_json:
         click.echo(json.dumps(found))
@@ -237,9 +265,11 @@ def status(out: str, as_json: bool) -> None:
         f"{found['url']}: {found['state']}, tile {tiles['done']} of {tiles['total']}, {share:.1f} % of the pixels"
     )
     said = {name: f"{n} pixels" for name, n in found["status"].items()}
+    if found["quarantined"]:
+        said["quarantined"] = f"tiles {', '.join(found['quarantined'])}"
     if "discoveries" in found:
         said |= discoveries_of(found["discoveries"]).facts()
-    click.echo(_facts(said), nl=bool(said))
+    click.echo(facts_in_lines(said), nl=bool(said))
 
 
 @cli.command()
@@ -292,6 +322,37 @@ def report(
 
 
 @cli.command()
+@click.argument("out")
+@click.option("--bind", metavar="HOST[:PORT]", default="127.0.0.1", help="Where to listen; a free port by default.")
+@click.option("--token", envvar="BIGNCC_TOKEN", help="Part of the address; needed where other machines reach it.")
+@click.option("--no-browser", is_flag=True, help="Only print the address, also on a terminal.")
+@click.option("--link", metavar="BASE_URL", help="Serve nothing: print a link to OUT, whose folder is hosted there.")
+def view(out: str, bind: str, token: str | None, no_browser: bool, link: str | None) -> None:
+    """Look at OUT in the browser until ^C.
+
+    Reference, moving image, confidence and status side by side, read as they are looked at. An OUT that is not finished
+    is shown as far as it is.
+    """
+    if link is not None:
+        from bigncc import display, scene
+
+        found, notes = display.hosted(out)
+        for note in notes:
+            click.echo(f"note: {note}", err=True)
+        click.echo(scene.link(found, link))
+        return
+    from bigncc import viewer
+
+    with viewer.serving(out, bind, token) as served:
+        for note in served.notes:
+            click.echo(f"note: {note}")
+        click.echo(served.address)
+        if sys.stdout.isatty() and not no_browser:
+            click.launch(served.address)
+        stopping.wait()
+
+
+@cli.command()
 @click.argument("folder", default="bigncc-demo", metavar="[DIR]")
 @click.option("--images", nargs=2, metavar="A B", help="Two pictures (PNG, JPEG, TIFF) instead of the stereo pair.")
 def demo(folder: str, images: tuple[str, str] | None) -> None:
@@ -335,41 +396,52 @@ def script(words: tuple[str, ...], pairs: str | None, output: str | None, **opti
 
 
 @cli.command()
-def config() -> None:
+@click.option("--table", is_flag=True, help="Every key with its default and meaning, in Markdown.")
+def config(table: bool) -> None:
     """Print the commented default configuration."""
+    from bigncc import options
     from bigncc.config import default_yaml
 
-    click.echo(default_yaml(), nl=False)
+    click.echo(options.table() if table else default_yaml(), nl=False)
+
+
+@cli.command()
+@click.argument("shell_name", metavar="bash|zsh|fish", type=click.Choice(list(shell.SCRIPTS)))
+def completion(shell_name: str) -> None:
+    """Print what lets a shell complete verbs, options, keys and files.
+
+    In ~/.bashrc or ~/.zshrc: eval "$(bigncc completion bash)", or zsh; in config.fish: bigncc completion fish | source.
+    """
+    click.echo(shell.SCRIPTS[shell_name], nl=False)
 
 
 def main() -> NoReturn:
     """Run the command line and exit with the code of `bigncc.errors`."""
-    stopping.obey()
+    way = events.way_of(sys.argv[1:])
+    failed = partial(events.failed, way)
+    stopping.obey(failed)
     # where one write fails, those beside it fail too, and the event loop would print each of them
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     logging.getLogger("bigncc").setLevel(logging.INFO)
-    logging.getLogger("bigncc").addHandler(_Echo())
+    logging.getLogger("bigncc").addHandler(events.Listener(way))
     try:
-        cli.main(standalone_mode=False)
+        events.check(sys.argv[1:])
+        cli.main(standalone_mode=False, obj=way)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.ClickException as error:
         # click's own code for usage errors would read as "incomplete" here
-        click.echo(f"bigncc: {error.format_message()}", err=True)
+        failed(InputError.exit_code, str(InputError(error.format_message())))
         sys.exit(InputError.exit_code)
     except StoppedError as error:
-        stopping.leave(error)
+        stopping.leave(error, failed)
     except BignccError as error:
-        click.echo(f"bigncc: {error}", err=True)
+        failed(error.exit_code, str(error))
         sys.exit(error.exit_code)
+    except Exception as error:
+        events.broken(way, error)
+        raise
     sys.exit(0)
-
-
-class _Echo(logging.Handler):
-    """Shows what the library has to say, as long waits for the compiler."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        click.echo(f"bigncc: {record.getMessage()}", err=True)
 
 
 def _site() -> "Site":
@@ -380,8 +452,3 @@ def _site() -> "Site":
     if not kept and not os.access(Path(__file__).parent, os.W_OK):
         kept = str(Path.home() / ".cache" / "bigncc")  # what all machines of a cluster see
     return Site(str(Path(sys.argv[0]).absolute()), str(Path.cwd()), {"NUMBA_CACHE_DIR": kept} if kept else {})
-
-
-def _facts(facts: dict[str, str]) -> str:
-    width = max(map(len, facts), default=0)
-    return "\n".join(f"  {name:<{width}}  {value}" for name, value in facts.items())

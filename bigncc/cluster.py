@@ -204,7 +204,8 @@ def job_cluster(chosen: ClusterConfig, hear: Callable[[Exception | None], None])
         try:
             cluster = kind(job_cls=_telling(kind.job_cls, hear), **options)
         except Exception as error:
-            message = f"cluster.options is {chosen.options}, which dask-jobqueue refuses: {_said(error)}"
+            # without values: one may be a password, exported to the jobs
+            message = f"cluster.options has {', '.join(chosen.options)}, which dask-jobqueue refuses: {_said(error)}"
             raise InputError(message) from None
         opened.callback(cluster.close)
         yield cluster

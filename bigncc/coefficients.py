@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigncc.compiled import compiled_loop, inlined_loop
+from bigncc.lines import LEAST
 
 Array = NDArray[Any]
 
@@ -20,6 +21,9 @@ TABLE = 80
 
 SAFE = 1e280
 """Beyond this, or below its inverse, a product of two variances may have lost digits."""
+
+SMALL = 1e-140
+"""Two variances above this have a product in the safe range, and are above `LEAST`."""
 
 NEVER = 2**31 - 1
 """More samples than any window has."""
@@ -96,7 +100,7 @@ def rounded_coefficients(sums: Any, count: Array, least: Array, resolution: floa
         value = np.float32(-1.0) if value < np.float32(-1.0) else value
         r[j] = value + np.float32(0.0)
         # false for the NaN of an overflow
-        fine = (both > share * (n * ff[j]) * (n * gg[j])) & (both < SAFE) & (both > 1.0 / SAFE)
+        fine = (both > share * (n * ff[j]) * (n * gg[j])) & (both < SAFE) & ((vf if vf < vg else vg) > SMALL)
         odd += 0 if fine | (count[j] < least[j]) else 1
     return odd
 
@@ -112,7 +116,10 @@ def too_few(count: Array, least: Array) -> int:
 
 @compiled_loop
 def differences(sums: Any, count: Array, resolution: float, kind: Any, wide: bool, lines: Array, marks: Array) -> None:
-    """Write n^2 times covariance and variances, and mark the windows that are flat, or below the resolution."""
+    """Write n^2 times covariance and variances, and mark the windows that are flat, or below the resolution.
+
+    Of a variance that is below the resolution no more is known, so that it is written as that.
+    """
     simple, products, pitch = sums
     f, g, ff = simple, simple[pitch:], products
     gg, fg = products[pitch:], products[2 * pitch :]
@@ -132,7 +139,11 @@ def differences(sums: Any, count: Array, resolution: float, kind: Any, wide: boo
         n = float(count[j])
         flat_f[j] = 0 if vf[j] > 0.0 else 1
         flat_g[j] = 0 if vg[j] > 0.0 else 1
-        lost[j] = 0 if (vf[j] > resolution * (n * float(ff[j]))) & (vg[j] > resolution * (n * float(gg[j]))) else 1
+        least_f, least_g = resolution * (n * float(ff[j])), resolution * (n * float(gg[j]))
+        lost[j] = 0 if (vf[j] > max(least_f, LEAST)) & (vg[j] > max(least_g, LEAST)) else 1
+        # also instead of the NaN of an overflow
+        vf[j] = vf[j] if vf[j] > least_f else least_f
+        vg[j] = vg[j] if vg[j] > least_g else least_g
 
 
 @compiled_loop
@@ -144,9 +155,8 @@ def judge(
     std_f, std_g, _, blank = rules
     for j in range(r.size):
         square = float(count[j]) * float(count[j])
-        # a variance of floats may round to less than zero, which is not below a min_std of zero
-        f = (flat_f[j] == 1) | (max(vf[j], 0.0) < std_f * square)
-        g = (flat_g[j] == 1) | (max(vg[j], 0.0) < std_g * square)
+        f = (flat_f[j] == 1) | (vf[j] < std_f * square)
+        g = (flat_g[j] == 1) | (vg[j] < std_g * square)
         code = (5 if g else 3) if f else (4 if g else (8 if lost[j] == 1 else 1))
         few = 7 if least[j] == NEVER else (6 if outside[j] == 2 else 2)
         code = few if count[j] < least[j] else code
@@ -243,8 +253,8 @@ def finish_row(
     if equal is not None:
         marks[:2] = 0
         if odd or strict:
-            constant(images[0], images[2], masked, frame, equal[0], known[0], marks[0])
-            constant(images[1], images[2], masked, frame, equal[1], known[0], marks[1])
+            constant(images[4], images[2], masked, frame, equal[0], known[0], marks[0])
+            constant(images[5], images[2], masked, frame, equal[1], known[0], marks[1])
             known[0] = frame[3] - 1
     judge(lines, marks, count, least, rules, outside, r, status)
     settle(lines, wide, r, status)

@@ -6,6 +6,7 @@ The descriptions of the fields are the comments of ``bigncc config``.
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from bigncc import yamls
 from bigncc.errors import InputError
 from bigncc.machine import ClusterConfig, EngineConfig, Section
 from bigncc.maps import Name, in_order
@@ -35,14 +37,8 @@ from bigncc.science import (
     WindowConfig,
 )
 
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which 3:10 is a range, 4:00:00 a time and neither, as in its version 1.1, a number to the base of 60."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [("tag:yaml.org,2002:str", re.compile(r"[0-9]+(:[0-9]+)+$")), *rules]
-        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+SECRET = frozenset({"storage", "security", "options", "setup"})
+"""Sections and keys where people may have put a password: of a value there nothing is shown."""
 
 
 class Config(Section):
@@ -191,7 +187,7 @@ def merged(words: Iterable[str | Mapping[str, Any]]) -> dict[str, Any]:
             _merge(found, word)
         elif is_assignment(word):
             key, _, value = word.partition("=")
-            _merge(found, _nested(key, _parse(value, word)))
+            _merge(found, _nested(key, yamls.parsed(value.encode("utf-8", "replace"), f"config key {key}")))
         else:
             _merge(found, _read(word))
     return found
@@ -217,6 +213,10 @@ def default_yaml() -> str:
     return "\n".join(lines[:-1]) + "\n"
 
 
+_SECRETS = re.compile(r"(://)\S*@|[?#].*")
+"""What an address may hold that nobody else is to see."""
+
+
 def as_yaml(document: Mapping[str, Any]) -> str:
     """Return what a result says that it was asked for, in the order of the defaults and without secrets."""
     known = {name: document[name] for name in Config.model_fields if name in document}
@@ -233,7 +233,7 @@ def _shown(value: Any) -> Any:
 
 def without_secrets(address: str) -> str:
     """Return an address without what it may hold that nobody else is to see."""
-    return re.sub(r"(://)[^/\s]*@|\?.*", r"\1...", address) if "://" in address else address
+    return _SECRETS.sub(r"\1...", address) if "://" in address else address
 
 
 def _commented(section: type[BaseModel], name: str, indent: str = "  ") -> Iterator[str]:
@@ -257,24 +257,17 @@ def _scalar(value: Any) -> str:
 
 def _read(name: str) -> dict[str, Any]:
     try:
-        text = Path(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        with Path(name).open("rb") as file:
+            data = file.read(yamls.LARGEST + 1)
+    except (OSError, ValueError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
         message = f"config {name!r} cannot be read: {reason}; a YAML file or key=value is accepted"
         raise InputError(message) from None
-    document = _parse(text, name)
+    document = yamls.parsed(data, f"config {name!r}")
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
         message = f"config {name!r} holds {type(document).__name__}: a YAML mapping of sections is accepted"
         raise InputError(message)
     return document
-
-
-def _parse(text: str, name: str) -> Any:
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        message = f"{name!r} is no YAML: {' '.join(str(error).split())}"
-        raise InputError(message) from None
 
 
 def _nested(key: str, value: Any) -> dict[str, Any]:
@@ -302,8 +295,10 @@ def _sentence(error: ValidationError) -> str:
     if isinstance(first.get("ctx", {}).get("error"), InputError) and reason.partition(".")[0] in Config.model_fields:
         return reason  # which names its own key
     if first["type"] == "extra_forbidden":
-        key = ".".join((*path, str(first["loc"][len(path)])))
-        return f"config key {key} is unknown: {', '.join(beside)} are accepted"
+        unknown = str(first["loc"][len(path)])
+        near = get_close_matches(unknown, list(beside), 1)
+        nearest = f", of which {near[0]} is the nearest" if near else ""
+        return f"config key {'.'.join((*path, unknown))} is unknown: {', '.join(beside)} are accepted{nearest}"
     key = ".".join(path)
     if first["type"] == "missing" and path == first["loc"]:
         return f"config key {key} is missing: {beside[path[-1]].description}"
@@ -311,7 +306,9 @@ def _sentence(error: ValidationError) -> str:
         return f"{key} {reason}"
     if path == ("cluster",):
         return f"cluster: {reason}"
-    value = without_secrets(repr(first["input"]))
+    if SECRET.intersection(path):
+        return f"config key {key} has a value that cannot be meant: {reason[0].lower()}{reason[1:]}"
+    value = _SECRETS.sub(r"\1...", repr(first["input"]))
     return f"config key {key} is {value}: {reason[0].lower()}{reason[1:]}"
 
 

@@ -131,17 +131,18 @@ def finish(out: Array, middle: Array, sums: Any, kind: int, noise: float, unit: 
         for j in range(out.size):
             mean = p[j] / u[j]
             value = mean - q[j] / t[j]
-            out[j] = value * unit if abs(value) > noise * abs(mean) else 0.0
+            # what is no number, or infinite, stays so
+            out[j] = 0.0 if (abs(value) <= noise * abs(mean)) & (abs(value) < np.inf) else value * unit
     elif kind == LAPLACIAN:
         for j in range(out.size):
             mean = p[j] / u[j]
             value = q[j] - t[j] * mean
-            out[j] = value / u[j] * unit if abs(value) > noise * abs(mean) else 0.0
+            out[j] = 0.0 if (abs(value) <= noise * abs(mean)) & (abs(value) < np.inf) else value / u[j] * unit
     else:
         for j in range(out.size):
             mean, square = p[j] / u[j], q[j] / u[j]
             variance = square - mean * mean
-            out[j] = (middle[j] - mean) / np.sqrt(variance) if variance > noise * square else 0.0
+            out[j] = 0.0 if variance <= noise * square else (middle[j] - mean) / np.sqrt(variance)
 
 
 @compiled_loop

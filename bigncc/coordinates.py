@@ -46,7 +46,7 @@ def reduced(document: dict[str, Any], place: str) -> dict[str, Any]:
         return _reduced(document, place)
     except InputError:
         raise
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         message = f"{place} is not valid OME-Zarr 0.6: {type(error).__name__}: {error}"
         raise InputError(message) from error
 

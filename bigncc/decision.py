@@ -1,10 +1,14 @@
 """What is decided about a run, once: plan.json as it is made, and what follows from the one that holds."""
 
 import hashlib
+import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from bigncc import journal, kernel, transform
 from bigncc import layout as layouts
@@ -14,16 +18,20 @@ from bigncc.engine import Job
 from bigncc.errors import InputError, RefusedError
 from bigncc.footprint import check_disk, layout_of
 from bigncc.inputs import Inputs
-from bigncc.lattice import Samples, pivots
+from bigncc.journal import UNREADABLE
+from bigncc.lattice import Samples
+from bigncc.lattice import pivots as pivots_of
 from bigncc.layout import Layout
-from bigncc.nodes import Nodes
+from bigncc.metadata import SPATIAL
 from bigncc.output import Output, open_output
 from bigncc.placement import headline, registered
 from bigncc.registration import registration_from_dict
 from bigncc.stack import match_from_dict
 from bigncc.store import absolute
-from bigncc.tiles import Plan, Round
+from bigncc.tiles import Plan
 from bigncc.weights import DRAWN
+
+Stored = TypeVar("Stored", Layout, Plan)
 
 
 def decide(inputs: Inputs, request: dict[str, Any], samples: Samples, replaces: str | None) -> dict[str, Any]:
@@ -55,7 +63,7 @@ def decide(inputs: Inputs, request: dict[str, Any], samples: Samples, replaces: 
     decided = {
         "request_id": hashlib.sha256(journal.canonical(request)).hexdigest(),
         "kernel": kernel.VERSION,
-        "pivots": pivots(samples),
+        "pivots": pivots_of(samples),
         "tiles": {name: value for name, value in asdict(grid).items() if value is not None},
     }
     return {
@@ -92,7 +100,8 @@ def _absolute(section: dict[str, Any], key: str) -> None:
 
 def check_request(url: str, standing: dict[str, Any], request: dict[str, Any]) -> None:
     """Raise RefusedError, naming the keys that differ, unless a request is the one that the plan was made for."""
-    there, asked = dict(_flat(standing["request"])), dict(_flat(request))
+    said = standing["request"]
+    there, asked = dict(_flat(said if isinstance(said, dict) else {"request": said})), dict(_flat(request))
     differ = sorted(key for key in there.keys() | asked.keys() if there.get(key) != asked.get(key))
     if differ:
         said = "; ".join(f"{key} is {there.get(key)!r} there, {asked.get(key)!r} asked" for key in differ)
@@ -115,14 +124,23 @@ def _flat(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def stored_layout(standing: dict[str, Any]) -> Layout:
-    """Return what the output of a plan looks like on disk."""
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in standing["layout"].items()}
-    return Layout(**values)
+    """Return what the output of a plan looks like on disk; InputError as `stored_grid`."""
+    found = _stored(Layout, standing["layout"])
+    ranks = {len(each) for each in (found.shape, found.chunks, found.axes, found.scale, found.translation, found.units)}
+    ranks |= {len(found.shards)} if found.shards else set()
+    nodes = {len(each) for each in (found.step, found.nodes, found.reach)}
+    halved = 0 <= found.halved <= len(found.shape)
+    axes = found.axes and set(found.axes) <= {"t", "c", *SPATIAL} and len(set(found.axes)) == len(found.axes)
+    if len(ranks) > 1 or len(nodes) > 1 or not (halved and _levels(found.levels) and axes):
+        raise _unreadable(what="layout")
+    if min(*found.shape, *found.chunks, *(found.shards or (1,)), *found.step, *found.nodes) < 1:
+        raise _unreadable(what="layout")
+    return found
 
 
 def opened(url: str, standing: dict[str, Any]) -> Output:
     """Open the output of a plan; InputError if its arrays are not those of the plan."""
-    out, layout = open_output(url), stored_layout(standing)
+    out, layout = open_output(url, proven=False), stored_layout(standing)
     group, array_file = ("zarr.json", "zarr.json") if layout.version == "0.5" else (".zattrs", ".zarray")
     wrong = [group] if out.maps.keys() != layout.arrays.keys() else []
     for name, (path, _) in layout.arrays.items() if not wrong else ():
@@ -138,19 +156,55 @@ def opened(url: str, standing: dict[str, Any]) -> Output:
 
 
 def stored_grid(standing: dict[str, Any]) -> Plan:
-    """Return the tiles of a plan."""
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in standing["tiles"].items()
-    }
-    values["rounds"] = tuple(Round(each["source"], each["last"], tuple(each["tile"])) for each in values["rounds"])
-    if (nodes := values.get("nodes")) is not None:
-        values["nodes"] = Nodes(**{name: tuple(each) for name, each in nodes.items()})
-    return Plan(**values)
+    """Return the tiles of a plan; InputError if they are none that this version can make."""
+    found = _stored(Plan, standing["tiles"])
+    positive = [found.shape, found.objects, found.tile, found.extent, *(each.tile for each in found.rounds)]
+    positive += [found.chunks] if found.chunks else []
+    least = [found.margin, found.origin]
+    if found.nodes is not None:
+        positive += [found.nodes.shape, found.nodes.step, found.nodes.objects, found.nodes.tile]
+        least.append(found.nodes.margin)
+    ends = [found.own, *(each.last for each in found.rounds)]
+    chained = [each.source for each in found.rounds] == ends[:-1] and found.levels[-1:] == (ends[-1],)
+    rank = len(found.shape)
+    whole = all(len(each) == rank for each in (*positive, *least)) and 0 <= found.halved <= rank > 0
+    if not (whole and chained and ends == sorted(set(ends)) and _levels(found.levels) and found.own in found.levels):
+        raise _unreadable(what="tiles")
+    if min(map(min, positive)) < 1 or min(map(min, least)) < 0 or max(map(math.prod, positive)) >= 2**62:
+        raise _unreadable(what="tiles")
+    if any(tile % part for tile, part in zip(found.tile, found.objects, strict=True)):
+        raise _unreadable(what="tiles")
+    return found
+
+
+def _levels(levels: tuple[int, ...]) -> bool:
+    """Say whether these are levels of a pyramid."""
+    return bool(levels) and 0 <= levels[0] <= levels[-1] < 64 and levels == tuple(range(levels[0], levels[-1] + 1))
+
+
+def _stored(kind: type[Stored], values: Any) -> Stored:
+    """Return the dataclass that `asdict` made values of; InputError unless these say that and nothing else."""
+    try:
+        found = TypeAdapter(kind).validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        raise _unreadable(kind.__name__.lower()) from error
+    said = json.loads(json.dumps(asdict(found)))
+    if {**said, **values} != said:
+        raise _unreadable(kind.__name__.lower())
+    return found
+
+
+def _unreadable(what: str) -> InputError:
+    return InputError(f"the {what} in plan.json cannot be understood: a plan of this version of bigncc is accepted")
 
 
 def job_of(url: str, standing: dict[str, Any], inputs: Inputs) -> Job:
     """Return what the engine needs to know of a plan; RefusedError if a footprint is another one by now."""
     config = inputs.config
+    try:
+        pivots = tuple((kernel.Pivot(*a), kernel.Pivot(*b)) for a, b in standing["pivots"])
+    except UNREADABLE as error:
+        raise _unreadable(what="pivots") from error
     if journal.plain(inputs.window.request) != standing["request"]["window"]:
         message = (
             f"window.footprint {config.window.footprint} is not what the plan of {url} was made with: that is accepted"
@@ -163,7 +217,7 @@ def job_of(url: str, standing: dict[str, Any], inputs: Inputs) -> Job:
         inputs.window,
         inputs.transform,
         config.registration.order,
-        tuple((kernel.Pivot(*a), kernel.Pivot(*b)) for a, b in standing["pivots"]),
+        pivots,
         inputs.channel_axis,
         inputs.asked,
         inputs.search[1],
@@ -175,7 +229,7 @@ def attributes_of(standing: dict[str, Any], proof: dict[str, Any] | None) -> dic
     """Return what the output says of itself: while it is made, and once there is a `proof` that it is complete."""
     state = "in-progress" if proof is None else "complete"
     names = ("plan_id", "config", "headline", "registration", "pivots", "versions", "kernel")
-    return {"state": state, **{name: standing[name] for name in names}, **(proof or {})}
+    return journal.sealed({"state": state, **{name: standing[name] for name in names}, **(proof or {})})
 
 
 def _applied(inputs: Inputs, request: dict[str, Any]) -> Any:
@@ -190,8 +244,12 @@ def _applied(inputs: Inputs, request: dict[str, Any]) -> Any:
 
 def recalled(inputs: Inputs, registration: dict[str, Any]) -> Inputs:
     """Return the inputs with what was estimated when the plan was made."""
-    found = registration["estimate"]
-    estimate = None if found is None else registration_from_dict(found)
-    sections = registration.get("sections")
-    known = None if sections is None else tuple(map(match_from_dict, sections))
-    return replace(inputs, registration=estimate, unknown=registration["unknown"], matches=known)
+    try:
+        found = registration["estimate"]
+        estimate = None if found is None else registration_from_dict(found)
+        sections = registration.get("sections")
+        known = None if sections is None else tuple(map(match_from_dict, sections))
+        unknown = registration["unknown"]
+    except UNREADABLE as error:
+        raise _unreadable(what="registration") from error
+    return replace(inputs, registration=estimate, unknown=unknown, matches=known)

@@ -72,6 +72,8 @@ def unpacked(values: list[int]) -> PValues:
     if not values:
         return NO_PIXELS
     first, *counts = values
+    if {type(n) for n in values} != {int} or min(values) < 0 or first + len(counts) > BINS:
+        raise ValueError(values)
     return PValues((0,) * first + tuple(counts) + (0,) * (BINS - first - len(counts)))
 
 

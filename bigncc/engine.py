@@ -1,7 +1,6 @@
 """Run tiles: graph -> compute -> whole objects on disk -> read back -> row in the journal; and make them again."""
 
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -12,16 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bigncc import discoveries, evidence, journal, lazy, shift, vectors
+from bigncc.attempts import Outcome, twice
 from bigncc.capacity import Means, inner_block
 from bigncc.crew import Crew, crew_of, in_flight, in_turn
 from bigncc.discoveries import PValues
 from bigncc.encoding import Encodings
-from bigncc.errors import BignccError
 from bigncc.kernel import Block, Pivots
 from bigncc.maps import NOTHING, Asked
-from bigncc.metadata import in_one_line
 from bigncc.output import Output
 from bigncc.pair import Pair, PerItem, all_of, as_stored, each, one, source_regions
+from bigncc.progress import Advance
 from bigncc.pyramid import Halving, Maps, Piece, encoded, of_named
 from bigncc.reading import kept, wanted
 from bigncc.summary import Items, Summary, merge, merge_items
@@ -29,9 +28,6 @@ from bigncc.tiles import Plan, Roi, Shape, Tile, parts, roi_shape
 from bigncc.transform import Transform
 from bigncc.watch import Trail, Watched
 from bigncc.window import Window
-
-AGAIN = 0.5
-"""Seconds before a tile that failed is tried again."""
 
 PIECE = 2**20
 """Pixels of a stored level that one thread reads at once."""
@@ -88,7 +84,7 @@ def run_tiles(
     missing: Iterable[int],
     means: Means,
     seen: Trail,
-    advance: Callable[[int], None] | None = None,
+    advance: Advance | None = None,
     taken: Callable[[int], bool] | None = None,
 ) -> Iterator[journal.Row]:
     """Compute tiles; yield each one's row when it is in the journal. A tile that fails twice is quarantined.
@@ -108,7 +104,7 @@ def run_tiles(
     seen : Trail
         What was read of the inputs before.
     advance : callable, optional
-        Called with the number of pixels of each tile.
+        Called with what became of each tile.
     taken : callable, optional
         Says of a tile, just before it is begun, whether another job has finished it meanwhile.
 
@@ -120,13 +116,13 @@ def run_tiles(
     pending = set(missing := list(missing))
     with journal.writer(job.url, job.plan_id) as writer, crew_of(means.threads) as crew:
         attempt = partial(attempted, job, pair, out, means=means, pending=pending, crew=crew, taken=taken)
-        for row in in_flight(attempt, missing, means.flights):
-            if row is None:
-                continue
-            record(job, row, writer, seen)
+        for index, made in zip(missing, in_flight(attempt, missing, means.flights), strict=True):
+            if made.row is not None:
+                record(job, made.row, writer, seen)
             if advance is not None:
-                advance(job.plan.weight(row.tile))
-            yield row
+                advance(made.step(job.plan.weight(index)))
+            if made.row is not None:
+                yield made.row
 
 
 def record(job: Job, row: journal.Row, writer: journal.Writer, seen: Trail) -> None:
@@ -144,8 +140,8 @@ def attempted(
     pending: set[int],
     crew: Crew,
     taken: Callable[[int], bool] | None = None,
-) -> journal.Row | None:
-    """Compute a tile, and once more if that fails; return its row, or None if it is quarantined or `taken`.
+) -> Outcome:
+    """Compute a tile, and once more if that fails, unless it is `taken`.
 
     `pending` has the tiles that may still come, for which what is decoded here is kept; this one goes out of it.
     """
@@ -156,8 +152,8 @@ def attempted(
         image.expect(regions)
     try:
         if taken is not None and taken(index):
-            return None
-        return _twice(partial(compute, job, pair, out, job.plan[index], means, crew), job.url, index)
+            return Outcome(None, 0)
+        return twice(partial(compute, job, pair, out, job.plan[index], means, crew), job.url, index)
     finally:
         pending.discard(index)
         for image in kept((pair.reference, pair.moving)):
@@ -254,31 +250,26 @@ def _told(tile: Tile, wrong: dict[str, int]) -> list[str]:
 
 
 def coarsen_tiles(
-    url: str, plan_id: str, out: Output, plan: Plan, missing: Iterable[int], halving: Halving, means: Means
+    url: str,
+    plan_id: str,
+    out: Output,
+    plan: Plan,
+    missing: Iterable[int],
+    halving: Halving,
+    means: Means,
+    advance: Advance | None = None,
 ) -> Iterator[journal.Row]:
     """Make tiles of a round; yield each one's row when it is in the journal. One that fails twice is quarantined."""
     with journal.writer(url, plan_id) as writer:
         for index in missing:
-            row = _twice(partial(coarsen, out, plan[index], halving, means), url, index)
-            if row is not None:
-                writer.append(row)
+            made = twice(partial(coarsen, out, plan[index], halving, means), url, index)
+            if made.row is not None:
+                writer.append(made.row)
                 journal.release(url, index)
-                yield row
-
-
-def _twice(make: Callable[[], journal.Row], url: str, index: int) -> journal.Row | None:
-    for pause in (AGAIN, None):
-        start = time.perf_counter()
-        try:
-            return replace(make(), seconds=time.perf_counter() - start)
-        except BignccError:
-            raise
-        except Exception as error:
-            if pause is None:
-                journal.quarantine(url, index, in_one_line(error))
-            else:  # another run may be writing the same object
-                time.sleep(pause)
-    return None
+            if advance is not None:
+                advance(made.step(plan.weight(index)))
+            if made.row is not None:
+                yield made.row
 
 
 def _pieces(out: Output, tile: Tile, halving: Halving, threads: int) -> list[Piece]:

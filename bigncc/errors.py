@@ -3,11 +3,26 @@
 0 complete, 1 a bug, 2 incomplete, 3 refused, 4 bad input or usage, 5 does not fit, 75 stopped and resumable.
 """
 
+LONGEST = 4000
+"""Characters of a sentence: names that strangers gave may have millions."""
+
 
 class BignccError(Exception):
-    """A condition that one sentence explains; the command line prints it without a traceback."""
+    """A condition that one sentence explains; the command line prints it without a traceback.
+
+    What is quoted in it may come from a stranger: characters that move a cursor, or cannot be written, are shown by
+    their number.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if len(text) > LONGEST:
+            text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+        if text.isprintable():
+            return text
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class IncompleteError(BignccError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 
     from bigncc.metadata import Source
     from bigncc.storage import Readable
+
+
+LARGEST = 2**31
+"""Bytes of an array in a .npz file, which is read whole."""
+
+SMALL, PACKED = 2**26, 100
+"""Bytes that any file may hold, and how many times its own size a larger one: what is smooth packs well, but not so."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +138,32 @@ def _from_numpy(path: Path, names: tuple[str, ...]) -> Any:
         with np.load(path, allow_pickle=False) as file:
             found = [name for name in file.files if len(file.files) == 1 or name in names]
             if len(found) == 1:
+                _check_packed(file.zip, found[0], path)
                 return file[found[0]]
             there = ", ".join(file.files)
+    except InputError:
+        raise
     except Exception as error:  # zip and header faults have many classes
         message = f"{path} cannot be read: a .npy or .npz file of plain numbers is accepted ({in_one_line(error)})"
         raise InputError(message) from error
     message = f"{path} holds {there or 'nothing'}: one array, or one named {' or '.join(names)}, is accepted"
     raise InputError(message)
+
+
+def _check_packed(archive: Any, name: str, path: Path) -> None:
+    """Refuse an array that takes far more memory than its file suggests, or than it has bytes for."""
+    from numpy.lib import format as npy
+
+    entry = next(each for each in archive.infolist() if each.filename.removesuffix(".npy") == name)
+    size, packed = entry.file_size, entry.compress_size
+    if size > LARGEST or size > max(SMALL, PACKED * packed):
+        message = f"{path} holds {name} of {size} bytes in {packed}: at most {LARGEST}, and beyond {SMALL} at most "
+        message += f"{PACKED} times as many as in the file, are accepted, or a .npy file"
+        raise InputError(message)
+    with archive.open(entry) as file:
+        read = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = read(file)
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize > size:
+        message = f"{path} holds {name} of shape {list(shape)} and dtype {dtype} in {size} bytes: all of an array of "
+        message += "plain numbers is accepted"
+        raise InputError(message)

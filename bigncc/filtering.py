@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigncc import convolution
-from bigncc.kernel import RESOLUTION, Pivot, Pivots
+from bigncc.kernel import RESOLUTION, Pivot, Pivots, as_dtype, scaled
 from bigncc.prefilter import Prefilter
 from bigncc.tiles import Roi, Shape, roi_shape
 
@@ -70,8 +70,7 @@ def filtered(
     start = (0,) * lifted + tuple(s.start for s in roi)
     size = _cell(around, (1,) * lifted + roi_shape(roi))
     for index in np.ndindex(batch):
-        samples = np.ascontiguousarray(image[index], np.float64)
-        samples = samples if pivot.scale == 1.0 else samples * pivot.scale
+        samples = scaled(as_dtype(image[index], np.dtype(np.float64)), pivot)
         valid = _valid(image[index], None if codes is None else codes[index])
         shape = (1,) * lifted + samples.shape
         masked = valid is not None

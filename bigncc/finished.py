@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigncc import proof, store
-from bigncc.config import Config
+from bigncc.config import Config, load
 from bigncc.decision import recalled
 from bigncc.encoding import values_of
 from bigncc.errors import IncompleteError, InputError
@@ -152,7 +152,7 @@ def finished(url: str, threshold: float | None = None) -> Finished:
     output = open_output(url)
     if output.attributes["state"] != "complete":
         raise IncompleteError(proof.incomplete(output.url))
-    config = Config.model_validate({**output.attributes["config"], "engine": {}})
+    config = load([{**output.attributes["config"], "engine": {}}])
     try:
         inputs = recalled(open_inputs(config), output.attributes["registration"])
     except InputError:

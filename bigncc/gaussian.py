@@ -143,8 +143,10 @@ def outlook(full: Array, least: Array, taps: Any, place: Any, shape: Any, fracti
     depth = share(taps[1], y, shape[1], share(taps[0], z, shape[0], 1.0))
     rz, ry, rx = taps[0].size - 1, taps[1].size - 1, taps[2].size - 1
     inside = z >= rz and z + rz < shape[0] and y >= ry and y + ry < shape[1]
+    lines = (min(shape[0], z + rz + 1) - max(0, z - rz)) * (min(shape[1], y + ry + 1) - max(0, y - ry))
     for j in range(full.size):
-        full[j] = share(taps[2], x + j, shape[2], depth)
+        columns = min(shape[2], x + j + rx + 1) - max(0, x + j - rx)
+        full[j] = share(taps[2], x + j, shape[2], depth) if lines * columns > 1 else 0.0
         # above 0, as what has less than two samples counts as having none
         least[j] = max(fraction * full[j] * (1.0 - ROUNDING), 1e-300)
         if within and not (inside and x + j >= rx and x + j + rx < shape[2]):
@@ -255,7 +257,7 @@ def correlate(
     Parameters
     ----------
     images : tuple of ndarray
-        f, g, joint validity, view.
+        Of `bigncc.sums`.
     switches : tuple of bool
         Whether samples are masked, and whether there is a view.
     roi : tuple of int

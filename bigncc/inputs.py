@@ -1,11 +1,10 @@
 """What a config names: both images opened and checked, how they are registered, and what makes a request the same."""
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from bigncc import aperture, kernel, stack, storage, transform
+from bigncc import aperture, documents, kernel, stack, storage, transform
 from bigncc.config import Config
 from bigncc.errors import InputError
 from bigncc.field import open_field
@@ -383,9 +382,9 @@ def _document(place: str) -> Any:
     """Return what a JSON file, at a path or an address, holds."""
     reason: Exception | str = "there is none"
     try:
-        if (data := get(absolute(place))) is not None:
-            return json.loads(data)
-    except (OSError, ValueError) as error:
+        if (data := get(absolute(place), documents.LARGEST)) is not None:
+            return documents.document(data, f"registration.transform {place!r}")
+    except OSError as error:
         reason = error
     message = f"registration.transform {place!r} cannot be read ({reason}): a JSON file is accepted"
     raise InputError(message)

@@ -83,6 +83,12 @@ def read_plan(url: str) -> dict[str, Any] | None:
     return document
 
 
+def sealed(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a document with a checksum of what else it says."""
+    rest = {key: value for key, value in document.items() if key != "checksum"}
+    return {**rest, "checksum": store.digest([canonical(json.loads(json.dumps(rest)))])}
+
+
 def settle_plan(url: str, document: dict[str, Any]) -> dict[str, Any]:
     """Write the plan unless there is one, and return the one that holds."""
     path = f"{directory(url)}/plan.json"
@@ -98,13 +104,17 @@ def settle_plan(url: str, document: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_complete(url: str) -> dict[str, Any] | None:
-    """Return what was recorded when the output at `url` was completed, or None."""
-    return _read_document(f"{directory(url)}/COMPLETE.json", {"plan_id"})
+    """Return what was recorded when the output at `url` was completed, or None; InputError if it is damaged."""
+    path = f"{directory(url)}/COMPLETE.json"
+    document = _read_document(path, {"plan_id"})
+    if document is not None and document != sealed(document):
+        raise _damaged(path)
+    return document and {key: value for key, value in document.items() if key != "checksum"}
 
 
 def write_complete(url: str, document: dict[str, Any]) -> None:
     """Record that every tile is done."""
-    store.put(f"{directory(url)}/COMPLETE.json", json.dumps(document, indent=1).encode())
+    store.put(f"{directory(url)}/COMPLETE.json", json.dumps(sealed(document), indent=1).encode())
 
 
 def withdraw_complete(url: str) -> None:
@@ -128,7 +138,7 @@ def check_removable(url: str) -> None:
     """Raise RefusedError if anything but plan and journal lies beside an output."""
     folder = directory(url)
     for name in store.names(folder):
-        if not (_OURS.fullmatch(name) or store.PARTIAL.fullmatch(name.rpartition("/")[2])):
+        if not (_OURS.fullmatch(name) or store.PARTIAL.fullmatch(name)):
             message = f"{folder}/{name} was not made by bigncc: a journal with nothing else beside it is accepted"
             raise RefusedError(message)
 
@@ -258,25 +268,47 @@ def rows(url: str, plan_id: str, tiles: Container[int] | None = None) -> dict[in
     found: dict[int, Row] = {}
     for fields in _lines(url, plan_id):
         tile = int(fields[2])
-        if tiles is None or tile in tiles:
-            body = json.loads(fields[5])
-            body["summary"] = summary.from_dict(body["summary"])
-            body["items"] = summary.unpacked_items(body.get("items", []))
-            body["pvalues"] = discoveries.unpacked(body.get("pvalues", []))
-            found[tile] = Row(tile, **body)
+        if (tiles is None or tile in tiles) and (row := _row(tile, fields)) is not None:
+            found[tile] = row
     return found
+
+
+UNREADABLE = AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError
+"""What comes of reading what has another form."""
+
+
+def _row(tile: int, fields: list[bytes]) -> Row | None:
+    """Return what a line says, or None if it is none that this version writes: then the tile is computed again."""
+    try:
+        body = json.loads(fields[5])
+        body["summary"] = summary.from_dict(body["summary"])
+        body["items"] = summary.unpacked_items(body.get("items", []))
+        body["pvalues"] = discoveries.unpacked(body.get("pvalues", []))
+        row = Row(tile, **body)
+        words = [*row.digests.values(), *(word for seen in row.saw.values() for word in seen.values())]
+        told = row.shift or {"bins": []}
+        numbers = [*row.sizes.values(), *(n for key, n in told.items() if key != "bins")]
+        numbers += [n for a_bin in told["bins"] for n in a_bin]
+        timed = row.seconds is None or (type(row.seconds) in (int, float) and 0 <= row.seconds < math.inf)
+    except UNREADABLE:
+        return None
+    right = (
+        timed and set(map(type, words)) <= {str} and set(map(type, numbers)) <= {int} and min(numbers, default=0) >= 0
+    )
+    return row if right and row.summary.counts == tuple(map(int, fields[4].split(b","))) else None
 
 
 def costs(url: str, plan_id: str) -> dict[int, tuple[int, float | None]]:
     """Return the stored bytes of each finished tile, and the seconds that it took, if its row says so."""
-    bodies = ((int(fields[2]), json.loads(fields[5])) for fields in _lines(url, plan_id))
-    return {tile: (sum(body["sizes"].values()), body.get("seconds")) for tile, body in bodies}
+    every = (_row(int(fields[2]), fields) for fields in _lines(url, plan_id))
+    return {row.tile: (sum(row.sizes.values()), row.seconds) for row in every if row is not None}
 
 
 def fingerprints(url: str, plan_id: str) -> Iterator[tuple[str, str, str]]:
     """Yield input, key and fingerprint of what was read for the rows, as often as they say so."""
     for fields in _lines(url, plan_id):
-        for name, seen in json.loads(fields[5])["saw"].items():
+        row = _row(int(fields[2]), fields)
+        for name, seen in row.saw.items() if row is not None else ():
             for key, found in seen.items():
                 yield name, key, found
 
@@ -294,7 +326,12 @@ def _fields(line: bytes, plan_id: str) -> list[bytes] | None:
     if not line.endswith(b"\n") or check != _checksum(text).encode():
         return None
     fields = [check, *text.split(b" ", 4)]
-    return fields if fields[1] == plan_id[:16].encode() else None
+    if len(fields) < 6 or fields[1] != plan_id[:16].encode():
+        return None
+    counts = fields[4].split(b",")
+    # another version may write other lines
+    numbers = len(counts) == len(STATUS) and all(n.isdigit() and len(n) < 20 for n in (fields[2], *counts))
+    return fields if numbers else None
 
 
 def _texts(folder: str) -> Iterator[bytes]:
@@ -324,9 +361,14 @@ def release(url: str, tile: int) -> None:
 def quarantined(url: str) -> dict[int, str]:
     """Return why tiles could not be computed."""
     folder = f"{directory(url)}/quarantine"
-    names = [name for name in store.names(folder) if name.endswith(".json")]
-    found = (_read_document(f"{folder}/{name}", {"tile", "reason"}) for name in names)
-    return {document["tile"]: document["reason"] for document in found if document is not None}
+    reasons: dict[int, str] = {}
+    for path in (f"{folder}/{name}" for name in store.names(folder) if name.endswith(".json")):
+        if (document := _read_document(path, {"tile", "reason"})) is not None:
+            tile, reason = document["tile"], document["reason"]
+            if (path, str) != (_quarantine_file(url, tile), type(reason)):
+                raise _damaged(path)
+            reasons[tile] = reason
+    return reasons
 
 
 def _quarantine_file(url: str, tile: int) -> str:
@@ -339,7 +381,7 @@ def _read_document(path: str, keys: set[str]) -> dict[str, Any] | None:
         return None
     try:
         document = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict) or not keys <= document.keys():
         raise _damaged(path)

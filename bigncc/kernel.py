@@ -111,15 +111,16 @@ def lattice_pivot(samples: Array) -> Pivot:
     Returns
     -------
     Pivot
-        The median of the finite samples rounded to float32, 0.0 where there is none; and a scale where samples about it
-        are beyond 2^200, or all below 2^-200.
+        The median of the finite samples rounded to float32 if its exponents reach so far, 0.0 where there is none; and
+        a scale where samples about it are beyond 2^200, or all below 2^-200.
     """
     finite = samples[np.isfinite(samples)].astype(np.float64)
     if not finite.size:
         return Pivot()
     # half of each, as the sum of the middle two may overflow
     middle = 2.0 * float(np.median(finite / 2.0))
-    value = float(np.float32(middle)) if abs(middle) < float(np.finfo(np.float32).max) else middle
+    narrow = np.finfo(np.float32)
+    value = float(np.float32(middle)) if float(narrow.tiny) <= abs(middle) < float(narrow.max) else middle
     spread = float(np.abs(finite / 2.0 - value / 2.0).max())
     exponent = math.frexp(spread)[1] + 1
     return Pivot(value, 2.0 ** min(-exponent, 1000) if spread and abs(exponent) > MODERATE else 1.0)
@@ -237,7 +238,9 @@ def _padded(image: Array, widths: list[tuple[int, int]], window: Window, constan
     value = window.cval if constant_value is None else constant_value
     if window.border != "constant":
         return np.pad(image, widths, mode=_PAD[window.border])  # type: ignore[call-overload, no-any-return]
-    if constant_value is None and image.dtype.kind in "bui" and np.array(value).astype(image.dtype) != value:
+    with np.errstate(over="ignore", invalid="ignore"):
+        held = np.array(value).astype(image.dtype)
+    if not np.isfinite(held) or (image.dtype.kind in "bui" and held != value):
         message = f"window.cval is {value}: a grey level of dtype {image.dtype} is accepted"
         raise InputError(message)
     return np.pad(image, widths, mode="constant", constant_values=value)
@@ -249,7 +252,8 @@ def as_dtype(image: Array, dtype: np.dtype[Any]) -> Array:
         # in arithmetic that wraps around
         unsigned = image.astype(image.dtype.newbyteorder("=")).view(f"u{image.dtype.itemsize}")
         image = unsigned ^ unsigned.dtype.type(1 << (8 * image.dtype.itemsize - 1))
-    return np.ascontiguousarray(image, dtype)
+    with np.errstate(invalid="ignore"):  # of a NaN that signals
+        return np.ascontiguousarray(image, dtype)
 
 
 def _joint(f: Array, g: Array, vf: Array | None, vg: Array | None) -> NDArray[np.uint8] | None:
@@ -296,25 +300,35 @@ def _correlate(
     roi: tuple[int, ...],
     window: Window,
     centres: tuple[Pivot, ...],
-    more: tuple[Array, tuple[int, int], tuple[float, float, bool]],
+    more: tuple[Array, tuple[int, int], tuple[float, float, bool, float]],
     out: tuple[Array, Array, Array],
     integers: Array,
 ) -> tuple[float, float]:
     """Choose arithmetic and buffers for one batch item and run the loops; return the extremes of r."""
     sums = exact(f, g, window.samples) if f.dtype.kind == "u" else rounded(tuple(p.value * p.scale for p in centres))
+    stored = f, g
     if f.dtype == np.float64:
-        f, g = (image if p.scale == 1.0 else image * p.scale for image, p in zip((f, g), centres, strict=True))
-    std = ((value * (1.0 if sums.exact else p.scale)) ** 2 for value, p in zip(window.deviations, centres, strict=True))
+        f, g = map(scaled, stored, centres)
+    std = (value * (1.0 if sums.exact else p.scale) for value, p in zip(window.deviations, centres, strict=True))
+    least = (value * value for value in std)  # not as a power, which raises where this is infinite
     whole = math.prod(window.shape) if window.border == "valid" else 0
-    rules = (*std, 0.0 if sums.exact else RESOLUTION, window.flat, window.min_valid_fraction, whole)
+    rules = (*least, 0.0 if sums.exact else RESOLUTION, window.flat, window.min_valid_fraction, whole)
     nothing = np.zeros((1, 1, roi[5] - roi[4]), np.uint8)
-    images = f, g, nothing if joint is None else joint, nothing if view is None else view
+    images = f, g, nothing if joint is None else joint, nothing if view is None else view, *stored
     shape = tuple(roi[i + 1] - roi[i] for i in (0, 2, 4))
     out = out[0].reshape(shape), out[1].reshape(shape), out[2].reshape(-1 if out[2].size else 0, *shape)
     asked = (more[0], _facts(sums, centres, *more[1:])) if more[0].size else None
     switches = joint is not None, view is not None
     ways = {"box": _box, "gaussian": gaussian.correlate, "footprint": shaped.correlate}
     return ways[window.weights](images, switches, roi, window, sums, rules, asked, out, integers)
+
+
+def scaled(samples: Array, pivot: Pivot) -> Array:
+    """Return samples times a pivot's scale: infinite where a float64 does not hold them."""
+    if pivot.scale == 1.0:
+        return samples
+    with np.errstate(over="ignore", invalid="ignore"):
+        return samples * pivot.scale
 
 
 def _box(

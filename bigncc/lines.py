@@ -18,6 +18,10 @@ ROUNDING = 1e-12
 """Share of the weight that a window needs which rounding may take."""
 
 
+LEAST = 1e-290
+"""n^2 times a variance of floats below this may have lost digits, as products of such samples have fewer of them."""
+
+
 @compiled_loop
 def load(line: Array, samples: Array, joint: Array, masked: bool, middle: Any, lead: int) -> None:
     """Write a row of samples about `middle`, from `lead` on; what does not count, or is not there, is 0."""
@@ -57,7 +61,7 @@ def add_products(products: Array, pair: Array, pitch: int, first: bool) -> None:
 @compiled_loop
 def load_pair(pair: Array, images: Any, masked: bool, middles: Any, plane: int, row: int, span: Any) -> None:
     """Write one row of both images into the two lines of `pair`; 0 where there is no such row."""
-    f, g, joint, _ = images
+    f, g, joint = images[0], images[1], images[2]
     _, left, right, lead, pitch = span
     if plane < 0 or plane >= f.shape[0] or row < 0 or row >= f.shape[1]:
         pair[: 2 * pitch] = 0

@@ -105,6 +105,9 @@ LEAST = 7
 TESTS = frozenset(("pvalue", "lower"))
 """The maps of what chance does."""
 
+FAR = 200
+"""Squares of what is within 2^-200 and 2^200, and of its 2^-200th part, are held by a float64."""
+
 LEVEL = 0.05
 """The share of false discoveries, and of lower bounds above what they bound."""
 
@@ -143,10 +146,16 @@ class Ssim:
                 raise InputError(message)
 
     @property
-    def constants(self) -> tuple[float, float, bool]:
-        """Both constants in squared grey levels, and whether variances are those of a sample."""
+    def constants(self) -> tuple[float, float, bool, float]:
+        """Both constants in squared units, whether variances are those of a sample, and units per grey level.
+
+        Their number is a power of two: 1, but for ranges whose squares a float64 may not hold.
+        """
         span = self.data_range or 0.0
-        return (self.k1 * span) ** 2, (self.k2 * span) ** 2, self.use_sample_covariance
+        exponent = math.frexp(span)[1]
+        unit = 2.0 ** min(-exponent, 1000) if abs(exponent) > FAR else 1.0
+        first, second = self.k1 * (span * unit), self.k2 * (span * unit)
+        return first * first, second * second, self.use_sample_covariance, unit
 
 
 @dataclass(frozen=True)

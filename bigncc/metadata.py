@@ -14,7 +14,9 @@ import numpy as np
 from bigncc import conventions, coordinates
 from bigncc import store as files
 from bigncc.archive import open_zip, within
+from bigncc.documents import is_inside
 from bigncc.errors import BignccError, InputError
+from bigncc.gate import Gated
 from bigncc.remote import SCHEMES, USUAL, Storage
 
 if TYPE_CHECKING:
@@ -95,16 +97,9 @@ def open_node(source: Source, *, read_only: bool = True, storage: Storage = USUA
         message = f"the image is a {type(source).__name__}: a path, an address or a zarr object is accepted"
         raise InputError(message)
     else:
-        place, inner = files.absolute(source), ""
-        zipped = within(Path(place)) if read_only and files.is_local(place) else None
-        if zipped is not None:
-            store, inner = open_zip(*zipped)
-        elif files.is_local(place) and not Path(place).is_dir():
-            what = "is a file" if Path(place).exists() else "does not exist"
-            message = f"{place} {what}: the directory of a Zarr array or OME-Zarr image is accepted"
-            raise InputError(message)
-        else:
-            store = open_store(place, read_only=read_only, storage=storage)
+        store, inner, place = _found(files.absolute(source), read_only=read_only, storage=storage)
+    if read_only:
+        store = Gated(store)
     try:
         # consolidated metadata may be older than what it summarises
         return zarr.open(store=store, path=inner, mode="r" if read_only else "r+", use_consolidated=False)
@@ -118,6 +113,24 @@ def open_node(source: Source, *, read_only: bool = True, storage: Storage = USUA
             f"{place} cannot be opened: a readable Zarr array or OME-Zarr image is accepted ({in_one_line(error)})"
         )
         raise InputError(message) from error
+
+
+def _found(place: str, *, read_only: bool, storage: Storage) -> tuple[Store, str, str]:
+    """Return the store of what is at a place, and the path in it; InputError if there is none."""
+    if not files.is_local(place):
+        return open_store(place, read_only=read_only, storage=storage), "", place
+    try:
+        zipped = within(Path(place)) if read_only else None
+        there = zipped is not None or Path(place).is_dir()
+        what = "is a file" if not there and Path(place).exists() else "does not exist"
+    except OSError as error:  # where looking is not allowed, or no name is so long
+        what, there, zipped = f"cannot be opened ({os.strerror(error.errno or 0)})", False, None
+    if zipped is not None:
+        return (*open_zip(*zipped), place)
+    if not there:
+        message = f"{place} {what}: the directory of a Zarr array or OME-Zarr image is accepted"
+        raise InputError(message)
+    return open_store(place, read_only=read_only, storage=storage), "", place
 
 
 def described(node: AnyArray | Group, level: int, channel: int | str | None) -> Found:
@@ -148,13 +161,17 @@ def _from_group(group: Group, level: int, channel: int | str | None) -> Found:
 def _from_levels(group: Group, document: dict[str, Any], level: int, channel: int | str | None) -> Found:
     """Return a pyramid of the first versions of the format, which say nothing of axes; tifffile makes them."""
     datasets = document.get("datasets")
-    paths = [str(dataset.get("path")) for dataset in datasets if isinstance(dataset, dict)] if datasets else []
+    paths = (
+        [str(dataset.get("path")) for dataset in datasets if isinstance(dataset, dict)]
+        if isinstance(datasets, list)
+        else []
+    )
     place = place_of(group)
     if not paths:
         message = f"{place} names no levels: a multiscale image with datasets is accepted"
         raise InputError(message)
     _check_level(place, level, paths)
-    ndim = getattr(group.get(paths[0]), "ndim", 0)
+    ndim = getattr(child(group, paths[0]), "ndim", 0)
     arrays = tuple(member(group, path, ndim) for path in paths)
     _check_sizes(place, paths, arrays)
     finest = _from_array(arrays[0], 0, channel)
@@ -251,8 +268,7 @@ def member(group: Group, path: str, ndim: int) -> AnyArray:
 def child(group: Group, path: str) -> AnyArray | Group:
     """Return what is at `path` within `group`; InputError if nothing is, or if it leads out of the group."""
     place = place_of(group)
-    strange = not path or path.startswith("/") or {".", ".."} & set(path.split("/"))
-    if strange or any(c in path for c in ("\\", ":", "\0")):
+    if not is_inside(path) or ":" in path:
         message = f"{place} names a level {path!r}: a relative path inside of the image is accepted"
         raise InputError(message)
     try:
@@ -269,7 +285,7 @@ def _collected(group: Group, ome: dict[str, Any]) -> Iterator[str]:
     try:
         if "plate" in ome:
             for well in ome["plate"]["wells"]:
-                fields = group[well["path"]]
+                fields = child(group, str(well["path"]))
                 yield from (f"{well['path']}/{field}" for field in _collected(fields, _ome(fields)))  # type: ignore[arg-type]
         elif "well" in ome:
             yield from (str(image["path"]) for image in ome["well"]["images"])
@@ -284,22 +300,38 @@ def _collected(group: Group, ome: dict[str, Any]) -> Iterator[str]:
 
 
 def _what_is_there(group: Group, ome: dict[str, Any], paths: list[str]) -> str:
-    from zarr import Group
-
     kinds = {"plate": "an HCS plate", "well": "a well of an HCS plate", "labels": "a list of label images"}
     kinds["bioformats2raw.layout"] = "a bioformats2raw collection"
     kind = next((kinds[key] for key in kinds if key in ome), "a Zarr group without OME-Zarr image")
     if paths:
         each = ", ".join(f"{place_of(group)}/{path}" for path in paths[:10])
         return f"{place_of(group)} is {kind} of several images: {each}{', ...' * (len(paths) > 10)} are accepted"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about files that are no Zarr
-        try:
-            names = sorted(name + "/" * isinstance(node, Group) for name, node in group.members())
-        except Exception as error:  # as in open_node
-            names = [f"something that cannot be opened ({in_one_line(error)})"]
+    try:
+        names = list(islice(_members(group), 11))
+    except Exception as error:  # as in open_node
+        names = [f"something that cannot be opened ({in_one_line(error)})"]
     there = ", ".join(names[:10] or ["nothing"]) + ", ..." * (len(names) > 10)
     return f"{place_of(group)} is {kind} that holds {there}: the path of one image or array is accepted"
+
+
+def _members(group: Group) -> Iterator[str]:
+    """Yield the names of what a group holds, with a slash those of groups."""
+    from zarr.core.sync import sync
+
+    async def listed() -> list[str]:
+        return [name async for name in group.store_path.store.list_dir(group.path)]
+
+    async def holds(name: str, document: str) -> bool:
+        return await (group.store_path / name / document).exists()
+
+    for name in sorted(sync(listed())):
+        if any(sync(holds(name, document)) for document in ("zarr.json", ".zarray", ".zgroup")):
+            try:
+                node = child(group, name)
+            except InputError:  # as of arrays of strings
+                yield name
+            else:
+                yield name if hasattr(node, "shape") else f"{name}/"
 
 
 def _from_array(array: AnyArray, level: int, channel: int | str | None) -> Found:

@@ -2,7 +2,7 @@
 
 Means, deviations, regression and structural similarity come from the same sums as the coefficient. `facts` are what
 the sums do not know: the middles that samples were taken about, in the units of the sums; the scale of these units;
-and the constants of structural similarity, with 1 where variances are those of a sample.
+and what `bigncc.maps.Ssim` has as constants.
 """
 
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigncc.compiled import compiled_loop
+from bigncc.lines import LEAST
 
 Array = NDArray[Any]
 
@@ -38,7 +39,7 @@ def means(line: Array, sums: Array, count: Array, middle: float, scale: float) -
     """Write means. Of integers the sum about zero is exact: n < 2^31 samples of 16 bits."""
     for j in range(line.size):
         n = float(count[j])
-        line[j] = np.float32((float(sums[j]) + n * middle) / n / scale)
+        line[j] = np.float32((float(sums[j]) + n * middle) / n / scale) + np.float32(0.0)
 
 
 @compiled_loop
@@ -50,20 +51,28 @@ def deviations(line: Array, variance: Array, count: Array, flat: Array, scale: f
 
 
 @compiled_loop
-def covariances(line: Array, lines: Array, count: Array, flat: Array, scale: float) -> None:
+def covariances(line: Array, lines: Array, count: Array, flat: Array, scale_f: float, scale_g: float) -> None:
     """Write covariances, which a flat window has none of."""
     covariance = lines[0]
+    scale, rest = scale_f * scale_g, 1.0
+    if scale == 0.0 or scale == np.inf:
+        scale, rest = scale_f, scale_g
     for j in range(line.size):
         n = float(count[j])
-        line[j] = np.float32(0.0 if flat[0, j] | flat[1, j] else covariance[j] / n / n / scale) + np.float32(0.0)
+        value = 0.0 if flat[0, j] | flat[1, j] else covariance[j] / n / n / scale / rest
+        line[j] = np.float32(value) + np.float32(0.0)
 
 
 @compiled_loop
-def slopes(line: Array, lines: Array, flat: Array, scale: float) -> None:
+def slopes(line: Array, lines: Array, flat: Array, scale_f: float, scale_g: float) -> None:
     """Write slopes of the regression of the moving image on the reference."""
     covariance, variance = lines[0], lines[1]
+    scale, rest = scale_f / scale_g, 1.0
+    if scale == 0.0 or scale == np.inf:
+        scale, rest = scale_f, scale_g
     for j in range(line.size):
-        line[j] = np.float32(0.0 if flat[1, j] else covariance[j] / variance[j] * scale) + np.float32(0.0)
+        value = 0.0 if flat[1, j] else covariance[j] / variance[j] * scale / rest
+        line[j] = np.float32(value) + np.float32(0.0)
 
 
 @compiled_loop
@@ -80,7 +89,7 @@ def intercepts(line: Array, f: Array, g: Array, lines: Array, flat: Array, count
 
 @compiled_loop
 def uncentered(line: Array, sums: Any, count: Array, middles: Any) -> None:
-    """Write correlations about zero instead of the means, NaN where an image is zero everywhere.
+    """Write correlations about zero instead of the means, NaN where a sum of squares is zero or cannot be held.
 
     Sums of integers about zero stay integers, so that it does not matter which middle they were taken about.
     """
@@ -94,13 +103,15 @@ def uncentered(line: Array, sums: Any, count: Array, middles: Any) -> None:
         left = float(ff[j] + 2 * a * f[j] + n * a * a)
         right = float(gg[j] + 2 * b * g[j] + n * b * b)
         value = min(max(product / (np.sqrt(max(left, 0.0)) * np.sqrt(max(right, 0.0))), -1.0), 1.0)
-        line[j] = np.float32(value if (left > 0.0) & (right > 0.0) else np.nan) + np.float32(0.0)
+        held = (left > LEAST) & (right > LEAST) & (left < np.inf) & (right < np.inf)
+        line[j] = np.float32(value if held else np.nan) + np.float32(0.0)
 
 
 @compiled_loop
 def similarities(line: Array, f: Array, g: Array, lines: Array, flat: Array, count: Array, facts: Any) -> None:
     """Write structural similarities."""
-    (middle_f, middle_g), (scale_f, scale_g), (first, second, of_sample) = facts
+    (middle_f, middle_g), (scale_f, scale_g), (first, second, of_sample, unit) = facts
+    scale_f, scale_g = scale_f / unit, scale_g / unit
     for j in range(line.size):
         n = float(count[j])
         a, b = (float(f[j]) + n * middle_f) / n / scale_f, (float(g[j]) + n * middle_g) / n / scale_g
@@ -143,9 +154,9 @@ def describe(
         elif code == STD_G:
             deviations(line, lines[2], count, flat[1], scale_g)
         elif code == COVARIANCE:
-            covariances(line, lines, count, flat, scale_f * scale_g)
+            covariances(line, lines, count, flat, scale_f, scale_g)
         elif code == SLOPE:
-            slopes(line, lines, flat, scale_f / scale_g)
+            slopes(line, lines, flat, scale_f, scale_g)
         elif code == INTERCEPT:
             intercepts(line, f, g, lines, flat, count, facts)
         elif code == UNCENTERED:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from bigncc.store import check_output
@@ -12,7 +13,7 @@ _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "M
 def bytes_of(text: str | float) -> int:
     """Return the number of bytes that ``"4GB"``, ``"512MiB"`` or a number means."""
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", str(text))
-    if not match or match[2].upper() not in _UNITS:
+    if not match or match[2].upper() not in _UNITS or len(match[1]) > 18:
         message = f"{text!r} is no amount of memory: a number with B, KB, MB, GB, KiB, MiB or GiB is accepted"
         raise ValueError(message)
     return int(float(match[1]) * _UNITS[match[2].upper()])
@@ -56,7 +57,7 @@ def extents_of(value: Any) -> Any:
 
 def seconds_of(text: str) -> int:
     """Return the seconds of a time such as 3h50m, 90m or 45s."""
-    match = re.fullmatch(r"(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?", str(text))
+    match = re.fullmatch(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6})s)?", str(text))
     seconds = sum(int(n or 0) * unit for n, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
     if seconds == 0:
         message = f"{text!r} is no time: one such as 3h50m, 90m or 45s is accepted"
@@ -131,3 +132,13 @@ def target_of(text: str) -> str:
         raise ValueError(message)
     check_output(text)
     return text
+
+
+def meant(name: str, names: Iterable[str]) -> str:
+    """Return a question to put behind a name that nobody knows, if it is like one of `names`; else nothing."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(name, names := list(names), 1)
+    # a key without its section
+    found = found or [each for each in names if each.rpartition(".")[2] == name][:1]
+    return f" (is {found[0]} meant?)" if found else ""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bigncc.errors import InputError, RefusedError
+from bigncc.journal import sealed
 from bigncc.layout import FURTHER, GROUPS, OBJECT, V2, Layout, documents_of, folders_of, map_name, metadata_of
 from bigncc.metadata import local_path, member, open_node, open_store, place_of, validated
 from bigncc.nodes import components
@@ -164,7 +165,7 @@ def _document(path: str) -> dict[str, Any] | None:
     """Return a metadata file, or None where there is none or it is no JSON object."""
     try:
         found = json.loads(get(path) or b"")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
@@ -324,11 +325,19 @@ def _own_group(url: str | os.PathLike[str], *, read_only: bool) -> Group:
     return node
 
 
-def open_output(url: str | os.PathLike[str]) -> Output:
-    """Open an output for reading and writing; InputError if it is none or lacks an array."""
+def open_output(url: str | os.PathLike[str], *, proven: bool = True) -> Output:
+    """Open an output for reading and writing; InputError if it is none, lacks an array, or says something else.
+
+    `proven` is whether what it says of itself must be what was written; who has its plan need not believe it.
+    """
     group = _own_group(url, read_only=False)
     image = open_image(group)
     attributes: dict[str, Any] = group.attrs.asdict()
+    if proven and "checksum" in attributes["bigncc"] and sealed(attributes["bigncc"]) != attributes["bigncc"]:
+        message = (
+            f"what {place_of(group)} says of itself is not what was written there: bigncc run --repair is accepted"
+        )
+        raise InputError(message)
     multiscale = attributes.get("ome", attributes)["multiscales"][0]
     levels = [str(dataset["path"]) for dataset in multiscale["datasets"]]
     if not all(level.isdecimal() for level in levels):

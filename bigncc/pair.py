@@ -18,7 +18,7 @@ from dask.base import compute
 from dask.delayed import delayed
 from numpy.typing import NDArray
 
-from bigncc.errors import InputError
+from bigncc.errors import DoesNotFitError, InputError
 from bigncc.reading import Part
 from bigncc.resampling import pull, source_roi, whole_pixels
 from bigncc.tiles import Roi, Shape, roi_of, roi_shape
@@ -30,6 +30,13 @@ Result = TypeVar("Result")
 
 SPREAD = 4
 """The region that a block pulls at once has at most this many times its own samples."""
+
+
+ALONG = 2**22
+"""Chunks along the axes of an image, added up: dask has a number for each, whatever is read."""
+
+ATONCE = 2**22
+"""Blocks that are tasks of one graph."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +69,10 @@ class Flags:
 def flagged(samples: Array, given: Array | None = None, *, levels: tuple[float, ...]) -> Array:
     """Return 1 where a sample is none of some grey levels, and is one that is `given`, else 0."""
     flags = np.ones(samples.shape, bool) if given is None else given
-    for level in levels:
-        flags = flags & (samples != level)
+    samples = samples.view(np.uint8) if samples.dtype.kind == "b" else samples  # bool has no words for large numbers
+    with np.errstate(over="ignore"):  # a level beyond what the dtype holds
+        for level in levels:
+            flags = flags & (samples != level)
     return flags.view(np.uint8)
 
 
@@ -117,6 +126,12 @@ def _here(transform: Transform | PerItem | None, region: Roi) -> Transform | Non
 
 def from_storage(array: Any, chunks: Chunks | None = None) -> da.Array:
     """Return a stored array as dask blocks, by default of its storage chunks, so that each is decoded once."""
+    grid = [len(c) for c in chunks] if chunks else [-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True)]
+    if sum(grid) > ALONG:
+        message = (
+            f"an image of shape {list(array.shape)} has {max(grid)} chunks along an axis: larger ones are accepted"
+        )
+        raise DoesNotFitError(message)
     meta = np.empty((0,) * array.ndim, array.dtype)
     return da.from_array(array, chunks=chunks or array.chunks, name=False, meta=meta)
 
@@ -138,8 +153,10 @@ def validity(image: da.Array, mask: Any, nodata: float | tuple[float, ...] | Non
             raise InputError(message)
         given = mask if isinstance(mask, da.Array) else da.from_array(mask, chunks="auto", name=False)
         parts.append(da.broadcast_to(given, image.shape).rechunk(image.chunks))
-    levels = () if nodata is None else nodata if isinstance(nodata, tuple) else (nodata,)
-    parts += [image != level for level in levels if not math.isnan(level)]
+    given = () if nodata is None else nodata if isinstance(nodata, tuple) else (nodata,)
+    if levels := tuple(level for level in given if not math.isnan(level)):
+        meta = np.empty((0,) * image.ndim, np.uint8)
+        parts.append(da.map_blocks(flagged, image, levels=levels, dtype=np.uint8, meta=meta))
     return reduce(da.logical_and, parts).astype(np.uint8) if parts else None
 
 
@@ -317,6 +334,10 @@ def each(blocks: da.Array, function: Callable[[Any, Roi], Any], start: Shape, wh
 
     `start` is where the first block begins.
     """
+    if blocks.npartitions > ATONCE:
+        message = f"an image of shape {list(blocks.shape)} would be looked at in {blocks.npartitions} blocks: at most "
+        message += f"{ATONCE} are accepted, of an image with larger chunks or with coarser levels"
+        raise DoesNotFitError(message)
     rois = np.empty(blocks.numblocks, object)
     starts = [np.cumsum([s, *c[:-1]]) for s, c in zip(start, blocks.chunks, strict=True)]
     for cell in np.ndindex(rois.shape):

@@ -6,18 +6,16 @@ calls ``finish``; ``plan``, ``status`` and ``verify`` only look.
 
 import json
 import math
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from bigncc import aperture, cluster, confidence, coverage, engine, filtering, journal, stealing, store, tasks, worker
+from bigncc import aperture, confidence, coverage, dispatch, engine, filtering, journal, stealing, store
 from bigncc import config as words
 from bigncc.budget import (
     Estimate,
-    least_memory,
+    check_chunks,
     means_of,
     measuring,
     memory_of,
@@ -27,7 +25,6 @@ from bigncc.budget import (
     tiles_of,
     workers_of,
 )
-from bigncc.capacity import Means
 from bigncc.config import Config
 from bigncc.decision import attributes_of, check_request, decide, job_of, opened, recalled, stored_layout
 from bigncc.decoding import decode_overhead
@@ -35,10 +32,10 @@ from bigncc.engine import Job
 from bigncc.errors import IncompleteError, InputError, RefusedError
 from bigncc.footprint import alternatives, check_disk, disk, layout_of, objects
 from bigncc.inputs import Inputs, lattices, open_inputs, pair_of, request_of
-from bigncc.output import Output, check_removable, check_vacant, create_output, remove_output
+from bigncc.output import check_removable, check_vacant, create_output, remove_output
 from bigncc.picture import panel, report, tabulate
 from bigncc.placement import headline, registered
-from bigncc.progress import Advance
+from bigncc.progress import Progress, silent
 from bigncc.proof import Result, Verdict, finish, incomplete, lengths, plan_of, status, verify, withdraw
 from bigncc.publication import Wish, facts, publish, publish_all
 from bigncc.registration import Registration
@@ -65,17 +62,11 @@ TESTING = 120
 
 _SHIFT = "measuring where the moving image lies"
 
-Progress = Callable[[int, int, int], AbstractContextManager[Advance | None]]
-
 Waiting = Callable[[str], AbstractContextManager[None]]
 Part = tuple[int, int]
 
 
 def _unsaid(_what: str) -> AbstractContextManager[None]:
-    return nullcontext()
-
-
-def _silent(_tiles: int, _pixels: int, _done: int) -> AbstractContextManager[None]:
     return nullcontext()
 
 
@@ -224,6 +215,7 @@ def prepare(
         If the output belongs to another request, or is not ours.
     """
     inputs = open_inputs(config)
+    check_chunks(inputs)
     url = store.absolute(config.output.url)
     samples = lattices(inputs)
     request = request_of(inputs, samples)
@@ -283,7 +275,7 @@ def prepared(config: Config) -> Prepared:
     return prepare(config)
 
 
-def run(config: Config | Mapping[str, Any], *, part: Part = (0, 1), progress: Progress = _silent) -> Result:
+def run(config: Config | Mapping[str, Any], *, part: Part = (0, 1), progress: Progress = silent) -> Result:
     """Compute the correlation map of a config, or what is missing of it.
 
     Parameters
@@ -295,7 +287,7 @@ def run(config: Config | Mapping[str, Any], *, part: Part = (0, 1), progress: Pr
         `finish` is called once for all.
     progress : callable, optional
         Called with the number of missing tiles, all pixels and the finished pixels; returns a context whose function
-        is called with the pixels of each tile.
+        is called with a `bigncc.progress.Step` for each tile.
 
     Returns
     -------
@@ -311,7 +303,7 @@ def run(config: Config | Mapping[str, Any], *, part: Part = (0, 1), progress: Pr
     return complete(ready, part=part, progress=progress)
 
 
-def complete(ready: Prepared, *, part: Part = (0, 1), steal: bool = False, progress: Progress = _silent) -> Result:
+def complete(ready: Prepared, *, part: Part = (0, 1), steal: bool = False, progress: Progress = silent) -> Result:
     """Compute what is missing of a prepared run; `steal` from other parts after this one, otherwise as `run`."""
     job, inputs = ready.job, ready.inputs
     out, own = opened(job.url, plan_of(job.url)), share(job.plan.base, *part)
@@ -329,7 +321,7 @@ def complete(ready: Prepared, *, part: Part = (0, 1), steal: bool = False, progr
     missing = sorted(set(own) - rows.keys(), key=lambda index: (index in quarantined, index))
     stolen = 0
     if missing or steal:
-        with _computing(ready, out, means, stealing.seldom(look), stale) as compute:
+        with dispatch.computing(job, inputs, out, means, stealing.seldom(look), stale) as compute:
             if missing:
                 withdraw(job.url)
                 pixels, there = (sum(map(job.plan.weight, those)) for those in (own, rows))
@@ -343,60 +335,8 @@ def complete(ready: Prepared, *, part: Part = (0, 1), steal: bool = False, progr
     if part[1] == 1:
         durable = inputs.config.engine.durable == "all"
         threshold = inputs.config.report.threshold
-        return finish(job.url, inputs.notes, threads=threads, durable=durable, threshold=threshold)
+        how: dict[str, Any] = {"threads": threads, "durable": durable, "threshold": threshold}
+        return finish(job.url, inputs.notes, progress=progress, **how)
     notes = (*inputs.notes, f"{stolen} tiles of other parts were computed") if stolen else inputs.notes
     summary, shift = merge(rows[index].summary for index in own), lengths(rows[index] for index in own)
     return Result(job.url, complete=False, summary=summary, headline=ready.headline, notes=notes, shift=shift)
-
-
-@contextmanager
-def _computing(
-    ready: Prepared, out: Output, means: Means, look: stealing.Look, stale: set[int]
-) -> Iterator[Callable[..., Iterator[journal.Row]]]:
-    """Yield what computes tiles, but those that another job has finished by the time that they are begun."""
-    job, inputs = ready.job, ready.inputs
-    if inputs.config.cluster.kind != "threads":
-        with _cluster(ready, stale) as compute:
-            yield compute
-        return
-    pair, seen = pair_of(inputs, means.cache, means.at_once), engine.trail(job, inputs.sources)
-
-    def taken(index: int) -> bool:
-        return index not in stale and index in look()
-
-    yield partial(engine.run_tiles, job, pair, out, means=means, seen=seen, taken=taken)
-
-
-@contextmanager
-def _cluster(ready: Prepared, stale: set[int]) -> Iterator[Callable[..., Iterator[journal.Row]]]:
-    """Yield what lets workers compute tiles, a few of them at a time."""
-    job, config = ready.job, ready.inputs.config
-    for name, image in (("reference", ready.inputs.reference), ("moving", ready.inputs.moving)):
-        if not image.url:
-            message = f"{name} is in the memory of this process: an image that workers can open, at a path, is accepted"
-            raise InputError(message)
-    workers, memory, settings = workers_of(config), memory_of(config), config.engine.model_dump()
-    settings["memory"] = memory
-    if config.cluster.kind == "processes":
-        settings["threads"] = threads_of(config)
-    task = partial(worker.tile, worker.Order(job.url, job.plan_id, settings, uuid.uuid4().hex))
-    with cluster.connect(config.cluster, workers, memory) as client:
-        tasks.check_memory(client, least_memory(ready.inputs, job.plan))
-        there = tasks.counting(client)
-
-        def most() -> int:
-            return tasks.AHEAD * max(there(), workers)
-
-        def killed(item: tuple[int, bool], reason: str) -> None:
-            journal.quarantine(job.url, item[0], reason)
-
-        def compute(missing: Iterable[int], advance: Advance | None = None) -> Iterator[journal.Row]:
-            items = ((index, index in stale) for index in missing)
-            for _, row in tasks.results(client, task, items, most, killed):
-                if row is None:
-                    continue
-                if advance is not None:
-                    advance(job.plan.weight(row.tile), there())
-                yield row
-
-        yield compute

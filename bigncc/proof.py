@@ -12,7 +12,7 @@ from typing import Any
 from bigncc import engine, evidence, journal, output, store
 from bigncc.budget import means_of
 from bigncc.capacity import Means
-from bigncc.config import Config
+from bigncc.config import load
 from bigncc.decision import attributes_of, job_of, opened, recalled, stored_grid, stored_layout
 from bigncc.discoveries import Discoveries, discoveries_of
 from bigncc.discoveries import merged as merged_pvalues
@@ -20,6 +20,7 @@ from bigncc.errors import IncompleteError, InputError
 from bigncc.inputs import open_inputs, pair_of
 from bigncc.output import open_output, update_attributes
 from bigncc.pair import on_threads
+from bigncc.progress import Progress, Step, silent
 from bigncc.pyramid import Halving
 from bigncc.sections import Table, table_of
 from bigncc.shift import Lengths, lengths_of, merged
@@ -78,6 +79,7 @@ def finish(
     threads: int | None = None,
     durable: bool = False,
     threshold: float | None = None,
+    progress: Progress = silent,
 ) -> Result:
     """Make the coarser levels that no tile could make, and record that every tile is done; once is enough.
 
@@ -96,6 +98,8 @@ def finish(
         Whether the pixels, and not only the journal, outlive a power cut.
     threshold : float, optional
         Of the table of sections; by default that of the plan's config.
+    progress : callable, optional
+        As for `bigncc.run`.
 
     Raises
     ------
@@ -109,14 +113,14 @@ def finish(
         raise IncompleteError(incomplete(url))
     if grid.rounds:
         means = Means((), threads or len(os.sched_getaffinity(0)), durable)
-        rows = _rounds(url, standing, rows, part, means)
+        rows = _rounds(url, standing, rows, part, means, progress)
     summary, shift = merge(rows[index].summary for index in sorted(rows)), lengths(rows.values())
     if part[1] > 1:
         return Result(url, complete=False, summary=summary, headline=standing["headline"], notes=notes, shift=shift)
     if len(rows) < len(grid):
         raise IncompleteError(incomplete(url))
     proof = _proof(url, standing, rows)
-    if _recorded(url) != proof or open_output(url).attributes != attributes_of(standing, proof):
+    if _recorded(url) != proof or open_output(url, proven=False).attributes != attributes_of(standing, proof):
         update_attributes(url, attributes_of(standing, proof))
         journal.write_complete(url, proof)
     output.sweep(url)
@@ -135,7 +139,12 @@ def lengths(rows: Iterable[journal.Row]) -> Lengths | None:
 
 
 def _rounds(
-    url: str, standing: dict[str, Any], rows: dict[int, journal.Row], part: tuple[int, int], means: Means
+    url: str,
+    standing: dict[str, Any],
+    rows: dict[int, journal.Row],
+    part: tuple[int, int],
+    means: Means,
+    progress: Progress,
 ) -> dict[int, journal.Row]:
     """Make the tiles of a share of each round that are missing, or not what their rows say; return all rows.
 
@@ -164,8 +173,10 @@ def _rounds(
             message = f"{wrong[0]}: bigncc run with the words of this run, which computes it again, is accepted"
             raise IncompleteError(message)
         withdraw(url)
-        made = engine.coarsen_tiles(url, standing["plan_id"], out, grid, missing, halving, means)
-        rows |= {row.tile: row for row in made}
+        pixels, done = (sum(map(grid.weight, those)) for those in (own, there))
+        with progress(len(missing), pixels, done, "coarser tile") as advance:
+            made = engine.coarsen_tiles(url, standing["plan_id"], out, grid, missing, halving, means, advance)
+            rows |= {row.tile: row for row in made}
     return rows
 
 
@@ -295,7 +306,7 @@ def _status(
     }
 
 
-def verify(url: str, *, recompute: int = 0, part: tuple[int, int] = (0, 1)) -> Verdict:
+def verify(url: str, *, recompute: int = 0, part: tuple[int, int] = (0, 1), progress: Progress = silent) -> Verdict:
     """Prove the bytes of an output against its plan and its journal; nothing is changed.
 
     Parameters
@@ -306,6 +317,8 @@ def verify(url: str, *, recompute: int = 0, part: tuple[int, int] = (0, 1)) -> V
         How many tiles, chosen at random, are computed from the inputs once more and compared bit for bit.
     part : tuple of int
         Which share of the tiles, ``(i, n)`` from 0; what belongs to no tile is looked at with the first.
+    progress : callable, optional
+        As for `bigncc.run`.
 
     Returns
     -------
@@ -330,8 +343,7 @@ def verify(url: str, *, recompute: int = 0, part: tuple[int, int] = (0, 1)) -> V
         return Verdict(url, 0, 0, (), (*faults, str(error)))
     # while a run goes on, a tile without a row is no fault
     looked_at = [index for index in own if proof is not None or index in rows]
-    with ThreadPoolExecutor() as pool:
-        found = list(pool.map(lambda index: evidence.faults(out, grid[index], rows.get(index)), looked_at))
+    found = _proven(out, grid, rows, looked_at, progress)
     faults += [fault for each in found for fault in each]
     there = [index for index in looked_at if index in rows]
     sound = [index for index, each in zip(looked_at, found, strict=True) if not each]
@@ -344,6 +356,20 @@ def verify(url: str, *, recompute: int = 0, part: tuple[int, int] = (0, 1)) -> V
         raise IncompleteError(message)
     size = sum(sum(rows[index].sizes.values()) for index in there)
     return Verdict(url, len(looked_at), size, tuple(chosen), tuple(faults))
+
+
+def _proven(
+    out: output.Output, grid: Plan, rows: dict[int, journal.Row], tiles: list[int], progress: Progress
+) -> list[list[str]]:
+    """Return what is wrong with each of some tiles."""
+    found = []
+    with progress(len(tiles), sum(map(grid.weight, tiles)), 0, "proven tile") as advance, ThreadPoolExecutor() as pool:
+        each = pool.map(lambda index: evidence.faults(out, grid[index], rows.get(index)), tiles)
+        for index, faults in zip(tiles, each, strict=True):
+            found.append(faults)
+            if advance is not None:
+                advance(Step(grid.weight(index)))
+    return found
 
 
 def _faults_beside_tiles(
@@ -365,7 +391,7 @@ def _faults_beside_tiles(
 def _recomputed(url: str, standing: dict[str, Any], out: output.Output, chosen: list[int]) -> list[str]:
     if not chosen:
         return []
-    config = Config.model_validate({**standing["config"], "engine": {}})
+    config = load([{**standing["config"], "engine": {}}])
     inputs = recalled(open_inputs(config), standing["registration"])
     job = job_of(url, standing, inputs)
     means = means_of(inputs, job.plan)

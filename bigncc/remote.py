@@ -73,7 +73,7 @@ def storage_of(options: Mapping[str, Any] | None) -> Storage:
 
 def is_address(text: str) -> bool:
     """Say whether a text begins with a scheme, as ``s3://`` does."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
+    return re.match(r"([A-Za-z][A-Za-z0-9+.-]*::)*[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
 
 
 def address(text: str) -> str:
@@ -86,6 +86,9 @@ def address(text: str) -> str:
     """
     scheme, _, rest = text.partition("://")
     scheme = scheme.lower()
+    if "::" in scheme or "::" in rest:
+        message = f"{scheme}://... is a chain of addresses: {ACCEPTED}"
+        raise InputError(message)
     if scheme not in SCHEMES:
         message = f"{scheme}://... is an address of another kind: {ACCEPTED}"
         raise InputError(message)
@@ -95,7 +98,7 @@ def address(text: str) -> str:
         message += "accepted, and credentials in the environment"
         raise InputError(message)
     names = [name for name in names if name]
-    if not host or {".", ".."} & set(names):
+    if not re.fullmatch(r"[\w.-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?", host) or {".", ".."} & set(names):
         message = f"{text} names no object: {scheme}://{'HOST' if scheme in SERVERS else 'BUCKET'}/NAME is accepted"
         raise InputError(message)
     return "/".join([f"{scheme}://{host}", *names])
@@ -232,14 +235,21 @@ def _whole(ask: Callable[[], Result]) -> Result:
     return ask()
 
 
-def get(place: str) -> bytes | None:
-    """Return the bytes of an object, or None where there is none."""
+def get(place: str, most: int | None = None) -> bytes | None:
+    """Return the bytes of an object, or None where there is none; InputError if they are more than `most`."""
     store, key = _found(place)
     import obstore
 
+    def whole() -> bytes:
+        answer = obstore.get(store, key)
+        if most is not None and answer.meta["size"] > most:
+            message = f"{place} has {answer.meta['size']} bytes: at most {most} are accepted"
+            raise InputError(message)
+        return bytes(answer.bytes())
+
     try:
         with explained(place, "read"):
-            return _asked(lambda: bytes(obstore.get(store, key).bytes()))
+            return _asked(whole)
     except FileNotFoundError:
         return None
 
@@ -393,7 +403,7 @@ def _endpoint(scheme: str, storage: Storage, environment: dict[str, str]) -> str
         "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
     }.get(scheme, ())
     given = storage.endpoint or next((environment[name] for name in variables if environment.get(name)), None)
-    if given is not None and ("@" in given or not re.match("https?://", given)):
+    if given is not None and not re.fullmatch(r"https?://[^@?#\s]+", given):
         message = f"the endpoint of {scheme}:// is no plain address: http(s)://HOST[:PORT] is accepted"
         raise InputError(message)
     return given

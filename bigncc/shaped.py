@@ -161,7 +161,7 @@ def look_ahead(images: Any, masked: bool, plane: int, row: int, span: Any, ahead
     Lines of `ahead`: the next valid sample from here on; the next one of f, and of g, that differs from the one here;
     the number of valid samples from here on. Where there is none, it is the end of the line.
     """
-    f, g, joint, _ = images
+    joint, f, g = images[2], images[4], images[5]
     _, left, right, lead, pitch = span
     valid, other_f, other_g, counted = ahead[0], ahead[1], ahead[2], ahead[3]
     valid[pitch], counted[pitch] = pitch, 0
@@ -192,7 +192,7 @@ def find_constant(
     """
     z, y = place
     tags, known = ahead
-    f, g = images[0], images[1]
+    f, g = images[4], images[5]
     nz, ny, _ = f.shape
     _, left, _, lead, _ = span
     for j in range(marks.shape[1]):

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from bigncc import inline
-from bigncc.choice import GREY, Axes, Choice, Pick, in_file, pick
+from bigncc.bounds import bounded
+from bigncc.choice import GREY, Axes, Choice, Pick, in_file, of_each_axis, pick
 from bigncc.errors import BignccError, InputError
+from bigncc.gate import Gated
 from bigncc.metadata import SPATIAL, Found, can_be_found, described, in_one_line, open_node, place_of
 from bigncc.remote import storage_of
 from bigncc.tiles import Roi, Shape, roi_cells, roi_meet, roi_within
@@ -118,6 +120,7 @@ class View:
         return len(self.shape)
 
     def __getitem__(self, key: Roi) -> NDArray[Any]:
+        key = of_each_axis(key, self.ndim)
         full, dropped = self._in_file(key)
         try:
             block = self._read(full)
@@ -306,8 +309,11 @@ def finest(group: Group) -> AnyArray:
 
 
 def readable(array: AnyArray) -> View:
-    """Return an open array as a `Readable`: a chunk that cannot be read is named."""
-    return View(array, place_of(array), array.shape, array.dtype.newbyteorder("="), array.chunks)
+    """Return an open array of numbers as a `Readable`: a chunk that cannot be read is named."""
+    if array.dtype.kind not in "biuf":
+        message = f"{place_of(array)} has dtype {array.dtype}: integers, floats and bool are accepted"
+        raise InputError(message)
+    return _watched(array, array.dtype.newbyteorder("="), "fill")
 
 
 def _selected(found: Found, url: str, level: int, wanted: dict[str, Any], absent: Absent) -> Image:
@@ -363,9 +369,11 @@ def _watched(array: AnyArray, dtype: np.dtype[Any], absent: Absent) -> View:
     import zarr
     from zarr.storage import StorePath
 
-    source = Watched(array.store_path.store, absent)
+    metadata, most = bounded(array.metadata)
+    store = array.store_path.store
+    source = Watched((store if isinstance(store, Gated) else Gated(store)).limited(most), absent)
     path = StorePath(source, array.store_path.path)
-    watched: AnyArray = zarr.Array(zarr.AsyncArray(array.metadata, path, array.config))
+    watched: AnyArray = zarr.Array(zarr.AsyncArray(metadata, path, array.config))
     return View(watched, place_of(array), array.shape, dtype, array.chunks, source=source)
 
 

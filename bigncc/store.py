@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import xxhash
 
@@ -53,9 +53,21 @@ CONCURRENT = 32
 def absolute(source: Source) -> str:
     """Return the place that a path, relative or not, or an address means; InputError if it is no place."""
     text = os.fspath(source)
+    if "\0" in text or any(0xD800 <= ord(c) < 0xDC80 or 0xDCFF < ord(c) < 0xE000 for c in text):
+        message = f"the path {text!r} holds what no path can: a path is accepted"
+        raise InputError(message)
     if text.startswith("file://"):
-        text = unquote(urlsplit(text).path)
+        text = _path_of(text)
     return remote.address(text) if remote.is_address(text) else str(Path(text).absolute())
+
+
+def _path_of(text: str) -> str:
+    """Return the path that an address of a file means; InputError if it is one of another machine, or says more."""
+    host, slash, path = text.removeprefix("file://").partition("/")
+    if host not in ("", "localhost") or not slash or "?" in path or "#" in path:
+        message = "file://... names a host, a query or a fragment: file:///PATH, or the path as it is, is accepted"
+        raise InputError(message)
+    return f"/{unquote(path)}"
 
 
 def is_local(place: Source) -> bool:
@@ -137,17 +149,22 @@ def patiently(function: Callable[[], Result], what: str, also: Container[int | N
     raise AssertionError  # the last attempt returns or raises
 
 
-def get(place: Source) -> bytes | None:
-    """Return the bytes of a file, or None where there is none."""
+def get(place: Source, most: int | None = None) -> bytes | None:
+    """Return the bytes of a file, or None where there is none; InputError if they are more than `most`."""
     if not is_local(place):
-        return remote.get(os.fspath(place))
+        return remote.get(os.fspath(place), most)
     try:
-        return Path(place).read_bytes()
+        with Path(place).open("rb") as file:
+            data = file.read() if most is None else file.read(most + 1)
     except OSError as error:
         # where the path leads through a file, or is no path, there is nothing either
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
             return None
         raise
+    if most is not None and len(data) > most:
+        message = f"{place} has more than {most} bytes: at most as many are accepted"
+        raise InputError(message)
+    return data
 
 
 def get_all(places: Iterable[Source]) -> Iterator[bytes | None]:
@@ -201,7 +218,7 @@ def put_if_absent(place: Source, data: bytes) -> bool:
 
 def exists(place: Source) -> bool:
     """Say whether there is anything at a place."""
-    return Path(place).exists() if is_local(place) else remote.exists(os.fspath(place))
+    return os.path.exists(place) if is_local(place) else remote.exists(os.fspath(place))  # noqa: PTH110 - long names
 
 
 def parents(place: Source) -> list[str]:

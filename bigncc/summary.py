@@ -129,19 +129,19 @@ def is_edge(threshold: float) -> bool:
 def unpacked(values: list[list[Any]]) -> Summary:
     """Return the `Summary` that `packed` was called on."""
     counts, sums, extremes, (first, *bins) = values
-    return Summary(
+    return _checked(
         tuple(counts) + (0,) * (len(STATUS) - len(counts)),
         sums[0],
         sums[1],
         extremes[0] if extremes else math.inf,
         extremes[1] if extremes else -math.inf,
-        (0,) * first + tuple(bins) + (0,) * (BINS - first - len(bins)),
+        (0,) * min(first, BINS) + tuple(bins) + (0,) * (BINS - first - len(bins)),
     )
 
 
 def from_dict(values: dict[str, Any]) -> Summary:
     """Return the `Summary` that `to_dict` was called on."""
-    return Summary(
+    return _checked(
         tuple(values["counts"]),
         values["total"],
         values["squares"],
@@ -149,6 +149,17 @@ def from_dict(values: dict[str, Any]) -> Summary:
         -math.inf if values["high"] is None else values["high"],
         tuple(values["histogram"]),
     )
+
+
+def _checked(
+    counts: tuple[Any, ...], total: Any, squares: Any, low: Any, high: Any, histogram: tuple[Any, ...]
+) -> Summary:
+    """Return a summary of what was read; ValueError if that is none."""
+    numbers = (*counts, *histogram, total, squares)
+    whole = {type(n) for n in numbers} == {int} and {type(low), type(high)} <= {int, float}
+    if not (whole and (len(counts), len(histogram)) == (len(STATUS), BINS) and min(counts + histogram) >= 0):
+        raise ValueError(numbers)
+    return Summary(counts, total, squares, low, high, histogram)
 
 
 def merge(summaries: Iterable[Summary]) -> Summary:

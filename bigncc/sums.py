@@ -11,7 +11,8 @@ count enters as an exact zero; so a pixel's bits do not depend on the block that
 Lines are flat and a loop writes one of them, which is what lets the compiler use vectors. What travels together is a
 tuple:
 
-* ``images``: f, g, joint validity (1 where both count), view (the moving image's validity);
+* ``images``: f, g, joint validity (1 where both count), view (the moving image's validity), and f and g as they were
+  before they were scaled, which tells what is flat;
 * ``span``, the strip: its first output column, its samples' first column and last, where these begin in a line, and the
   line's length, ``pitch``;
 * ``rows``, the band: first and last output row, first and last row of samples;

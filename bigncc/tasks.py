@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
@@ -72,8 +73,8 @@ def results(
     items: Iterable[Item],
     most: Callable[[], int],
     killed: Callable[[Item, str], None],
-) -> Iterator[tuple[Item, Result]]:
-    """Yield items with ``function(item)`` as they are done by workers.
+) -> Iterator[tuple[Item, Result, bool]]:
+    """Yield items with ``function(item)`` as they are done by workers, and whether their worker was lost before.
 
     A task that is with a worker when that is lost is begun again by the scheduler, several times. Then it is put aside,
     and tried alone in the end: whoever was beside the one that ends workers is not to blame.
@@ -99,8 +100,26 @@ def results(
         If the scheduler is gone.
     """
     aside: list[Item] = []
-    yield from _results(client, function, items, most, lambda item, _: aside.append(item))
-    yield from _results(client, function, aside, lambda: 1, killed)
+    with _losses(client) as lost:
+        yield from _results(client, function, items, most, lambda item, _: aside.append(item), lost)
+        for item, result, _ in _results(client, function, aside, lambda: 1, killed, lost):
+            yield item, result, True
+
+
+@contextmanager
+def _losses(client: Any) -> Iterator[set[Any]]:
+    """Yield keys of tasks, of anybody, that were with a worker when that was lost, as the scheduler tells of them."""
+    lost: set[Any] = set()
+
+    def hear(event: tuple[float, dict[str, Any]]) -> None:
+        if event[1].get("action") == "remove-worker":
+            lost.update(event[1]["processing-tasks"])
+
+    client.subscribe_topic("all", hear)
+    try:
+        yield lost
+    finally:
+        client.unsubscribe_topic("all")
 
 
 def _results(
@@ -109,7 +128,8 @@ def _results(
     items: Iterable[Item],
     most: Callable[[], int],
     killed: Callable[[Item, str], None],
-) -> Iterator[tuple[Item, Result]]:
+    lost: set[Any],
+) -> Iterator[tuple[Item, Result, bool]]:
     from distributed import CancelledError, KilledWorker, as_completed
 
     name, waiting = f"bigncc-{uuid.uuid4().hex}", iter(items)
@@ -130,7 +150,8 @@ def _results(
         if not sent:
             return
         future, result = next(done)
-        item, state = sent.pop(future.key), future.status
+        key, state = future.key, future.status
+        item = sent.pop(key)
         del future
         if state == "error" and isinstance(result[1], KilledWorker):
             killed(item, "its worker was lost each time, also when it was the only one at work")
@@ -139,7 +160,7 @@ def _results(
         elif isinstance(result, CancelledError):
             _gone()
         else:  # whatever has become of the worker meanwhile
-            yield item, result
+            yield item, result, key in lost
 
 
 def _fail(error: BaseException) -> NoReturn:

@@ -1,5 +1,6 @@
 """What is typed on a command line: paths, options and words, as a config's sections and as they can be typed again."""
 
+import os
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ STACKED = "STACK OUT"
 
 def part_of(text: str) -> tuple[int, int]:
     """Return (i, n) for the text i/n."""
-    match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
     if match is None or int(match[1]) >= int(match[2]):
         message = f"--part is {text!r}: I/N is accepted, I from 0 to N - 1"
         raise InputError(message)
@@ -104,6 +105,7 @@ def given_of(words: Iterable[str], names: tuple[str, ...]) -> list[Any]:
     from bigncc.config import is_assignment
 
     plain = [word for word in words if not is_assignment(word)]
+    _check_keys(plain)
     paths = [word for word in plain if not word.endswith((".yaml", ".yml"))]
     if paths and len(paths) != len(names):
         words_of = {"reference": "REF", "moving": "MOV", "output": "OUT"}
@@ -118,10 +120,22 @@ def given_of(words: Iterable[str], names: tuple[str, ...]) -> list[Any]:
     return [*given, *(word for word in words if is_assignment(word))]
 
 
+def _check_keys(words: Iterable[str]) -> None:
+    """Raise InputError if a word is a key that is misspelt: else it would be taken for a path that is to be made."""
+    from bigncc.notation import meant
+    from bigncc.options import options
+
+    for word in words:
+        name, is_given, _ = word.partition("=")
+        if is_given and not os.path.lexists(word) and (like := meant(name, (option.key for option in options()))):
+            message = f"config key {name} is unknown{like}: bigncc config prints all of them"
+            raise InputError(message)
+
+
 def _numbers(option: str, text: str) -> int | list[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
+    # int() takes 1_0 for 10
+    if not re.fullmatch(r" *-?[0-9]{1,9} *(, *-?[0-9]{1,9} *)*", text):
         message = f"{option} is {text!r}: a whole number, or two or three with commas, is accepted"
-        raise InputError(message) from None
+        raise InputError(message)
+    numbers = [int(part) for part in text.split(",")]
     return numbers[0] if len(numbers) == 1 else numbers

@@ -25,6 +25,9 @@ Absent = Literal["fill", "error"]
 ABSENT = "absent"
 """The fingerprint of an object that is not stored: zarr leaves out chunks of nothing but fill."""
 
+SHORT = 0.5
+"""The longest pause before an object is read again that was too short."""
+
 _METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
 
 
@@ -73,7 +76,8 @@ class Watched(WrapperStore[Store]):
 
     async def exists(self, key: str) -> bool:
         """Say whether an object is stored, looking twice; OSError if a directory is in its place."""
-        if isinstance(self._store, LocalStore) and (self._store.root / key).is_dir():
+        store = self._store._store if isinstance(self._store, WrapperStore) else self._store
+        if isinstance(store, LocalStore) and (store.root / key).is_dir():
             raise _broken(key)
         return await self._store.exists(key) or await self._store.exists(key)
 
@@ -84,7 +88,11 @@ class Watched(WrapperStore[Store]):
                 return _whole(await self._store.get(key, prototype, byte_range), key, byte_range)
             except OSError as error:
                 # where every tenth read fails, the storage is out of order, and waiting helps nobody
-                if pause is None or error.errno not in files.TRANSIENT or self._again > 10 + self._asked / 10:
+                often = self._again > 10 + self._asked / 10
+                if pause is None or error.errno not in files.TRANSIENT or often:
+                    raise
+                # what stays too short is broken
+                if isinstance(error, _Short) and pause > SHORT:
                     raise
                 self._again += 1
                 await asyncio.sleep(pause * random.uniform(0.5, 1))
@@ -100,8 +108,12 @@ def _whole(found: Buffer | None, key: str, byte_range: ByteRequest | None) -> Bu
     """Return what was read; OSError if it is too short, since zarr would take no bytes of a shard for fill."""
     least = byte_range.end - byte_range.start if isinstance(byte_range, RangeByteRequest) else 1
     if found is not None and len(found) < least:
-        raise _broken(key)
+        raise _Short(*_broken(key).args)
     return found
+
+
+class _Short(OSError):
+    """An object has fewer bytes than were asked for."""
 
 
 def _broken(key: str) -> OSError:

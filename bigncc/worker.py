@@ -11,6 +11,7 @@ from threading import Condition, Lock
 from typing import Any
 
 from bigncc import allocator, engine, journal, stealing, store
+from bigncc.attempts import Outcome
 from bigncc.budget import means_of
 from bigncc.capacity import Means
 from bigncc.config import Config
@@ -81,8 +82,8 @@ class _Room:
 _room = _Room()
 
 
-def tile(order: Order, tile: tuple[int, bool]) -> journal.Row | None:
-    """Make a tile, unless the journal has it; return its row, or None if it failed twice and is quarantined.
+def tile(order: Order, tile: tuple[int, bool]) -> Outcome:
+    """Make a tile, unless the journal has it.
 
     Parameters
     ----------
@@ -102,11 +103,11 @@ def tile(order: Order, tile: tuple[int, bool]) -> journal.Row | None:
         with _at_desk(order, place) as desk:
             finished = _finished(desk)
             if index in finished and not stale and (row := _row(desk, index)) is not None:
-                return row
-            row = engine.attempted(
+                return Outcome(row, 0)
+            made = engine.attempted(
                 desk.job, desk.pair, desk.out, index, desk.means, _pending(desk, index, finished), desk.crew
             )
-            return None if row is None else _recorded(desk, row)
+            return made if made.row is None else made._replace(row=_recorded(desk, made.row))
     except BignccError as error:
         message = f"{error} (worker {place.name})"
         raise type(error)(message) from None

@@ -34,6 +34,7 @@ import numpy as np
 from zarr.storage import _local as local
 
 from bigncc import budget, capacity, decision, engine, journal, kernel, objects, output, pipeline, proof, shift, store
+from bigncc.attempts import Outcome
 from bigncc.config import Config
 from bigncc.errors import BignccError, IncompleteError
 from bigncc.journal import Row
@@ -589,7 +590,7 @@ def row_before_pixels(where: Ground) -> None:
     """
     attempted = engine.attempted
 
-    def early(job: Any, pair: Any, out: Any, index: int, **rest: Any) -> Row | None:
+    def early(job: Any, pair: Any, out: Any, index: int, **rest: Any) -> Outcome:
         with journal.writer(job.url, job.plan_id) as writer:
             writer.append(where.rows[index])
         return attempted(job, pair, out, index, **rest)

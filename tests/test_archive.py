@@ -113,3 +113,22 @@ def test_a_zip_is_no_output(tmp_path, name):
     reference, moving, _, _ = pairs.pair(tmp_path)
     with pytest.raises(BignccError, match=r"in.zip"):
         pipeline.run(pairs.job(reference, moving, tmp_path / "in.zip" / "out"))
+
+
+@pytest.mark.parametrize("name", ["../a/zarr.json", "/etc/zarr.json", "a/../../zarr.json", "a//zarr.json"])
+def test_a_zip_that_leads_out_of_itself_is_refused(tmp_path, name):
+    plain(tmp_path / "a", samples((8, 8)))
+    path = zipped(tmp_path / "a", tmp_path / "a.zip")
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr(name, "{}")
+    with pytest.raises(InputError, match=rf"a.zip holds '{name}': a zip file of paths within it is accepted"):
+        open_image(path)
+
+
+def test_an_object_that_a_zip_makes_large_is_not_read(tmp_path):
+    plain(tmp_path / "a", samples((8, 8)))
+    (tmp_path / "a" / "c" / "0" / "0").write_bytes(bytes(2**24))
+    path = zipped(tmp_path / "a", tmp_path / "a.zip", compression=zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 2**16
+    with pytest.raises(InputError, match="a.zip/c/0/0 has 16777216 bytes: at most [0-9]+, as its array says, are"):
+        everything(open_image(path).array)

@@ -16,6 +16,7 @@ from bigncc import Window, capacity, engine, journal, pipeline
 from bigncc.engine import Job
 from bigncc.objects import places
 from bigncc.output import open_output
+from bigncc.progress import Step
 from bigncc.tiles import Plan
 from tests import pairs
 
@@ -251,9 +252,9 @@ def test_progress_counts_each_missing_tile_once(tmp_path):
     pipeline.run(config, progress=progress)
     assert calls[0][1] == 130 * 170
     assert calls[-1] == "closed"
-    assert steps == [math.prod(s.stop - s.start for s in here.plan[0].write)]
+    assert steps == [Step(math.prod(s.stop - s.start for s in here.plan[0].write))]
     # what is announced is what is done
-    assert calls[0] == (1, 130 * 170, 130 * 170 - steps[0])
+    assert calls[0] == (1, 130 * 170, 130 * 170 - steps[0].pixels)
 
 
 @pytest.mark.parametrize("durable", ["journal", "all"])

@@ -59,3 +59,23 @@ def test_fields_that_cannot_be_used(tmp_path):
             open_field(tmp_path / name)
     with pytest.raises(InputError, match="components is 'xy': forward or reversed is accepted"):
         open_field(tmp_path / "0.npy", components="xy")
+
+
+def test_fields_that_stand_for_more_than_they_are(tmp_path):
+    import zipfile
+
+    np.savez_compressed(tmp_path / "bomb.npz", field=np.zeros((2, 3000, 3000)))
+    with pytest.raises(InputError, match="bomb.npz holds field of 144000128 bytes in [0-9]+: at most 2147483648, and"):
+        open_field(tmp_path / "bomb.npz")
+    np.savez_compressed(tmp_path / "small.npz", field=np.zeros((2, 300, 300)))
+    assert open_field(tmp_path / "small.npz").shape == (2, 300, 300)
+    # a header that promises what is not there
+    header = str({"descr": "<f8", "fortran_order": False, "shape": (2, 10**5, 10**5)}).ljust(117) + "\n"
+    text = b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header.encode() + bytes(64)
+    with zipfile.ZipFile(tmp_path / "empty.npz", "w") as file:
+        file.writestr("field.npy", text)
+    (tmp_path / "empty.npy").write_bytes(text)
+    with pytest.raises(InputError, match=r"field of shape \[2, 100000, 100000\] and dtype float64 in 192 bytes: all"):
+        open_field(tmp_path / "empty.npz")
+    with pytest.raises(InputError, match="empty.npy cannot be read"):
+        open_field(tmp_path / "empty.npy")

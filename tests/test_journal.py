@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigncc import journal, store
-from bigncc.errors import InputError, RefusedError
-from bigncc.journal import Row
+from bigncc.discoveries import PValues
+from bigncc.errors import DoesNotFitError, InputError, RefusedError
+from bigncc.journal import Row, Writer
 from tests.test_summary import of
 
 PLAN_ONE = dict.fromkeys(journal.PLAN, 1)
@@ -69,6 +71,83 @@ def test_who_follows_sees_each_row_as_soon_as_it_is_whole(url):
             path.write_bytes(whole[:more])
             assert late() == set(journal.rows(url, PLAN))
     assert look() == {0, 1, 2, 3, 4, 7, 8}
+
+
+def test_who_follows_reads_only_what_is_new(url):
+    write(url, [row(tile) for tile in (1, 3, 5)])
+    (path,) = files(url)
+    look = journal.following(url, PLAN)
+    assert look() == {1, 3, 5}
+    write(url, [row(7)])
+    other = max(files(url))
+    lines = path.read_bytes().splitlines(keepends=True)
+    line = other.read_bytes()
+    assert {len(each) for each in lines} == {len(line)}
+    other.unlink()
+    # a line that was read is another one now, and nobody looks at it again
+    path.write_bytes(lines[0] + line + line)
+    assert look() == {1, 3, 5}
+    with path.open("ab") as file:
+        file.write(lines[1])
+    assert look() == {1, 3, 5}
+    assert journal.following(url, PLAN)() == {1, 3, 7}
+
+
+def test_a_file_that_goes_away_while_it_is_looked_for_is_nothing(url):
+    write(url, [row(1)])
+    (path,) = files(url)
+    path.with_name("000000-gone.jsonl").symlink_to(path.with_name("nowhere"))
+    assert journal.following(url, PLAN)() == {1}
+
+
+def test_a_line_is_as_it_was_always_written(url):
+    # who changes this cannot go on with what was begun
+    write(url, [row(2, (0.5,), ())])
+    (path,) = files(url)
+    assert re.fullmatch(r"000001-[0-9a-f]{32}\.jsonl", path.name)
+    check, plan, tile, state, counts, body = path.read_bytes().removesuffix(b"\n").split(b" ", 5)
+    assert re.fullmatch(rb"[0-9a-f]{16}", check)
+    assert (plan, tile, state, counts) == (PLAN[:16].encode(), b"2", b"done", b"0,1,0,0,0,0,0,0,0")
+    document = json.loads(body)
+    assert document.keys() == {"summary", "sizes", "digests", "saw"}
+    assert body == json.dumps(document, separators=(",", ":")).encode()
+
+
+@given(
+    st.builds(
+        lambda saw, values, shift, pvalues: replace(row(3, values), saw=saw, shift=shift, pvalues=pvalues),
+        st.dictionaries(st.text(), st.dictionaries(st.text(), st.text(), max_size=2), max_size=2),
+        st.lists(st.sampled_from((-1.0, 0.5, 1.0)), max_size=3),
+        st.none() | st.dictionaries(st.text(), st.integers() | st.text(), max_size=2),
+        st.builds(
+            lambda first, n: PValues((0,) * first + (n,) + (0,) * (512 - first)), st.integers(0, 512), st.integers(1)
+        )
+        | st.just(PValues()),
+    )
+)
+@settings(max_examples=40)
+def test_a_row_comes_back_whatever_it_says(tmp_path_factory, wanted):
+    url = str(tmp_path_factory.mktemp("journal") / "out")
+    write(url, [wanted])
+    assert journal.rows(url, PLAN) == {3: wanted}
+    assert journal.progress(url, PLAN) == (1, wanted.summary.counts)
+
+
+def test_of_a_full_disk_it_is_said_which_tile_it_cost(url):
+    with (
+        open("/dev/full", "wb", buffering=0) as file,  # noqa: PTH123
+        pytest.raises(DoesNotFitError, match="^the journal of tile 3 cannot be written"),
+    ):
+        Writer(file, PLAN).append(row(3))
+
+
+def test_names_of_others_in_the_journal_hinder_nobody(url):
+    write(url, [row(1)])
+    for name in ("notes.jsonl", "a-b.txt", "c.txt"):
+        (files(url)[0].parent / name).write_text("some words\n")
+    write(url, [row(2)])
+    assert journal.rows(url, PLAN).keys() == {1, 2}
+    assert [path.name[:7] for path in files(url)[:2]] == ["000001-", "000002-"]
 
 
 def test_rows_of_another_plan_do_not_count(url):
@@ -132,7 +211,17 @@ def test_complete_is_what_was_written_last(url):
 
 def test_digests_do_not_depend_on_how_the_bytes_are_cut():
     assert store.digest([b"ab", b"c"]) == store.digest([b"abc"]) != store.digest([b"abd"])
-    assert journal.canonical({"b": 1, "a": [1.5, None]}) == b'{"a":[1.5,null],"b":1}'
+    assert journal.canonical({"b": 1, "a": [1.5, None, "é"]}) == b'{"a":[1.5,null,"\\u00e9"],"b":1}'
+
+
+def test_plans_are_the_same_bytes_whoever_writes_them_for_people_to_read(tmp_path):
+    urls = [str(tmp_path / name) for name in "ab"]
+    for url in urls:
+        journal.settle_plan(url, PLAN_ONE)
+        journal.write_complete(url, {"plan_id": "x"})
+    for name in ("plan.json", "COMPLETE.json"):
+        one, other = (Path(journal.directory(url), name).read_text() for url in urls)
+        assert one == other == json.dumps(json.loads(one), indent=1)
 
 
 def test_plain_documents_are_strict_json():
@@ -233,8 +322,8 @@ def test_an_edited_plan_is_noticed(url, key):
     path.write_text(json.dumps(document))
     with pytest.raises(InputError, match="plan.json is damaged"):
         journal.read_plan(url)
-    # what is noticed is what it says, not how it is written
-    path.write_text(json.dumps({**document, key: 1}, indent=7))
+    # what is noticed is what it says, not how it is written, nor by whom
+    path.write_text(json.dumps({**document, key: 1, "write": "somebody"}, indent=7))
     assert journal.read_plan(url) == PLAN_ONE
     path.write_text(json.dumps({name: value for name, value in document.items() if name != "digest"} | {key: 1}))
     with pytest.raises(InputError, match="plan.json is damaged"):

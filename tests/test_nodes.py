@@ -46,9 +46,13 @@ def test_tiles_of_nodes_cover_each_node_once_and_read_what_is_around(plan):
         assert tile.nodes
         assert not tile.levels
         assert not plan.sources(tile)
-        near = [plan[i] for i in plan.around(index)]
-        assert all(each.nodes for each in near)
-        assert index in [each.index for each in near]
+        grown = tuple(slice(max(0, s.start - 1), s.stop + 1) for s in tile.write)
+        assert plan.around(index) == [
+            i
+            for i in range(math.prod(plan.grid), plan.base)
+            if all(a.start < b.stop and b.start < a.stop for a, b in zip(plan[i].write, grown, strict=True))
+        ]
+        assert plan.weight(index) == math.prod(n * s for n, s in zip(roi_shape(tile.write), nodes.step, strict=True))
         parts = plan.parts(tile, ())
         assert all(n <= o for part in parts for n, o in zip(roi_shape(part.write), nodes.objects, strict=True))
         for part in (tile, *parts):
@@ -56,7 +60,11 @@ def test_tiles_of_nodes_cover_each_node_once_and_read_what_is_around(plan):
             for w, r, line, m, n in zip(part.write, part.read, places, nodes.margin, plan.extent, strict=True):
                 assert r.start == max(0, line[w.start] - m)
                 assert r.stop == min(n, line[w.stop - 1] + m + 1)
+        assert [part.index for part in parts] == [index] * len(parts)
     assert (seen == 1).all()
+    assert [plan.weight(i) for i in range(math.prod(plan.grid))] == [
+        math.prod(roi_shape(plan[i].write)) for i in range(math.prod(plan.grid))
+    ]
     assert all(not plan[i].nodes for i in range(math.prod(plan.grid)))
 
 

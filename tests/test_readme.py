@@ -16,10 +16,12 @@ import tifffile
 import xarray as xr
 
 import bigncc
+from bigncc import demo
 from bigncc.output import write_image
 from bigncc.resampling import pull
 from bigncc.tiles import roi_of
 from tests import scenes, stacks
+from tests.test_masks import label
 from tests.test_metadata import pyramid
 from tests.test_xarray import raster
 
@@ -49,7 +51,13 @@ def folder(tmp_path_factory):
         "reference: {url: a.ome.zarr}\nmoving: {url: b.ome.zarr}\noutput: {url: job.ome.zarr}\n"
     )
     (place / "pairs.csv").write_text(blocks("csv")[0])
+    cells = np.zeros(f.shape, "uint16")
+    cells[40:90, 60:100], cells[150:220, 160:260] = 1, 2
+    label(place / "a.ome.zarr" / "labels" / "cells", [cells], ("y", "x"))
     (place / "configs").symlink_to(Path(__file__).parent.parent / "configs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        list(demo.run("bigncc-demo"))
     return place
 
 
@@ -66,19 +74,24 @@ def test_the_python_of_readme(folder, monkeypatch):
         name: xr.DataArray(da.from_array(image, chunks=100), dims=("y", "x"))
         for name, image in (("first", f), ("second", f * 2.0))
     }
-    found = []
+    found = {}
     for code in blocks("python"):
         if "Displacement.sample" in code:  # the recipes, below
             continue
         exec(compile(code, "README.md", "exec"), names)
-        found.append(names.get("confidence"))
+        found[code] = names.get("confidence")
     for image in names["pair"].values():
         image["url"].close()
-    assert len(found) == 12
-    # the three lines of the forum's question
-    assert found[0].shape == f.shape
+    assert len(found) == 15
+
+    def confidence(words):
+        (value,) = (value for code, value in found.items() if words in code)
+        return value
+
+    forum = confidence("registration = bigncc.register")
+    assert forum.shape == f.shape
     assert np.abs(np.subtract(names["registration"].transform.offset, OFFSET)).max() < 0.06
-    assert np.nanmean(found[0]) > 0.8
+    assert np.nanmean(forum) > 0.8
     assert set(names["maps"]) == {"ncc", "status"}
     assert names["volume"].shape == (8, 30, 40)
     assert names["colour"].shape == (40, 50, 3)
@@ -87,12 +100,21 @@ def test_the_python_of_readme(folder, monkeypatch):
     assert set(names["slips"]) == {f"shift_{name}" for name in ("y", "x", "peak", "ratio", "uncertainty")}
     assert np.nanmean(names["gain"]) > 0.5
     assert set(np.unique(names["scales"]["scale"])) == {1, 2, 3}
+    assert {size: round(spread, 2) for size, spread in names["spread"].items()} == {
+        7: 0.45,
+        15: 0.28,
+        31: 0.15,
+        61: 0.08,
+    }
+    assert set(names["table"]["label"]) == {1, 2}
+    assert (names["table"]["ncc"] > 0.8).all()
+    assert len(names["doubtful_cells"]) == 0
     assert np.allclose(names["min_std"], (5.7, 4.9), atol=0.05)
     every, those = names["chosen"].values()
     assert [round(100 * each.size / every.size, 1) for each in (every, those)] == [100, 4.7]
     assert [round(float(each.mean()), 2) for each in (every, those)] == [0.29, 0.86]
     assert [f"{100 * (each < 0.5).mean():.1g}" for each in (every, those)] == ["8e+01", "0.006"]
-    accessor, geotiff = found[3], found[4]
+    accessor, geotiff = confidence("first.bigncc.ncc"), confidence("rioxarray")
     assert isinstance(accessor.data, da.Array)
     np.testing.assert_allclose(accessor, 1)
     again = rioxarray.open_rasterio("confidence.tif").squeeze()
@@ -162,7 +184,7 @@ def test_the_commands_of_readme(folder):
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     typed = [line for block in blocks("sh") if ".venv" not in block for line in block.splitlines()]
     typed += re.findall(r"`(bigncc register [^`]*)`", README)
-    assert len(typed) == 26
+    assert len(typed) == 33
     for command in typed:
         done = subprocess.run(
             ["/bin/sh", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
@@ -179,5 +201,6 @@ def test_the_commands_of_readme(folder):
         "array.sh",
         "ab.ome.zarr",
         "pairs.sh",
+        "bigncc-demo/estimated.ome.zarr",
     ):
         assert (folder / name).exists()

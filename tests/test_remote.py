@@ -747,3 +747,21 @@ def test_what_is_not_on_a_web_server(nginx, ground):
         pipeline.status(f"{nginx}/out")
     with pytest.raises(InputError, match="is on a web server"):
         output.check_vacant(f"{nginx}/new")
+
+
+def test_objects_that_are_larger_than_their_array_says_are_not_read(endpoints, bucket, tmp_path, monkeypatch):
+    from bigncc import documents
+    from bigncc.storage import open_image
+    from tests.bombs import LITTLE, v3
+
+    v3(tmp_path / "a", [LITTLE], bytes(2**20))
+    bucket.upload(tmp_path / "a", "a")
+    image = open_image(f"{bucket}/a").array
+    with pytest.raises(InputError, match="a/c/0/0 has 1048576 bytes: at most [0-9]+ are accepted"):
+        image[0:4, 0:4]
+    monkeypatch.setattr(documents, "LARGEST", 100)
+    with pytest.raises(InputError, match="a/zarr.json has [0-9]+ bytes: at most 100 are accepted"):
+        open_image(f"{bucket}/a")
+    bucket.put("t.json", bytes(200))
+    with pytest.raises(InputError, match="t.json has 200 bytes: at most 100 are accepted"):
+        store.get(f"{bucket}/t.json", documents.LARGEST)

@@ -44,7 +44,7 @@ def test_a_signal_is_obeyed_even_where_its_exception_is_lost(tmp_path):
 def test_time_ends():
     kept = signal.getsignal(signal.SIGALRM)
     try:
-        stopping.after("1s")
+        stopping.after("1s", print)
         with pytest.raises(StoppedError, match="stopped by --max-time; the same command continues"):
             time.sleep(10)
     finally:
@@ -54,4 +54,4 @@ def test_time_ends():
 
 def test_what_is_no_time_is_refused():
     with pytest.raises(InputError, match="--max-time is '1d': a time such as 3h50m"):
-        stopping.after("1d")
+        stopping.after("1d", print)

@@ -163,6 +163,15 @@ def test_images_survive_pickling(tmp_path):
     assert again.array[0:6, 0:6].shape == (6, 6)
 
 
+@pytest.mark.parametrize("channel", [None, 1])
+@pytest.mark.parametrize("key", [..., 1, (..., 2), (0, ..., slice(1, 3)), slice(1, 2)])
+def test_a_part_is_named_as_in_numpy(tmp_path, channel, key):
+    data = samples((2, 3, 4, 5))
+    ome(tmp_path / "a.zarr", [data], "tcyx")
+    expected = data if channel is None else data[:, channel]
+    np.testing.assert_array_equal(open_image(tmp_path / "a.zarr", channel=channel).array[key], expected[key])
+
+
 def test_channels_by_number_and_by_name(tmp_path):
     data = samples((2, 3, 4, 5, 6))
     ome(tmp_path / "a.zarr", [data], "tczyx", labels=("DAPI", "488", "488"))
@@ -418,7 +427,7 @@ def test_paths_that_are_no_zarr(tmp_path):
 @pytest.mark.parametrize("name", ["zarr.json", ".zarray"])
 def test_corrupt_metadata_gives_a_sentence(tmp_path, name, document):
     (tmp_path / name).write_text(document, encoding="latin-1")
-    with pytest.raises(InputError, match=r"a readable Zarr array or OME-Zarr image is accepted \(\w+: |holds nothing"):
+    with pytest.raises(InputError, match=r"(is|are) accepted"):
         open_image(tmp_path)
 
 

@@ -223,3 +223,20 @@ def test_names_of_left_overs():
     assert store.PARTIAL.fullmatch(f"0.{code}.partial")
     for name in (f"{code}.partial", f".{code}.partial", f"0.{code[1:]}.partial", f"0.{code}.partial~", "0.partial"):
         assert not store.PARTIAL.fullmatch(name)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["a\0b", "a\ud800b", "file://host/a", "file:///a?b", "file:///a#b", "file://a", "zip::file:///a", "x::s3://b/c"],
+)
+def test_places_that_are_none(place):
+    with pytest.raises(InputError, match="accepted"):
+        store.absolute(place)
+
+
+def test_addresses_of_files_are_paths(tmp_path):
+    assert store.absolute("file:///a%20b/c") == store.absolute("file://localhost/a%20b/c") == "/a b/c"
+    (tmp_path / "a").write_bytes(b"123")
+    assert store.get(tmp_path / "a", 3) == b"123"
+    with pytest.raises(InputError, match="has more than 2 bytes: at most as many are accepted"):
+        store.get(tmp_path / "a", 2)

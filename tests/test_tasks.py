@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import dask
 import psutil
@@ -68,7 +69,8 @@ def test_no_more_than_the_window_is_with_the_scheduler_and_nothing_stays(client,
             taken.append(i)
             yield i
 
-    for item, result in tasks.results(client, abs, (-i for i in items()), lambda: window, never):
+    for item, result, again in tasks.results(client, abs, (-i for i in items()), lambda: window, never):
+        assert not again
         given.append(result)
         assert item == -result
         assert len(taken) - len(given) < window
@@ -82,7 +84,9 @@ def test_no_more_than_the_window_is_with_the_scheduler_and_nothing_stays(client,
 
 def test_a_window_grows_while_work_goes_on(client):
     sizes = iter([1] * 5)
-    assert sorted(r for _, r in tasks.results(client, abs, range(50), lambda: next(sizes, 9), never)) == list(range(50))
+    assert sorted(r for _, r, _ in tasks.results(client, abs, range(50), lambda: next(sizes, 9), never)) == list(
+        range(50)
+    )
 
 
 def _unfit(item):
@@ -117,12 +121,23 @@ def _deadly(item):
     return os.getpid()
 
 
+def _deadly_once(mark):
+    if not Path(mark).exists():
+        Path(mark).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return os.getpid()
+
+
+def _forgiving(dask_scheduler):
+    dask_scheduler.allowed_failures = 3
+
+
 def _process(_item):
     return os.getpid()
 
 
-def test_who_ends_workers_is_put_aside_and_who_was_beside_is_not(monkeypatch):
-    blamed, tried = {}, []
+def test_who_ends_workers_is_put_aside_and_who_was_beside_is_not(tmp_path):
+    blamed, tried, mark = {}, [], str(tmp_path / "mark")
 
     def task_of(item):
         tried.append(item)
@@ -135,11 +150,15 @@ def test_who_ends_workers_is_put_aside_and_who_was_beside_is_not(monkeypatch):
         items = (task_of(i) for i in range(6))
         # one that is lost when its result is there is no matter
         lost = []
-        for _, pid in tasks.results(client, _process, range(8), lambda: 3, never):
+        for _, pid, _ in tasks.results(client, _process, range(8), lambda: 3, never):
             if not lost:
                 os.kill(pid, signal.SIGKILL)
                 lost.append(pid)
-        found = dict(tasks.results(client, _deadly, items, lambda: 3, blamed.__setitem__))
+        done = list(tasks.results(client, _deadly, items, lambda: 3, blamed.__setitem__))
+        found = {item: pid for item, pid, _ in done}
+        # the scheduler begins it again itself
+        client.run_on_scheduler(_forgiving)
+        once = list(tasks.results(client, _deadly_once, [mark], lambda: 3, never))
         spans = client.cluster.scheduler.extensions["spans"].spans.values()
         assert not any(span.metadata for span in spans)  # or there would be a note of each tile for ever
         assert spans
@@ -152,6 +171,7 @@ def test_who_ends_workers_is_put_aside_and_who_was_beside_is_not(monkeypatch):
     assert set(blamed) == {3}
     assert "its worker was lost each time" in blamed[3]
     assert set(found) == {0, 1, 2, 4, 5}
+    assert [(item, again) for item, _, again in once] == [(mark, True)]
     assert len(set(found.values())) > 1  # a worker came after the one that was killed
 
 

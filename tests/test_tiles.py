@@ -1,6 +1,7 @@
 """Tiles cover the output once, are whole objects, keep to the memory, and read what they need."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,14 +15,18 @@ from bigncc.tiles import (
     aligned,
     coarse,
     cut,
+    parts,
+    roi_around,
     roi_cells,
     roi_coarse,
     roi_meet,
+    roi_of,
     roi_pad,
     roi_shape,
     roi_shift,
     roi_within,
     share,
+    unit_of,
 )
 from tests.strategies import cover
 
@@ -89,6 +94,98 @@ def test_what_rois_have_in_common_is_in_both(edges):
     if (there[0] & there[1]).any():
         there[2][roi_meet(one, other)] = 1
         np.testing.assert_array_equal(there[2], there[0] & there[1])
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), min_size=2, max_size=2), min_size=1))
+def test_the_smallest_roi_around_others_touches_them_on_all_sides(drawn):
+    rois = [tuple(slice(a, a + n) for a, n in each) for each in drawn]
+    around = roi_around(rois)
+    for axis, s in enumerate(around):
+        assert {s.start} <= {roi[axis].start for roi in rois}
+        assert {s.stop} <= {roi[axis].stop for roi in rois}
+        assert all(s.start <= roi[axis].start and roi[axis].stop <= s.stop for roi in rois)
+
+
+def test_tuples_of_several_lengths_are_a_mistake_and_are_not_cut():
+    one, two = (slice(0, 4),), (slice(0, 4), slice(0, 4))
+    plan = Plan((9, 9), (3, 3), (3, 3), (1, 1), (0, 0), (9, 9))
+    for mistake in (
+        lambda: roi_of((0,), (4, 4)),
+        lambda: roi_shift(two, (1,)),
+        lambda: roi_pad(two, (1,), (9, 9)),
+        lambda: roi_pad(two, (1, 1), (9,)),
+        lambda: roi_within(one, two),
+        lambda: roi_meet(two, one),
+        lambda: roi_around([two, one]),
+        lambda: list(roi_cells(two, (2,))),
+        lambda: list(parts(two, (2,))),
+        lambda: list(parts(one, (2, 2))),
+        lambda: aligned((3, 3), (1, 1), (2,), (9, 9)),
+        lambda: plan.decoded((2,)),
+        lambda: plan.decoded_once((2,)),
+        lambda: replace(plan, tile=(3,)).grid,
+        lambda: replace(plan, margin=(1,))[0],
+        lambda: replace(plan, origin=(0,))[0],
+    ):
+        with pytest.raises(ValueError, match="zip\\(\\) argument"):
+            mistake()
+
+
+@given(st.data())
+def test_blocks_inside_of_a_tile_are_whole_objects_or_chunks_and_cut_no_cell(data):
+    ndim, finest = data.draw(st.integers(2, 4)), data.draw(st.integers(0, 2))
+    halved = data.draw(st.integers(1, 2))
+    grown = [1 << finest if i >= ndim - halved else 1 for i in range(ndim)]
+    objects = tuple(g * data.draw(st.integers(1, 9)) for g in grown)
+    chunks = tuple(data.draw(st.integers(1, 9)) for _ in objects)
+    assert unit_of(objects, 0, halved, ()) == objects
+    for i, (n, c) in enumerate(zip(unit_of(objects, finest, halved, chunks), chunks, strict=True)):
+        # the smallest that are whole chunks and, where the pyramid halves, even
+        assert n == next(k for k in range(1, 99) if k % c == 0 and (i < ndim - halved or k % 2 == 0))
+    if finest:
+        for i, (n, o) in enumerate(zip(unit_of(objects, finest, halved, ()), objects, strict=True)):
+            least = o >> finest
+            assert n == (o if i < ndim - halved else least + least % 2)
+
+
+@given(st.integers(1, 9), st.integers(0, 4), st.integers(1, 7), st.integers(1, 40))
+def test_what_is_decoded_for_a_tile_at_most_is_so_somewhere(tile, margin, grain, length):
+    needed = tile + 2 * margin
+    most = max(grain * (-(-(start + needed) // grain) - start // grain) for start in range(grain))
+    assert aligned((tile,), (margin,), (grain,), (length,)) == (min(length, most),)
+
+
+@given(plans(), st.data())
+def test_chunks_that_are_kept_are_decoded_once_and_wait_no_longer_than_needed(plan, data):
+    grain = tuple(data.draw(st.integers(1, n)) for n in plan.extent)
+    sizes, wanted = {}, []
+    for tile in plan:
+        cells = set(roi_cells(tile.read, grain))
+        wanted.append(cells)
+        for cell in cells:
+            axes = zip(cell, grain, plan.extent, strict=True)
+            sizes[cell] = math.prod(min(n, (c + 1) * g) - c * g for c, g, n in axes)
+    assert plan.decoded_once(grain) == sum(sizes.values())
+    last = {cell: index for index, cells in enumerate(wanted) for cell in cells}
+    held = set()
+    for index, cells in enumerate(wanted):
+        held = {cell for cell in held if last[cell] > index} | {cell for cell in cells if last[cell] > index}
+        assert sum(sizes[cell] for cell in held) <= plan.waiting(grain)
+
+
+@pytest.mark.parametrize(
+    ("extent", "tile", "margin", "grain", "wanted"),
+    [
+        # a row of chunks of 8 and two margins of 2, over 64 and a chunk; 32 x 32 around a tile of 16 x 16
+        ((64, 64), (16, 16), (2, 2), (8, 8), (8 + 4) * (64 + 8) + 32 * 32 - 16 * 16),
+        # one tile along the first axis
+        ((30, 64, 50), (30, 16, 10), (0, 2, 1), (1, 8, 5), (8 + 4) * (50 + 5) * 30 + 30 * 32 * 20 - 30 * 16 * 10),
+        ((9, 9), (9, 9), (1, 1), (3, 3), (3 + 2) * (9 + 3) + 0),
+    ],
+)
+def test_how_much_waits_is_a_row_of_chunks_and_what_lies_around_a_tile(extent, tile, margin, grain, wanted):
+    plan = Plan(extent, tile, tile, margin, (0,) * len(tile), extent)
+    assert plan.waiting(grain) == wanted
 
 
 @given(plans())

@@ -610,12 +610,18 @@ cli.main()
 
 def test_a_tile_that_fails_is_exit_code_2_and_status_lists_it(tmp_path):
     written(tmp_path)
-    words = ["run", "a", "b", "out", "--as-is", "output.chunks=[32, 32]", "engine.threads=1"]
+    words = ["run", "a", "b", "out", "--as-is", "output.chunks=[32, 32]", "engine.threads=1", "--json"]
     done = subprocess.run([sys.executable, "-c", CURSED, *words], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
     assert "bigncc: " in done.stderr
     assert "out has 5 of 7 tiles: tile 2 failed twice (ArithmeticError: cursed); run the same" in done.stderr
     assert "Traceback" not in done.stderr
+    *_, before, last = map(json.loads, done.stdout.splitlines())
+    assert (before["event"], before["retried"], before["quarantined"]) == ("progress", 1, 1)
+    assert before["tiles"]["done"] == before["tiles"]["total"]
+    assert before["pixels"]["done"] < before["pixels"]["total"]
+    assert (last["event"], last["exit_code"]) == ("error", 2)
+    assert f"bigncc: {last['text']}\n" in done.stderr
     words = ["status", "out", "--json"]
     done = subprocess.run([Path(sys.executable).with_name("bigncc"), *words], cwd=tmp_path, capture_output=True)
     assert json.loads(done.stdout)["quarantined"] == {"2": "ArithmeticError: cursed"}

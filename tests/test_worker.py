@@ -13,7 +13,7 @@ import psutil
 import pytest
 from distributed import LocalCluster
 
-from bigncc import cluster, config, pipeline, worker
+from bigncc import cluster, config, pipeline, tasks, worker
 from bigncc.errors import DoesNotFitError, IncompleteError, InputError, RefusedError
 from tests import pairs
 from tests.slurm import until
@@ -91,7 +91,10 @@ def test_one_of_two_processes_is_killed_half_way_and_nothing_finished_is_compute
     assert run.returncode == 0, stderr
     assert "Traceback" not in stdout + stderr
     assert re.search(r"^bigncc: dashboard: http://127\.0\.0\.1:\d+/status$", stderr, re.MULTILINE)
-    assert re.search(r"^tile (\d+)/\1, 100 %, .* Mpixel/s, \d workers?, 0 s left$", stderr, re.MULTILINE)
+    last = re.search(
+        r" tile (\d+)/\1, 100 %, .* Mpixel/s, \d workers?, (\d+) tried again, 0 s left$", stderr, re.MULTILINE
+    )
+    assert 1 <= int(last[2]) <= tasks.AHEAD  # what the one that was killed had been given
     complete(folder, "killed")
     # both wrote, each a file of its own, and who came after the one that was killed another one
     assert len(list((folder / "killed.bigncc" / "journal").glob("*.jsonl"))) >= 2
@@ -173,7 +176,8 @@ def test_a_tile_that_another_process_has_finished_meanwhile_is_not_computed_agai
     order = worker.Order(ready.job.url, ready.job.plan_id, settings, "one")
     with threads.get_client() as client:
         first, second = (client.submit(worker.tile, order, (5, False), pure=False).result() for _ in range(2))
-        assert first.digests == second.digests
+        assert first.row.digests == second.row.digests
+        assert (first.tries, second.tries) == (1, 0)
         assert computed(folder / "twice") == [5]
         client.submit(worker.tile, order, (5, True), pure=False).result()
         assert computed(folder / "twice") == [5, 5]
