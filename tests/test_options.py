@@ -51,3 +51,8 @@ def test_what_shells_complete_is_what_the_schema_says():
     anew = "python -c 'from bigncc.options import *; print(listed(options()), end=str())' > bigncc/keys.tsv"
     assert KEYS.read_text() == wanted, anew
     assert all(line.count("\t") == 2 for line in wanted.splitlines())
+
+
+def test_readme_has_the_table():
+    readme = (Path(bigncc.__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    assert f"\n\n{options.table()}\n" in readme, "bigncc config --table prints it"
