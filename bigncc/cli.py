@@ -285,6 +285,7 @@ def status(out: str, as_json: bool, watch: bool, every: float | None) -> None:
 @click.option("--geojson", is_flag=True, help="Write the regions as OUT.geojson, too, as QuPath reads it.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable; write nothing.")
 @click.option("--index", metavar="FILE.html", help="Where the index of several results goes.")
+@click.option("--link", metavar="BASE_URL", help="Each region has a link to OUT, whose folder is hosted there.")
 def report(
     outs: tuple[str, ...],
     pairs: str | None,
@@ -292,6 +293,7 @@ def report(
     geojson: bool,
     as_json: bool,
     index: str | None,
+    link: str | None,
     threshold: float | None,
     regions: int | None,
 ) -> None:
@@ -309,7 +311,7 @@ def report(
         message = "neither OUT nor --pairs is given: at least one result is accepted"
         raise InputError(message)
     urls = [*outs, *(table.outputs(pairs) if pairs is not None else ())]
-    wish = pipeline.Wish(threshold, regions, as_csv, geojson)
+    wish = pipeline.Wish(threshold, regions, as_csv, geojson, link)
     if as_json:
         for url in urls:
             click.echo(json.dumps(pipeline.facts(url, wish)))

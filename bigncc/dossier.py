@@ -142,7 +142,7 @@ def facts_of(found: Finished, threshold: float, worst_regions: Sequence[Region])
     return plain
 
 
-def dossier(found: Finished, shown: Panel, threshold: float, count: int) -> Dossier:
+def dossier(found: Finished, shown: Panel, threshold: float, listed: Sequence[Region]) -> Dossier:
     """Return what the page of a result tells.
 
     Parameters
@@ -153,10 +153,9 @@ def dossier(found: Finished, shown: Panel, threshold: float, count: int) -> Doss
         It at the size of a picture.
     threshold : float
         Below which pixels agree badly.
-    count : int
-        Regions, at most.
+    listed : sequence of Region
+        The worst regions.
     """
-    listed = worst(found, threshold, count)
     place = found.table.worst.place if found.table is not None and found.table.stacked else None
     plane = found.plane(found.shape, place)
     charts = {

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from bigncc import export, page, proof, store
-from bigncc.dossier import dossier, facts_of, worst
+from bigncc import display, export, page, proof, scene, store
+from bigncc.dossier import CROP, dossier, facts_of, worst
 from bigncc.errors import BignccError, IncompleteError, InputError
 from bigncc.finished import Finished, beside, finished
 from bigncc.page import Line
 from bigncc.picture import drawn, panel_of, tabulated
+from bigncc.regions import Region
 
 INDEX = "index.html"
 
@@ -34,18 +35,37 @@ class Wish:
         How many of the worst regions, at most; None: as in the config.
     csv, geojson : bool
         Whether the regions are written as such a file, too.
+    link : str or None
+        Address of the hosted folder that the result lies in: then each region has a link to a viewer.
     """
 
     threshold: float | None = None
     regions: int | None = None
     csv: bool = False
     geojson: bool = False
+    link: str | None = None
 
     def of(self, found: Finished) -> tuple[float, int]:
         """Return threshold and number of regions for a result."""
         asked = found.config.report
         threshold = asked.threshold if self.threshold is None else self.threshold
         return threshold, asked.regions if self.regions is None else self.regions
+
+    def worst(self, found: Finished) -> list[Region]:
+        """Return the worst regions of a result, with links if they are asked for."""
+        regions = worst(found, *self.of(found))
+        if self.link is None:
+            return regions
+        shown, _ = display.hosted(found.output.url)
+        return [replace(region, link=scene.link(shown, self.link, *_view(found, region))) for region in regions]
+
+
+def _view(found: Finished, region: Region) -> tuple[list[float], list[float]]:
+    """Return the middle of a region and how much around it is seen, in pixels of the finest level that is stored."""
+    batch, side = len(region.place), 2**found.finest
+    middle = [((a + b) / 2) / side - 0.5 for a, b in region.box]
+    extent = [max(1.5 * (b - a), CROP) / side for a, b in region.box]
+    return [*region.place, *middle], [1.0] * batch + extent
 
 
 @dataclass(frozen=True)
@@ -71,8 +91,7 @@ def facts(url: str, wish: Wish | None = None) -> dict[str, Any]:
     """
     wish = wish or Wish()
     found = finished(url, wish.threshold)
-    threshold, count = wish.of(found)
-    return facts_of(found, threshold, worst(found, threshold, count))
+    return facts_of(found, wish.of(found)[0], wish.worst(found))
 
 
 def publish(url: str, wish: Wish | None = None) -> Published:
@@ -88,7 +107,7 @@ def publish(url: str, wish: Wish | None = None) -> Published:
     wish = wish or Wish()
     found = finished(url, wish.threshold)
     shown = panel_of(found)
-    told = dossier(found, shown, *wish.of(found))
+    told = dossier(found, shown, wish.of(found)[0], wish.worst(found))
     listed, plan_id = told.facts["regions"], told.facts["plan_id"]
     files = {beside(url, ".html"): (page.render(told), page.MARK, "page")}
     if wish.csv:

@@ -28,7 +28,7 @@ def made(tmp_path_factory):
 def told(url, count=8):
     """Return all that is told of a result."""
     found = finished(url)
-    return dossier.dossier(found, panel_of(found), THRESHOLD, count)
+    return dossier.dossier(found, panel_of(found), THRESHOLD, dossier.worst(found, THRESHOLD, count))
 
 
 def test_facts_are_those_of_the_maps(made):

@@ -10,6 +10,7 @@ import pytest
 
 from bigncc import dossier, page
 from bigncc.finished import finished
+from bigncc.journal import sealed
 from bigncc.output import open_output, update_attributes
 from bigncc.page import Line
 from bigncc.picture import panel_of
@@ -40,9 +41,9 @@ def told(tmp_path_factory):
     said = open_output(url).attributes
     changed = {name: hostile(said[name]) for name in ("headline", "versions", "plan_id")}
     changed["registration"] = {**said["registration"], "unknown": HOSTILE}
-    update_attributes(url, {**said, **changed})
+    update_attributes(url, sealed({**said, **changed}))
     found = finished(url)
-    return dossier.dossier(found, panel_of(found), 0.5, 2)
+    return dossier.dossier(found, panel_of(found), 0.5, dossier.worst(found, 0.5, 2))
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,13 @@
 import json
 import re
 import shutil
+from urllib.parse import unquote
 
 import pytest
 
 from bigncc import publication
-from bigncc.errors import IncompleteError, RefusedError
+from bigncc.errors import IncompleteError, InputError, RefusedError
+from bigncc.journal import sealed
 from bigncc.output import open_output, update_attributes
 from bigncc.publication import Wish, publish, publish_all
 from tests import pairs, results
@@ -22,7 +24,7 @@ def made(tmp_path_factory):
     urls = [results.run(paths, folder / "out.ome.zarr", "report.regions=1"), str(folder / "sub dir" / "b #2.zarr")]
     for suffix in ("", ".bigncc"):
         shutil.copytree(urls[0] + suffix, urls[1] + suffix)
-    update_attributes(urls[1], {**open_output(urls[1]).attributes, "state": "in-progress"})
+    update_attributes(urls[1], sealed({**open_output(urls[1]).attributes, "state": "in-progress"}))
     return folder, urls
 
 
@@ -35,6 +37,26 @@ def test_each_file_is_beside_the_result_and_is_replaced_by_a_second_report(made)
         assert len(json.loads((folder / "out.geojson").read_bytes())["features"]) <= count
         assert len((folder / "out.regions.csv").read_text().splitlines()) == 1 + len(done.facts["regions"]) <= 1 + count
     assert len(done.facts["regions"]) == 1  # as its config says
+
+
+@pytest.mark.parametrize("finest", [0, pytest.param(1, marks=pytest.mark.soak)])
+def test_each_region_has_a_link_to_what_is_hosted(made, tmp_path, finest):
+    folder, (url, _) = made
+    if finest:
+        url = results.run([folder / "a.zarr", folder / "b.zarr"], tmp_path / "out.ome.zarr", "output.finest_level=1")
+    base = "https://host.example/results"
+    facts = publication.facts(url, Wish(link=base, regions=2))
+    states = [json.loads(unquote(region["link"].partition("#!")[2])) for region in facts["regions"]]
+    for region, state in zip(facts["regions"], states, strict=True):
+        names = list(state["dimensions"])
+        for axis in "yx":
+            middle = (region["physical"][axis]["from"] + region["physical"][axis]["to"]) / 2 * 1e-6
+            seen = state["position"][names.index(axis)] * state["dimensions"][axis][0]
+            assert abs(seen - middle) < 1e-12
+        assert f"{base}/out.ome.zarr" in json.dumps(state)
+    assert {region["link"] for region in publication.facts(url)["regions"]} == {""}
+    with pytest.raises(InputError, match="--link is 'javascript:alert"):
+        publish(url, Wish(link="javascript:alert(1)"))
 
 
 def test_a_threshold_changes_what_is_low(made):
@@ -74,11 +96,11 @@ def test_an_index_lists_what_is_not_complete_and_links_what_is(made):
     assert re.findall(r'<a href="([^"#]+)"', text) == ["out.html"]
     assert "sub dir/b #2.zarr" in text
     assert "missing" in text
-    update_attributes(unfinished, {**open_output(unfinished).attributes, "state": "complete"})
+    update_attributes(unfinished, sealed({**open_output(unfinished).attributes, "state": "complete"}))
     try:
         paths = list(publish_all([url, unfinished], Wish(), folder / "sub dir" / "all.html"))
     finally:
-        update_attributes(unfinished, {**open_output(unfinished).attributes, "state": "in-progress"})
+        update_attributes(unfinished, sealed({**open_output(unfinished).attributes, "state": "in-progress"}))
     assert paths[-1] == folder / "sub dir" / "all.html"
     assert re.findall(r'<a href="([^"#]+)"', paths[-1].read_text()) == ["../out.html", "b%20%232.html"]
 
