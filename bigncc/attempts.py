@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from bigncc import journal
@@ -33,8 +34,9 @@ def twice(make: Callable[[], journal.Row], url: str, index: int) -> Outcome:
         At once: it concerns more than one tile.
     """
     for tries, pause in ((1, AGAIN), (2, None)):
+        start = time.perf_counter()
         try:
-            return Outcome(make(), tries)
+            return Outcome(replace(make(), seconds=time.perf_counter() - start), tries)
         except BignccError:
             raise
         except Exception as error:

@@ -273,25 +273,54 @@ def status(out: str, as_json: bool, watch: bool, every: float | None) -> None:
 
 
 @cli.command()
-@click.argument("outs", nargs=-1, required=True, metavar="OUT...")
+@click.argument("outs", nargs=-1, metavar="OUT...")
+@click.option("--pairs", metavar="TABLE.csv", help="The results of a table of pairs, those that failed as well.")
 @click.option(
     "--threshold",
     type=click.FloatRange(-1, 1),
     help="Below which pixels are counted; as in the run's config by default.",
 )
-def report(outs: tuple[str, ...], threshold: float | None) -> None:
-    """Draw OUT as a PNG beside it, and tabulate its sections and channels as a CSV.
+@click.option("--regions", type=click.IntRange(0, 100), help="How many of the worst regions; as in the config.")
+@click.option("--csv", "as_csv", is_flag=True, help="Write the regions as OUT.regions.csv, too.")
+@click.option("--geojson", is_flag=True, help="Write the regions as OUT.geojson, too, as QuPath reads it.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable; write nothing.")
+@click.option("--index", metavar="FILE.html", help="Where the index of several results goes.")
+@click.option("--link", metavar="BASE_URL", help="Each region has a link to OUT, whose folder is hosted there.")
+def report(
+    outs: tuple[str, ...],
+    pairs: str | None,
+    as_csv: bool,
+    geojson: bool,
+    as_json: bool,
+    index: str | None,
+    link: str | None,
+    threshold: float | None,
+    regions: int | None,
+) -> None:
+    """Write a page (HTML) and a picture (PNG) beside OUT, and a table of its sections and channels (CSV).
 
-    Reference, moving image as pulled, confidence and histogram with the main statistics; of a stack, the two sections
-    that agree least, and mean and share below a threshold of each section, with those that are bad.
+    The page shows both images, the confidence map, how much agrees, the regions that agree least, how the images were
+    registered and what was asked for. It needs no network and can be sent by itself. Of several results there is an
+    index, too.
     """
-    from bigncc import pipeline
+    from bigncc import pipeline, table
 
-    for out in outs:
-        table = pipeline.tabulate(out, threshold)
-        click.echo(pipeline.report(out, threshold))
-        if table is not None:
-            click.echo(table)
+    if as_json:
+        _exclude("--json", {"--csv": as_csv, "--geojson": geojson, "--index": index is not None})
+    if pairs is None and not outs:
+        message = "neither OUT nor --pairs is given: at least one result is accepted"
+        raise InputError(message)
+    urls = [*outs, *(table.outputs(pairs) if pairs is not None else ())]
+    wish = pipeline.Wish(threshold, regions, as_csv, geojson, link)
+    if as_json:
+        for url in urls:
+            click.echo(json.dumps(pipeline.facts(url, wish)))
+    elif len(urls) > 1 or pairs is not None or index is not None:
+        for path in pipeline.publish_all(urls, wish, None if index is None else Path(index)):
+            click.echo(path)
+    else:
+        for path in pipeline.publish(urls[0], wish).paths:
+            click.echo(path)
 
 
 @cli.command()

@@ -213,6 +213,29 @@ def default_yaml() -> str:
     return "\n".join(lines[:-1]) + "\n"
 
 
+_SECRETS = re.compile(r"(://)\S*@|[?#].*")
+"""What an address may hold that nobody else is to see."""
+
+
+def as_yaml(document: Mapping[str, Any]) -> str:
+    """Return what a result says that it was asked for, in the order of the defaults and without secrets."""
+    known = {name: document[name] for name in Config.model_fields if name in document}
+    return str(yaml.safe_dump(_shown({**known, **document}), sort_keys=False, allow_unicode=True))
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _shown(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_shown(each) for each in value]
+    return without_secrets(value) if isinstance(value, str) else value
+
+
+def without_secrets(address: str) -> str:
+    """Return an address without what it may hold that nobody else is to see."""
+    return _SECRETS.sub(r"\1...", address) if "://" in address else address
+
+
 def _commented(section: type[BaseModel], name: str, indent: str = "  ") -> Iterator[str]:
     """Yield a line for each key of a section, and those of the sections in it."""
     examples = {"reference": "reference.ome.zarr", "moving": "moving.ome.zarr", "output": "ncc.ome.zarr"}
@@ -285,8 +308,7 @@ def _sentence(error: ValidationError) -> str:
         return f"cluster: {reason}"
     if SECRET.intersection(path):
         return f"config key {key} has a value that cannot be meant: {reason[0].lower()}{reason[1:]}"
-    # an address may hold what nobody else is to see
-    value = re.sub(r"(://)\S*@|[?#].*", r"\1...", repr(first["input"]))
+    value = _SECRETS.sub(r"\1...", repr(first["input"]))
     return f"config key {key} is {value}: {reason[0].lower()}{reason[1:]}"
 
 

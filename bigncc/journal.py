@@ -38,7 +38,8 @@ class Row:
 
     `saw` has the fingerprint of each stored object of the inputs that the process had read since its row before, for
     the first time. `items` has the summary of each of its batch items, by place in the output, if there are several;
-    `shift` has the statistics of a tile of nodes, `pvalues` counts those of a map of them.
+    `shift` has the statistics of a tile of nodes, `pvalues` counts those of a map of them. `seconds` are those that it
+    took, which may be others the next time: they are no part of what a tile is.
     """
 
     tile: int
@@ -49,6 +50,7 @@ class Row:
     items: Items = field(default_factory=dict)
     shift: dict[str, Any] | None = None
     pvalues: PValues = NO_PIXELS
+    seconds: float | None = field(default=None, compare=False)
 
 
 def directory(url: str) -> str:
@@ -196,6 +198,7 @@ class Writer:
         body |= {"items": packed_items(row.items)} if row.items else {}
         body |= {"pvalues": row.pvalues.packed()} if row.pvalues.counts else {}
         body |= {} if row.shift is None else {"shift": row.shift}
+        body |= {} if row.seconds is None else {"seconds": round(row.seconds, 3)}
         counts = ",".join(map(str, row.summary.counts))
         text = f"{self.plan_id[:16]} {row.tile} done {counts} {json.dumps(body, separators=(',', ':'))}"
         line, file = f"{_checksum(text.encode())} {text}\n".encode(), self.file
@@ -286,10 +289,19 @@ def _row(tile: int, fields: list[bytes]) -> Row | None:
         told = row.shift or {"bins": []}
         numbers = [*row.sizes.values(), *(n for key, n in told.items() if key != "bins")]
         numbers += [n for a_bin in told["bins"] for n in a_bin]
+        timed = row.seconds is None or (type(row.seconds) in (int, float) and 0 <= row.seconds < math.inf)
     except UNREADABLE:
         return None
-    right = set(map(type, words)) <= {str} and set(map(type, numbers)) <= {int} and min(numbers, default=0) >= 0
+    right = (
+        timed and set(map(type, words)) <= {str} and set(map(type, numbers)) <= {int} and min(numbers, default=0) >= 0
+    )
     return row if right and row.summary.counts == tuple(map(int, fields[4].split(b","))) else None
+
+
+def costs(url: str, plan_id: str) -> dict[int, tuple[int, float | None]]:
+    """Return the stored bytes of each finished tile, and the seconds that it took, if its row says so."""
+    every = (_row(int(fields[2]), fields) for fields in _lines(url, plan_id))
+    return {row.tile: (sum(row.sizes.values()), row.seconds) for row in every if row is not None}
 
 
 def fingerprints(url: str, plan_id: str) -> Iterator[tuple[str, str, str]]:

@@ -37,14 +37,15 @@ from bigncc.picture import panel, report, tabulate
 from bigncc.placement import headline, registered
 from bigncc.progress import Progress, silent
 from bigncc.proof import Result, Verdict, finish, incomplete, lengths, plan_of, status, verify, withdraw
+from bigncc.publication import Wish, facts, publish, publish_all
 from bigncc.registration import Registration
 from bigncc.shift import nanoseconds
 from bigncc.summary import merge
 from bigncc.tiles import Plan, share
 
 __all__ = [
-    "Estimate", "Prepared", "Result", "Verdict", "complete", "finish", "panel", "plan", "prepare", "prepared",
-    "register", "rehearse", "report", "run", "status", "tabulate", "verify",
+    "Estimate", "Prepared", "Result", "Verdict", "Wish", "complete", "facts", "finish", "panel", "plan", "prepare",
+    "prepared", "publish", "publish_all", "register", "rehearse", "report", "run", "status", "tabulate", "verify",
 ]  # fmt: skip
 
 NANOSECONDS = 35

@@ -227,6 +227,7 @@ class ReportConfig(Section):
     threshold: float = Field(
         0.5, ge=-1, le=1, description="the table of sections and channels has the share of the pixels below this value"
     )
+    regions: int = Field(8, ge=0, le=100, description="the page shows so many of the regions that agree least")
 
 
 class ShiftConfig(Section):

@@ -200,11 +200,12 @@ class Table:
             *(map(_number, measured) if measured else ("", "")),
             _number(row.match["quality"], 3) if measured else "",
             " ".join(map(str, row.suspects)),
-            "; ".join(_notes(row)),
+            "; ".join(notes(row)),
         ]
 
 
-def _notes(row: Row) -> Iterator[str]:
+def notes(row: Row) -> Iterator[str]:
+    """Yield what is to be said of a row beside its numbers."""
     if row.stands_out:
         what = "a step between {} and {}" if row.stands_out == "low" else "{} and {} are more alike than others"
         yield what.format(*row.pair)

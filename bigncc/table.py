@@ -51,6 +51,11 @@ def configs(path: str, words: Iterable[str | Mapping[str, Any]], part: tuple[int
     return found
 
 
+def outputs(path: str) -> list[str]:
+    """Return where the results of a table's pairs go; InputError as for `configs`."""
+    return [cells["output"] for _, cells in _lines(path)]
+
+
 def run(pairs: Sequence[Config], attempt: Callable[[Config], Any], failed: Callable[[str], None]) -> None:
     """Make an attempt at each of some pairs; one that fails keeps no other waiting.
 

@@ -143,6 +143,7 @@ def test_a_stack_is_correlated_by_two_words(tmp_path):
     assert good(tmp_path, "report", "out", "--threshold", "0.25").split() == [
         f"{tmp_path}/out.png",
         f"{tmp_path}/out.csv",
+        f"{tmp_path}/out.html",
     ]
     assert (tmp_path / "out.csv").read_text().count("\n") == 12
     # a table names two images, or a stack twice
@@ -287,8 +288,21 @@ def test_run_status_report_and_run_again(pair):
     assert tree(folder) == before
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
-    assert good(folder, "report", "out") == f"{folder}/out.png\n"
+    before = tree(folder)
+    assert json.loads(good(folder, "report", "out", "--json"))["plan_id"] == done["plan_id"]
+    assert tree(folder) == before
+    names = ("png", "html", "regions.csv", "geojson")
+    files = "".join(f"{folder}/out.{name}\n" for name in names)
+    assert good(folder, "report", "out", "--csv", "--geojson", "--regions", "1") == files
     assert (folder / "out.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "out.html").read_bytes().startswith(b"<!DOCTYPE html>")
+    assert len(json.loads((folder / "out.geojson").read_text())["features"]) == 1
+    # of several there is an index, which says what is not complete
+    (folder / "pairs.csv").write_text("reference,moving,output\na.zarr,b.zarr,out\na.zarr,b.zarr,later\n")
+    missing = bigncc_cli(folder, "report", "--pairs", "pairs.csv")
+    assert "1 of 2 results are not complete (later)" in sentence(missing, 2)
+    assert missing.stdout == f"{folder}/out.png\n{folder}/out.html\n{folder}/index.html\n"
+    assert "later" in (folder / "index.html").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -408,6 +422,8 @@ BAD = {
     "status of an image": (("status", "a.zarr"), "a.zarr is no output of bigncc"),
     "status of a file": (("status", "file"), "file is a file"),
     "status in a file": (("status", "file/out"), "file/out"),
+    "report of no result": (("report",), "neither OUT nor --pairs is given"),
+    "report as facts and as a file": (("report", "done", "--json", "--csv"), "--json and --csv are given: one of them"),
     "report of nothing": (("report", "nothing"), "nothing does not exist"),
     "report of an image": (("report", "fine.ome.zarr"), "fine.ome.zarr is no output of bigncc"),
     "unrelated": (
