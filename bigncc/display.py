@@ -97,7 +97,7 @@ def hosted(url: str | os.PathLike[str]) -> tuple[Scene, tuple[str, ...]]:
                 layers.append(layer)
     frame = frame_of(layout)
     own = placed(layout, layout.scale, layout.translation, first=frame.origin)
-    coded = of_array(output.maps["ncc"])
+    coded = of_array(output.level(output.levels[0])["ncc"])
     layers.append(Layer("confidence", "confidence", name, own, frame.scale, zarr, encoding=coded))
     layers.append(Layer("status", "status", f"{name}/labels/status", own, frame.scale, zarr))
     return Scene(frame, tuple(layers)), tuple(notes)
