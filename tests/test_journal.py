@@ -269,6 +269,30 @@ def test_a_file_begun_later_wins_although_the_other_is_written_longer(url):
     assert journal.rows(url, PLAN) == {0: row(0, (0.2,))}
 
 
+def test_a_record_of_completion_that_was_edited_is_named(url):
+    journal.write_complete(url, {"plan_id": "x", "tiles": 3})
+    path = Path(journal.directory(url)) / "COMPLETE.json"
+    path.write_text(path.read_text().replace('"tiles": 3', '"tiles": 4'))
+    with pytest.raises(InputError, match="COMPLETE.json is damaged"):
+        journal.read_complete(url)
+
+
+def test_a_line_of_another_form_is_no_row_though_nothing_is_torn(url):
+    saw = {"moving": {"c/0": "12"}}
+    write(url, [replace(row(0), saw=saw), replace(row(1), saw=saw), row(2)])
+    (path,) = files(url)
+    lines = path.read_bytes().splitlines()
+    strange = (b'"saw"', b'"sor"'), (b'"12"', b"12"), (b'"ncc":10', b'"ncc":-10'), (b" 0,2,", b" 0,3,")
+    for old, new in strange:
+        fields = lines[1].split(b" ", 1)[1]
+        assert old in fields
+        fields = fields.replace(old, new)
+        line = store.digest([fields])[:16].encode() + b" " + fields
+        path.write_bytes(b"\n".join([lines[0], line, lines[2], b""]))
+        assert journal.rows(url, PLAN).keys() == {0, 2}
+        assert list(journal.fingerprints(url, PLAN)) == [("moving", "c/0", "12")]
+
+
 def test_fingerprints_are_all_that_any_row_saw(url):
     one, two = {"moving": {"c/0/0": "12", "c/0/1": "absent"}}, {"moving": {"c/0/0": "34"}, "reference": {"0.0": "56"}}
     write(url, [replace(row(0), saw=one), row(1)])
@@ -306,7 +330,9 @@ def test_tiles_are_quarantined_with_their_reasons_until_they_are_released(url):
     assert journal.quarantined(url) == {10: "ValueError: é"}
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"tile": 3}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"tile": 3}', '{"tile": 4, "reason": "so"}', '{"tile": 3, "reason": 4}']
+)
 def test_a_reason_that_is_damaged_is_named(url, text):
     journal.quarantine(url, 3, "so")
     (path,) = (Path(journal.directory(url)) / "quarantine").iterdir()

@@ -123,6 +123,7 @@ def test_tuples_of_several_lengths_are_a_mistake_and_are_not_cut():
         lambda: aligned((3, 3), (1, 1), (2,), (9, 9)),
         lambda: plan.decoded((2,)),
         lambda: plan.decoded_once((2,)),
+        lambda: plan.waiting((2,)),
         lambda: replace(plan, tile=(3,)).grid,
         lambda: replace(plan, margin=(1,))[0],
         lambda: replace(plan, origin=(0,))[0],
@@ -166,6 +167,7 @@ def test_chunks_that_are_kept_are_decoded_once_and_wait_no_longer_than_needed(pl
             axes = zip(cell, grain, plan.extent, strict=True)
             sizes[cell] = math.prod(min(n, (c + 1) * g) - c * g for c, g, n in axes)
     assert plan.decoded_once(grain) == sum(sizes.values())
+    assert isinstance(plan.decoded_once(grain), int)
     last = {cell: index for index, cells in enumerate(wanted) for cell in cells}
     held = set()
     for index, cells in enumerate(wanted):
@@ -181,6 +183,8 @@ def test_chunks_that_are_kept_are_decoded_once_and_wait_no_longer_than_needed(pl
         # one tile along the first axis
         ((30, 64, 50), (30, 16, 10), (0, 2, 1), (1, 8, 5), (8 + 4) * (50 + 5) * 30 + 30 * 32 * 20 - 30 * 16 * 10),
         ((9, 9), (9, 9), (1, 1), (3, 3), (3 + 2) * (9 + 3) + 0),
+        # two along it
+        ((30, 64, 50), (15, 64, 10), (0, 0, 1), (1, 8, 5), 1 * (64 + 8) * (50 + 5) + 15 * 64 * 20 - 15 * 64 * 10),
     ],
 )
 def test_how_much_waits_is_a_row_of_chunks_and_what_lies_around_a_tile(extent, tile, margin, grain, wanted):
