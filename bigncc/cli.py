@@ -17,7 +17,8 @@ import click
 from bigncc import events, shell, stopping
 from bigncc.errors import BignccError, IncompleteError, InputError, RefusedError, StoppedError
 from bigncc.events import Way, facts_in_lines, tell
-from bigncc.typed import WORDS, as_options, config_of, given_of, part_of, typed, wanted
+from bigncc.shared import exclude, job_options, job_or_table_options, spoken
+from bigncc.typed import as_options, config_of, given_of, part_of, typed, wanted
 
 if TYPE_CHECKING:
     from bigncc.config import Config
@@ -38,52 +39,8 @@ def cli(context: click.Context, version: bool) -> None:
         click.echo(shell.WELCOME, nl=False)
 
 
-def _spoken(verb: Any) -> Any:
-    """Let a verb be asked to speak otherwise; `main` has found out how, and hands it on."""
-    as_json = click.option("--json", is_flag=True, expose_value=False, help="Speak in JSON, one event a line.")
-    quiet = click.option("--quiet", is_flag=True, expose_value=False, help="Say nothing but errors.")
-    return as_json(quiet(click.pass_obj(verb)))
-
-
-def _job_options(verb: Any) -> Any:
-    return _options(verb, required=True)
-
-
-def _job_or_table_options(verb: Any) -> Any:
-    table = click.option(
-        "--pairs",
-        metavar="TABLE.csv",
-        help="A run for each line, with columns reference, moving, output and keys such as window.size.",
-    )
-    return _options(table(verb), required=False)
-
-
-def _options(verb: Any, *, required: bool) -> Any:
-    options = (
-        click.argument("words", nargs=-1, required=required, metavar=WORDS, shell_complete=shell.words),
-        click.option(
-            "--window",
-            metavar="N[,N[,N]]",
-            help="Odd window size, or a length such as 31um: one for (y, x), or y,x or z,y,x.",
-        ),
-        click.option("--radius", metavar="R[,R[,R]]", help="Half window size: 2 R + 1 pixels."),
-        click.option("--stack", metavar="K[,K]", help="STACK OUT: each section z of one stack with its section z + K."),
-        click.option("--as-is", is_flag=True, help="Correlate the images as they are stored, unshifted."),
-        click.option("--trust-field", is_flag=True, help="Apply a given transform though it fits better turned round."),
-        click.option("--region", metavar="Y0:Y1,X0:X1", help="Only this part of the reference, for a trial."),
-        click.option(
-            "--missing-chunks",
-            type=click.Choice(["fill", "nodata", "error"]),
-            help="What a chunk of an image that is not stored means.",
-        ),
-    )
-    for option in reversed(options):
-        verb = option(verb)
-    return verb
-
-
 @cli.command()
-@_job_or_table_options
+@job_or_table_options
 @click.option(
     "--part",
     metavar="I/N",
@@ -93,7 +50,7 @@ def _options(verb: Any, *, required: bool) -> Any:
 @click.option("--max-time", metavar="3h50m", help="Stop by then, with exit code 75.")
 @click.option("--repair", is_flag=True, help="Write anew what verify rejects.")
 @click.option("--overwrite", metavar="PLAN_ID", help="Remove OUT first, if it is the output of this plan.")
-@_spoken
+@spoken
 def run(
     way: Way,
     words: tuple[str, ...],
@@ -112,14 +69,14 @@ def run(
     if max_time is not None:
         stopping.after(max_time, partial(events.failed, way))
     if pairs is not None:
-        _exclude("--pairs", {"--steal": steal, "--overwrite": overwrite is not None})
+        exclude("--pairs", {"--steal": steal, "--overwrite": overwrite is not None})
         share = (0, 1) if part is None else part_of(part)
         _run_pairs(way, pairs, wanted(words, (), **options), share, repair=repair)
         return
     config = config_of(words, **options)
     share = (0, 1) if part is None else part_of(part)
     if share[1] > 1:
-        _exclude(f"--part {part}", {"--repair": repair, "--overwrite": overwrite is not None})
+        exclude(f"--part {part}", {"--repair": repair, "--overwrite": overwrite is not None})
     elif part is None and steal:
         message = "--steal is given without --part: both, or neither, is accepted"
         raise InputError(message)
@@ -156,17 +113,9 @@ def _run_pairs(way: Way, path: str, words: list[Any], part: tuple[int, int], *, 
     tell(way, "complete", [f"complete: {len(listed)} pairs"], pairs=len(listed), exit_code=0)
 
 
-def _exclude(option: str, others: dict[str, bool]) -> None:
-    """Raise InputError if any of `others` is given beside an option."""
-    for other, given in others.items():
-        if given:
-            message = f"{option} and {other} are given: one of them is accepted"
-            raise InputError(message)
-
-
 @cli.command()
-@_job_options
-@_spoken
+@job_options
+@spoken
 def prepare(way: Way, words: tuple[str, ...], **options: Any) -> None:
     """Decide everything about a run and make OUT, for ``run --part`` by several jobs."""
     from bigncc import pipeline
@@ -180,7 +129,7 @@ def prepare(way: Way, words: tuple[str, ...], **options: Any) -> None:
 @cli.command()
 @click.argument("out")
 @click.option("--part", metavar="I/N", help="Make only this share of the coarser levels, from 0; record nothing.")
-@_spoken
+@spoken
 def finish(way: Way, out: str, part: str | None) -> None:
     """Make what is left of the pyramid and record that OUT is complete, after all parts of it are done."""
     from bigncc import pipeline
@@ -193,7 +142,7 @@ def finish(way: Way, out: str, part: str | None) -> None:
 @click.argument("out")
 @click.option("--recompute", metavar="K", type=click.IntRange(min=0), default=0, help="Compute K random tiles again.")
 @click.option("--part", metavar="I/N", default="0/1", help="Only this share of the tiles, from 0.")
-@_spoken
+@spoken
 def verify(way: Way, out: str, recompute: int, part: str) -> None:
     """Prove the bytes of OUT against its journal; change nothing."""
     from bigncc import pipeline
@@ -209,7 +158,7 @@ def verify(way: Way, out: str, recompute: int, part: str) -> None:
 
 
 @cli.command()
-@_job_options
+@job_options
 def plan(words: tuple[str, ...], **options: Any) -> None:
     """Say what a run would take; compute nothing.
 
@@ -306,7 +255,7 @@ def report(
     from bigncc import pipeline, table
 
     if as_json:
-        _exclude("--json", {"--csv": as_csv, "--geojson": geojson, "--index": index is not None})
+        exclude("--json", {"--csv": as_csv, "--geojson": geojson, "--index": index is not None})
     if pairs is None and not outs:
         message = "neither OUT nor --pairs is given: at least one result is accepted"
         raise InputError(message)
@@ -369,7 +318,7 @@ def demo(folder: str, images: tuple[str, str] | None) -> None:
 
 
 @cli.command()
-@_job_or_table_options
+@job_or_table_options
 @click.option("-o", "--output", metavar="FILE", help="Write the script instead of printing it.")
 def script(words: tuple[str, ...], pairs: str | None, output: str | None, **options: Any) -> None:
     """Print a script that does a run by the jobs of an array.

@@ -100,6 +100,7 @@ FLOORS = (
     ("publication",),
     ("pipeline", "viewer"),
     ("demo", "table", "typed", "events"),
+    ("shared",),
     ("cli",),
 )
 HOSTS = {
@@ -134,7 +135,7 @@ HOSTS = {
     "skimage": {"search", "sites", "fit", "demo"},
     "scipy": {"search", "sites", "deformation", "significance", "regions"},
     "xarray": {"xarray", "result"},
-    "click": {"cli", "shell"},
+    "click": {"cli", "shared", "shell"},
     "jinja2": {"page"},
     "PIL": {"raster"},
     "neuroglancer": {"viewer"},
