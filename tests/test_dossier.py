@@ -152,6 +152,7 @@ def test_a_stack_names_sections_by_their_numbers_in_the_file(tmp_path):
     assert set(found.charts) == {"histogram", "cumulative", "sections"}
 
 
+@pytest.mark.soak
 def test_regions_of_a_volume_have_three_axes(tmp_path):
     paths, f, _ = results.pair(tmp_path, shape=(12, *results.SHAPE))
     found = told(

@@ -65,7 +65,10 @@ def levelled(path, samples, factor):
     return level
 
 
-@pytest.mark.parametrize("shift", [None, pytest.param((8.0, -12.0), marks=pytest.mark.soak), (2.5, 6.25)])
+@pytest.mark.parametrize(
+    "shift",
+    [pytest.param(None, marks=pytest.mark.soak), pytest.param((8.0, -12.0), marks=pytest.mark.soak), (2.5, 6.25)],
+)
 def test_levels_of_the_images_show_what_the_images_do(tmp_path, shift):
     rng, names = np.random.default_rng(3), ("a.zarr", "b.zarr")
     images = [gaussian_filter(rng.normal(128, 400, results.SHAPE), 6).clip(0, 255).astype(np.uint8) for _ in names]
