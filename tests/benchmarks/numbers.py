@@ -15,6 +15,7 @@ from fractions import Fraction
 from math import prod
 
 import dask
+import numba
 import numpy as np
 
 import bigncc
@@ -347,7 +348,8 @@ def compared(case, pivots, centre, value, status):
 
 def judged(number, case, pixels=6):
     """The errors of some pixels of a case, or what is wrong."""
-    with warnings.catch_warnings():
+    # loops that are not compiled warn of what compiled ones do not
+    with warnings.catch_warnings(), np.errstate(all="ignore" if numba.config.DISABLE_JIT else None):
         warnings.simplefilter("error")
         ncc, status = answer(case)
     pivots = case.pivots
