@@ -8,6 +8,8 @@ from hypothesis import settings
 # the same cases at every run, so that a red build can be repeated
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.register_profile("search", deadline=None, max_examples=2000)
+# each mutant is a run, so that a few examples must find it
+settings.register_profile("mutants", settings.get_profile("ci"), max_examples=30)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
