@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bigncc import journal, store
@@ -113,6 +113,15 @@ def test_a_line_is_as_it_was_always_written(url):
     assert body == json.dumps(document, separators=(",", ":")).encode()
 
 
+FULL = replace(
+    row(3),
+    saw={"moving": {"a key": "a word"}},
+    shift={"nodes": 2, "bins": [[1, 2]]},
+    pvalues=PValues((0,) * 9 + (4,) + (0,) * 503),
+)
+
+
+@example(FULL)
 @given(
     st.builds(
         lambda saw, values, shift, pvalues: replace(row(3, values), saw=saw, shift=shift, pvalues=pvalues),
@@ -282,8 +291,9 @@ def test_a_line_of_another_form_is_no_row_though_nothing_is_torn(url):
     write(url, [replace(row(0), saw=saw), replace(row(1), saw=saw), row(2)])
     (path,) = files(url)
     lines = path.read_bytes().splitlines()
-    strange = (b'"saw"', b'"sor"'), (b'"12"', b"12"), (b'"ncc":10', b'"ncc":-10'), (b" 0,2,", b" 0,3,")
-    for old, new in strange:
+    bodies = [(b'"saw"', b'"sor"'), (b'"12"', b"12"), (b'"ncc":10', b'"ncc":-10'), (b" 0,2,", b" 0,3,")]
+    heads = [(b" 0,2,", b" 0,0,2,"), (b" 0,2,", b" x,2,"), (b" 0,2,", b" 0,2" + b"0" * 19 + b",")]
+    for old, new in bodies + heads:
         fields = lines[1].split(b" ", 1)[1]
         assert old in fields
         fields = fields.replace(old, new)
@@ -291,6 +301,9 @@ def test_a_line_of_another_form_is_no_row_though_nothing_is_torn(url):
         path.write_bytes(b"\n".join([lines[0], line, lines[2], b""]))
         assert journal.rows(url, PLAN).keys() == {0, 2}
         assert list(journal.fingerprints(url, PLAN)) == [("moving", "c/0", "12")]
+        # of which alone progress is told
+        known = 2 if (old, new) in heads else 3
+        assert journal.progress(url, PLAN)[0] == len(journal.following(url, PLAN)()) == known
 
 
 def test_fingerprints_are_all_that_any_row_saw(url):
