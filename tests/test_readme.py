@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -20,13 +21,16 @@ from bigncc import demo
 from bigncc.output import write_image
 from bigncc.resampling import pull
 from bigncc.tiles import roi_of
-from tests import scenes, stacks
+from tests import forked, scenes, stacks
 from tests.test_masks import label
 from tests.test_metadata import pyramid
 from tests.test_xarray import raster
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 OFFSET = (6.4, -3.75)
+
+# affine 2 says this of 3 wherever it multiplies
+pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 
 
 def blocks(language):
@@ -61,8 +65,6 @@ def folder(tmp_path_factory):
     return place
 
 
-# affine 2 says this of 3 wherever it multiplies
-@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 def test_the_python_of_readme(folder, monkeypatch):
     monkeypatch.chdir(folder)
     f, g = scenes.pair(1, (260, 300), 1.0, OFFSET)
@@ -185,11 +187,15 @@ def test_the_commands_of_readme(folder):
     typed = [line for block in blocks("sh") if ".venv" not in block for line in block.splitlines()]
     typed += re.findall(r"`(bigncc register [^`]*)`", README)
     assert len(typed) == 40
-    for command in typed:
-        done = subprocess.run(
-            ["/bin/sh", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, (command, done.stderr)
+    with forked.started() as bigncc_cli:
+        for command in typed:
+            words = shlex.split(command, comments=True)
+            if words[0] == "bigncc" and ">" not in words:
+                done = bigncc_cli(folder, *words[1:])
+            else:
+                shell, streams = ["/bin/sh", "-c", command], {"capture_output": True, "text": True, "timeout": 300}
+                done = subprocess.run(shell, cwd=folder, env=environment, **streams)
+            assert done.returncode == 0, (command, done.stderr)
     for name in (
         "out.ome.zarr",
         "out.png",

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from bigncc.cli import cli
 from bigncc.errors import BignccError
+from bigncc.events import way_of
 from tests import pairs
 
 SECRET = "S3CR3T"
@@ -55,7 +56,7 @@ def say(monkeypatch, tmp_path, caplog):
 
     def call(*words):
         caplog.clear()
-        result = CliRunner().invoke(cli, words)
+        result = CliRunner().invoke(cli, words, obj=way_of(words))
         error = result.exception
         assert error is None or isinstance(error, BignccError), error
         return result.output + result.stderr + str(error or "") + caplog.text, error
