@@ -60,7 +60,7 @@ def test_a_breach_of_the_protocol_is_found_out_and_a_fault_of_the_storage_is_sur
             assert found[f"mutant, {name}"].startswith("caught after ")
 
 
-@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.soak)])
 def test_a_run_that_ends_at_any_step_of_the_protocol_is_continued_to_the_right_bytes(every):
     found = told("--failpoints", str(every))
     those = list(survival.FAILPOINTS)[::every]
