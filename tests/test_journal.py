@@ -118,10 +118,12 @@ FULL = replace(
     saw={"moving": {"a key": "a word"}},
     shift={"nodes": 2, "bins": [[1, 2]]},
     pvalues=PValues((0,) * 9 + (4,) + (0,) * 503),
+    seconds=0.235,
 )
 
 
 @example(FULL)
+@example(replace(row(3), sizes={}, digests={}, seconds=0.0))
 @given(
     st.builds(
         lambda saw, values, shift, pvalues: replace(row(3, values), saw=saw, shift=shift, pvalues=pvalues),
@@ -144,6 +146,7 @@ def test_a_row_comes_back_whatever_it_says(tmp_path_factory, wanted):
     url = str(tmp_path_factory.mktemp("journal") / "out")
     write(url, [wanted])
     assert journal.rows(url, PLAN) == {3: wanted}
+    assert journal.rows(url, PLAN)[3].seconds == wanted.seconds
     assert journal.progress(url, PLAN) == (1, wanted.summary.counts)
 
 
@@ -291,7 +294,8 @@ def test_a_line_of_another_form_is_no_row_though_nothing_is_torn(url):
     write(url, [replace(row(0), saw=saw), replace(row(1), saw=saw), row(2)])
     (path,) = files(url)
     lines = path.read_bytes().splitlines()
-    bodies = [(b'"saw"', b'"sor"'), (b'"12"', b"12"), (b'"ncc":10', b'"ncc":-10'), (b" 0,2,", b" 0,3,")]
+    bodies = [(b'"sizes"', b'"seconds":' + value + b',"sizes"') for value in (b"-0.5", b"Infinity", b'"1"', b"true")]
+    bodies += [(b'"saw"', b'"sor"'), (b'"12"', b"12"), (b'"ncc":10', b'"ncc":-10'), (b" 0,2,", b" 0,3,")]
     heads = [(b" 0,2,", b" 0,0,2,"), (b" 0,2,", b" x,2,"), (b" 0,2,", b" 0,2" + b"0" * 19 + b",")]
     for old, new in bodies + heads:
         fields = lines[1].split(b" ", 1)[1]

@@ -213,7 +213,25 @@ def test_each_level_is_covered_once_in_whole_objects_by_tiles_that_know_what_the
     plan = with_pyramid(
         Plan(shape, grown, tile, still, still, shape), objects, halved, levels, data.draw(st.integers(1, 3000))
     )
-    extents = {k: coarse(shape, k, halved) for k in levels}
+    verify_levels(plan, objects, halved, levels)
+    assert plan.unit[ndim - halved :] == tuple(o if finest == 0 else 2 * -(-o // 2) for o in objects[ndim - halved :])
+
+
+@pytest.mark.parametrize(
+    ("objects", "finest", "grown", "most"), [((1, 2, 3), 0, (1, 2, 3), 40), ((1, 1, 2), 1, (1, 4, 8), 9)]
+)
+def test_a_pyramid_of_many_rounds_knows_what_it_reads(objects, finest, grown, most):
+    shape, levels = (3, 67, 90), tuple(range(finest, 6))
+    plan = with_pyramid(Plan(shape, grown, grown, (0,) * 3, (0,) * 3, shape), objects, 2, levels, most)
+    assert len(plan.rounds) > 2
+    verify_levels(plan, objects, 2, levels)
+
+
+def verify_levels(plan, objects, halved, levels):
+    """Each level is covered once, in whole objects, by tiles after those that they read."""
+    finest = levels[0]
+    extents = {k: coarse(plan.shape, k, halved) for k in levels}
+    assert all(extent[: -halved or None] == plan.shape[: -halved or None] for extent in extents.values())
     written = {k: np.full(extent, -1) for k, extent in extents.items()}
     for tile in plan:
         for level, roi in tile.levels:
@@ -232,7 +250,9 @@ def test_each_level_is_covered_once_in_whole_objects_by_tiles_that_know_what_the
         level, roi = tile.levels[-1]
         assert roi == roi_coarse(tile.write, level - tile.source, halved)
     assert all((array >= 0).all() for array in written.values())
-    assert plan.unit[ndim - halved :] == tuple(o if finest == 0 else 2 * -(-o // 2) for o in objects[ndim - halved :])
+    # rounds follow each other, and the tiles of each are its own
+    starts = [plan.round(number)[0] for number in range(len(plan.rounds))]
+    assert [each.start for each in starts] == [plan.base, *(each.stop for each in starts)][: len(starts)]
 
 
 @given(st.data())
