@@ -146,7 +146,7 @@ class Bounded(BytesBytesCodec):
         return replace(self, codec=self.codec.evolve_from_array_spec(array_spec))
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
-        """Raise NotImplementedError, as that is not known."""
+        """Return what the compressor says of the size, which most do not know."""
         return self.codec.compute_encoded_size(input_byte_length, chunk_spec)  # type: ignore[no-any-return]
 
     def _decode_sync(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Buffer:
