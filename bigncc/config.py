@@ -6,7 +6,6 @@ The descriptions of the fields are the comments of ``bigncc config``.
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,6 +23,7 @@ from bigncc import yamls
 from bigncc.errors import InputError
 from bigncc.machine import ClusterConfig, EngineConfig, Section
 from bigncc.maps import Name, in_order
+from bigncc.notation import meant
 from bigncc.science import (
     ImageConfig,
     OutputConfig,
@@ -296,9 +296,8 @@ def _sentence(error: ValidationError) -> str:
         return reason  # which names its own key
     if first["type"] == "extra_forbidden":
         unknown = str(first["loc"][len(path)])
-        near = get_close_matches(unknown, list(beside), 1)
-        nearest = f", of which {near[0]} is the nearest" if near else ""
-        return f"config key {'.'.join((*path, unknown))} is unknown: {', '.join(beside)} are accepted{nearest}"
+        known = ", ".join(beside)
+        return f"config key {'.'.join((*path, unknown))} is unknown{meant(unknown, beside)}: {known} are accepted"
     key = ".".join(path)
     if first["type"] == "missing" and path == first["loc"]:
         return f"config key {key} is missing: {beside[path[-1]].description}"

@@ -408,7 +408,10 @@ BAD = {
     "region text": ((*AS_IS, "--region", "0-9"), "'0-9' is no region: y0:y1,x0:x1 is accepted"),
     "unknown verb": (("walk", "a.zarr", "b.zarr", "out"), "No such command 'walk'"),
     "unknown option": ((*AS_IS, "--windows", "7"), "No such option '?--windows"),
-    "unknown key": ((*AS_IS, "window.sizes=7"), "config key window.sizes is unknown: size, weights"),
+    "unknown key": (
+        (*AS_IS, "window.sizes=7"),
+        "config key window.sizes is unknown \\(is size meant\\?\\): size, weights",
+    ),
     "unknown section": ((*AS_IS, "windows.size=7"), r"config key windows.size is unknown \(is window.size meant\?\)"),
     "no words": (("run",), "Missing argument"),
     "one word": (("run", "a.zarr"), "'a.zarr' is neither REF MOV OUT nor CONFIG.yaml"),

@@ -47,7 +47,10 @@ def test_a_line_wins_over_what_holds_for_all_and_leaves_the_others_alone(tmp_pat
         ((f"{HEAD},window", "a,b,c,7"), "has a column 'window'"),
         ((f"{HEAD},image.level", "a,b,c,7"), "has a column 'image.level'"),
         ((f"{HEAD},output", "a,b,c,d"), "has 2 columns output: one is accepted"),
-        ((f"{HEAD},window.sizes", "a,b,c,7"), "line 2: config key window.sizes is unknown: size, weights"),
+        (
+            (f"{HEAD},window.sizes", "a,b,c,7"),
+            r"line 2: config key window.sizes is unknown \(is size meant\?\): size, weights",
+        ),
         ((f"{HEAD},window.border", "a,b,c,wrap"), "line 2: config key window.border is 'wrap'"),
         ((HEAD, "a,b,c", "a,b"), "line 3 has 2 cells: 3, one for each column"),
         ((HEAD, "a,,c"), "line 2 has no moving: a path or an address"),
