@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any, TypeVar
@@ -13,11 +13,12 @@ from pydantic import TypeAdapter, ValidationError
 from bigncc import journal, kernel, transform
 from bigncc import layout as layouts
 from bigncc.budget import measuring, threads_of, tiles_of
+from bigncc.config import Config
 from bigncc.encoding import EXACT
 from bigncc.engine import Job
 from bigncc.errors import InputError, RefusedError
 from bigncc.footprint import check_disk, layout_of
-from bigncc.inputs import Inputs
+from bigncc.inputs import Inputs, open_inputs
 from bigncc.journal import UNREADABLE
 from bigncc.lattice import Samples
 from bigncc.lattice import pivots as pivots_of
@@ -240,6 +241,25 @@ def _applied(inputs: Inputs, request: dict[str, Any]) -> Any:
         return [None if match.transform is None else transform.to_dict(match.transform) for match in inputs.matches]
     assert inputs.registration is not None  # or it would have raised
     return inputs.registration.to_dict()["transform"]
+
+
+def reopened(said: Mapping[str, Any], engine: Mapping[str, Any] | None = None) -> Inputs:
+    """Open the images of a run again, with what was estimated.
+
+    Parameters
+    ----------
+    said : mapping
+        Its plan, or the attributes of its output.
+    engine : mapping, optional
+        That section of the config, by default as on a machine of which nothing is said.
+
+    Raises
+    ------
+    InputError
+        If they cannot be opened any more.
+    """
+    config = Config.model_validate({**said["config"], "engine": engine or {}})
+    return recalled(open_inputs(config), said["registration"])
 
 
 def recalled(inputs: Inputs, registration: dict[str, Any]) -> Inputs:

@@ -11,11 +11,10 @@ from typing import Any, Literal
 import numpy as np
 
 from bigncc import proof, store
-from bigncc.config import Config
-from bigncc.decision import recalled
+from bigncc.decision import reopened
 from bigncc.encoding import of_array, values_of
 from bigncc.errors import InputError
-from bigncc.inputs import ROLES, Inputs, open_inputs, pair_of
+from bigncc.inputs import ROLES, Inputs, pair_of
 from bigncc.metadata import place_of
 from bigncc.output import Output, open_output
 from bigncc.pair import Pair
@@ -57,7 +56,7 @@ def displayed(url: str | os.PathLike[str]) -> Display:
     layout, notes = output.layout, []
     found: list[tuple[Layer, Streamed]] = []
     try:
-        inputs = _inputs(output)
+        inputs = reopened(output.attributes)
     except InputError as error:
         notes.append(f"the images are not shown: {error}")
     else:
@@ -85,7 +84,7 @@ def hosted(url: str | os.PathLike[str]) -> tuple[Scene, tuple[str, ...]]:
     zarr = 3 if layout.version == "0.5" else 2
     layers: list[Layer] = []
     try:
-        inputs = _inputs(output)
+        inputs = reopened(output.attributes)
     except InputError as error:
         notes.append(f"the images are not shown: {error}")
     else:
@@ -110,11 +109,6 @@ def _begun(url: str | os.PathLike[str]) -> Output:
         message = f"{place} has no tile yet: an output of which something has been computed is accepted"
         raise InputError(message)
     return output
-
-
-def _inputs(output: Output) -> Inputs:
-    config = Config.model_validate({**output.attributes["config"], "engine": {}})
-    return recalled(open_inputs(config), output.attributes["registration"])
 
 
 def _levels(output: Output) -> tuple[int, ...]:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from bigncc import proof, store
 from bigncc.config import Config, load
-from bigncc.decision import recalled
+from bigncc.decision import reopened
 from bigncc.encoding import values_of
 from bigncc.errors import IncompleteError, InputError
-from bigncc.inputs import Inputs, open_inputs, pair_of
+from bigncc.inputs import Inputs, pair_of
 from bigncc.output import Output, open_output
 from bigncc.pair import Pair, as_stored, block_mean, from_storage, view, where_valid
 from bigncc.sections import Table, table_of
@@ -154,7 +154,7 @@ def finished(url: str, threshold: float | None = None) -> Finished:
         raise IncompleteError(proof.incomplete(output.url))
     config = load([{**output.attributes["config"], "engine": {}}])
     try:
-        inputs = recalled(open_inputs(config), output.attributes["registration"])
+        inputs = reopened(output.attributes)
     except InputError:
         inputs = None
     return Finished(output, config, inputs, table_of(output.attributes, output.layout, threshold))

@@ -12,12 +12,11 @@ from typing import Any
 from bigncc import engine, evidence, journal, output, store
 from bigncc.budget import means_of
 from bigncc.capacity import Means
-from bigncc.config import load
-from bigncc.decision import attributes_of, job_of, opened, recalled, stored_grid, stored_layout
+from bigncc.decision import attributes_of, job_of, opened, reopened, stored_grid, stored_layout
 from bigncc.discoveries import Discoveries, discoveries_of
 from bigncc.discoveries import merged as merged_pvalues
 from bigncc.errors import IncompleteError, InputError
-from bigncc.inputs import open_inputs, pair_of
+from bigncc.inputs import pair_of
 from bigncc.output import open_output, update_attributes
 from bigncc.pair import on_threads
 from bigncc.progress import Progress, Step, silent
@@ -391,8 +390,7 @@ def _faults_beside_tiles(
 def _recomputed(url: str, standing: dict[str, Any], out: output.Output, chosen: list[int]) -> list[str]:
     if not chosen:
         return []
-    config = load([{**standing["config"], "engine": {}}])
-    inputs = recalled(open_inputs(config), standing["registration"])
+    inputs = reopened(standing)
     job = job_of(url, standing, inputs)
     means = means_of(inputs, job.plan)
     pair, seen = pair_of(inputs, means.cache, means.at_once), engine.trail(job, inputs.sources)

@@ -14,13 +14,12 @@ from bigncc import allocator, engine, journal, stealing, store
 from bigncc.attempts import Outcome
 from bigncc.budget import means_of
 from bigncc.capacity import Means
-from bigncc.config import Config
 from bigncc.crew import Crew, crew_of
-from bigncc.decision import check_request, job_of, opened, recalled
+from bigncc.decision import check_request, job_of, opened, reopened
 from bigncc.engine import Job
 from bigncc.errors import BignccError, DoesNotFitError, InputError
 from bigncc.evidence import matches
-from bigncc.inputs import Inputs, open_inputs, pair_of
+from bigncc.inputs import Inputs, pair_of
 from bigncc.output import Output
 from bigncc.pair import Pair
 from bigncc.proof import plan_of
@@ -147,8 +146,7 @@ def _desk(order: Order, place: Place) -> _Desk:
     settings = dict(order.settings)
     if limited := place.memory is not None and place.memory < settings["memory"]:
         settings["memory"] = place.memory
-    config = Config.model_validate({**standing["config"], "engine": settings})
-    inputs = recalled(open_inputs(config), standing["registration"])
+    inputs = reopened(standing, settings)
     job = job_of(order.url, standing, inputs)
     try:
         means = _means(inputs, job.plan, place)
