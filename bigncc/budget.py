@@ -153,7 +153,7 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
             steps=() if inputs.stack is None else stack.steps(inputs.stack, objects, layout.shape, grain, jobs, kept),
         )
 
-    objects = _grown(layout.at(finest).objects, finest, halved)
+    objects = grown(layout.at(finest).objects, finest, halved)
     try:
         tile = largest(objects, threads)
     except DoesNotFitError as error:
@@ -166,7 +166,7 @@ def tiles_of(inputs: Inputs, layout: Layout, threads: int) -> Plan:
             + samples * (_bytes_per_pixel(inputs) + _sample(inputs))
         )
         each = layout.at(finest).objects
-        other = _what_fits(lambda o, n: largest(_grown(o, finest, halved), n), each, threads, window.ndim)
+        other = _what_fits(lambda o, n: largest(grown(o, finest, halved), n), each, threads, window.ndim)
         message = f"{error} (engine.memory={-(-needed // 10**6)}MB fits, {other})"
         raise DoesNotFitError(message) from None
     tile = _even(tile, layout)
@@ -187,7 +187,7 @@ def _nodes_of(layout: Layout, tile: Shape, around: Shape) -> Nodes | None:
     return Nodes(grid.shape, step, grid.chunks, tuple(max(1, t // (c * s)) * c for t, c, s in axes), around)
 
 
-def _grown(objects: Shape, level: int, halved: int) -> Shape:
+def grown(objects: Shape, level: int, halved: int) -> Shape:
     """Return the extent of a level's objects in pixels of the output."""
     fixed = len(objects) - halved
     return tuple(o << level if i >= fixed else o for i, o in enumerate(objects))
@@ -196,7 +196,7 @@ def _grown(objects: Shape, level: int, halved: int) -> Shape:
 def _even(tile: Shape, layout: Layout) -> Shape:
     """Return a tile of at least half the size that is whole objects of more levels, if there is one."""
     for level in reversed(layout.levels[1:]):
-        objects = _grown(layout.coarser, level, layout.halved)
+        objects = grown(layout.coarser, level, layout.halved)
         axes = zip(tile, objects, layout.shape, strict=True)
         whole = tuple(t if t >= n else t // o * o for t, o, n in axes)
         if 2 * math.prod(whole) >= math.prod(tile):

@@ -12,24 +12,24 @@ from pydantic import TypeAdapter, ValidationError
 
 from bigncc import journal, kernel, transform
 from bigncc import layout as layouts
-from bigncc.budget import measuring, threads_of, tiles_of
+from bigncc.budget import grown, measuring, threads_of, tiles_of
 from bigncc.config import Config
+from bigncc.documents import UNREADABLE
 from bigncc.encoding import EXACT
 from bigncc.engine import Job
 from bigncc.errors import InputError, RefusedError
 from bigncc.footprint import check_disk, layout_of
 from bigncc.inputs import Inputs, open_inputs
-from bigncc.journal import UNREADABLE
 from bigncc.lattice import Samples
 from bigncc.lattice import pivots as pivots_of
 from bigncc.layout import Layout
 from bigncc.metadata import SPATIAL
 from bigncc.output import Output, open_output
 from bigncc.placement import headline, registered
-from bigncc.registration import registration_from_dict
+from bigncc.registration import Registration, registration_from_dict
 from bigncc.stack import match_from_dict
 from bigncc.store import absolute
-from bigncc.tiles import Plan
+from bigncc.tiles import Plan, coarse
 from bigncc.weights import DRAWN
 
 Stored = TypeVar("Stored", Layout, Plan)
@@ -173,9 +173,26 @@ def stored_grid(standing: dict[str, Any]) -> Plan:
         raise _unreadable(what="tiles")
     if min(map(min, positive)) < 1 or min(map(min, least)) < 0 or max(map(math.prod, positive)) >= 2**62:
         raise _unreadable(what="tiles")
-    if any(tile % part for tile, part in zip(found.tile, found.objects, strict=True)):
+    if not _whole(found, stored_layout(standing)):
         raise _unreadable(what="tiles")
     return found
+
+
+def _whole(grid: Plan, layout: Layout) -> bool:
+    """Say whether tiles are whole objects of what is stored."""
+    finest, halved = layout.levels[0], layout.halved
+    if (grid.shape, grid.halved, grid.levels) != (layout.shape, halved, layout.levels):
+        return False
+    parts = [(grid.tile, grown(layout.at(finest).objects, finest, halved))]
+    for step in grid.rounds:
+        objects = grown(layout.coarser, step.last - step.source, halved)
+        shape = coarse(layout.shape, step.source, halved)
+        parts.append((step.tile, tuple(map(min, zip(objects, shape, strict=True)))))
+    if layout.step:
+        if grid.nodes is None or grid.nodes.shape != layout.node_grid.shape:
+            return False
+        parts += [(grid.nodes.tile, grid.nodes.objects), (grid.nodes.objects, layout.node_grid.chunks)]
+    return grid.objects == parts[0][1] and not any(t % p for each in parts for t, p in zip(*each, strict=True))
 
 
 def _levels(levels: tuple[int, ...]) -> bool:
@@ -201,7 +218,11 @@ def _unreadable(what: str) -> InputError:
 
 def job_of(url: str, standing: dict[str, Any], inputs: Inputs) -> Job:
     """Return what the engine needs to know of a plan; RefusedError if a footprint is another one by now."""
-    config = inputs.config
+    config, grid = inputs.config, stored_grid(standing)
+    margin = inputs.asked.margin(inputs.window.radius, len(grid.shape))
+    here = inputs.shape, inputs.origin, inputs.reference.array.shape, margin
+    if (grid.shape, grid.origin, grid.extent, grid.margin) != here:
+        raise _unreadable(what="tiles")
     try:
         pivots = tuple((kernel.Pivot(*a), kernel.Pivot(*b)) for a, b in standing["pivots"])
     except UNREADABLE as error:
@@ -214,7 +235,7 @@ def job_of(url: str, standing: dict[str, Any], inputs: Inputs) -> Job:
     return Job(
         url,
         standing["plan_id"],
-        stored_grid(standing),
+        grid,
         inputs.window,
         inputs.transform,
         config.registration.order,
@@ -258,18 +279,31 @@ def reopened(said: Mapping[str, Any], engine: Mapping[str, Any] | None = None) -
     InputError
         If they cannot be opened any more.
     """
-    config = Config.model_validate({**said["config"], "engine": engine or {}})
-    return recalled(open_inputs(config), said["registration"])
+    return recalled(open_inputs(config_of(said, engine)), said["registration"])
+
+
+def config_of(said: Mapping[str, Any], engine: Mapping[str, Any] | None = None) -> Config:
+    """Return the config of a plan or an output, on this machine; InputError if this version cannot understand it."""
+    try:
+        return Config.model_validate({**said["config"], "engine": engine or {}})
+    except ValidationError as error:
+        raise _unreadable(what="config") from error
 
 
 def recalled(inputs: Inputs, registration: dict[str, Any]) -> Inputs:
     """Return the inputs with what was estimated when the plan was made."""
+    estimate = estimate_of(registration)
     try:
-        found = registration["estimate"]
-        estimate = None if found is None else registration_from_dict(found)
         sections = registration.get("sections")
         known = None if sections is None else tuple(map(match_from_dict, sections))
-        unknown = registration["unknown"]
     except UNREADABLE as error:
         raise _unreadable(what="registration") from error
-    return replace(inputs, registration=estimate, unknown=unknown, matches=known)
+    return replace(inputs, registration=estimate, unknown=registration["unknown"], matches=known)
+
+
+def estimate_of(registration: Mapping[str, Any]) -> Registration | None:
+    """Return the registration that a plan or an output tells of, None if nothing was estimated."""
+    try:
+        return None if registration["estimate"] is None else registration_from_dict(registration["estimate"])
+    except UNREADABLE as error:
+        raise _unreadable(what="registration") from error

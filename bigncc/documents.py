@@ -17,6 +17,10 @@ DEEPEST = 64
 """Levels of lists and mappings: OME-Zarr has eight."""
 
 
+UNREADABLE = AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError
+"""What comes of reading what has another form."""
+
+
 def is_inside(path: str) -> bool:
     """Say whether a path, as metadata names it, is one that leads down from where it is."""
     parts = path.split("/")

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from bigncc import chart, journal, raster, regions
 from bigncc.config import as_yaml, without_secrets
+from bigncc.decision import estimate_of
 from bigncc.discoveries import discoveries_of
 from bigncc.errors import InputError
 from bigncc.finished import Finished, cells
 from bigncc.picture import level_of
 from bigncc.regions import Region
-from bigncc.registration import registration_from_dict
 from bigncc.report import Panel
 from bigncc.sections import notes
 from bigncc.shift import lengths_of
@@ -164,8 +164,8 @@ def dossier(found: Finished, shown: Panel, threshold: float, listed: Sequence[Re
     }
     if found.table is not None and len(found.table.sections) > 1:
         charts["sections"] = chart.sections(found.table)
-    if (estimate := found.output.attributes["registration"]["estimate"]) is not None:
-        charts["residuals"] = chart.residuals(registration_from_dict(estimate))
+    if (estimate := estimate_of(found.output.attributes["registration"])) is not None:
+        charts["residuals"] = chart.residuals(estimate)
     return Dossier(
         facts_of(found, threshold, listed),
         tuple(_overview(found, shown, plane, listed)),
@@ -233,8 +233,7 @@ def _registration(said: dict[str, Any]) -> dict[str, Any]:
     """Return how the images were registered: in words, and each site."""
     words = {}
     sites: list[dict[str, Any]] = []
-    if said["estimate"] is not None:
-        estimate = registration_from_dict(said["estimate"])
+    if (estimate := estimate_of(said)) is not None:
         words = {"model": estimate.model, **estimate.facts()}
         every = zip(*(values.tolist() for values in vars(estimate.sites).values()), strict=True)
         sites = [dict(zip(vars(estimate.sites), each, strict=True)) for each in every]

@@ -8,12 +8,11 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from bigncc import journal, objects, store
 from bigncc.discoveries import NO_PIXELS, PValues
 from bigncc.layout import map_name
 from bigncc.pyramid import Maps
+from bigncc.storage import readable
 from bigncc.tiles import Plan, Roi, Shape, Tile, parts, roi_cells, roi_within
 
 if TYPE_CHECKING:
@@ -162,7 +161,7 @@ def unlike_nodes(out: Output, vectors: Any, roi: Roi) -> dict[str, int]:
 
 def _differing(out: Output, name: str, roi: Roi, computed: Any) -> int:
     bits = f"u{computed.itemsize}"
-    return int((computed.view(bits) != np.ascontiguousarray(out.maps[name][roi]).view(bits)).sum())
+    return int((computed.view(bits) != readable(out.maps[name])[roi].view(bits)).sum())
 
 
 def _written(out: Output, name: str, roi: Roi, chunks: dict[Shape, Buffer], *, durable: bool) -> list[Evidence]:

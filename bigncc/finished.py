@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigncc import proof, store
-from bigncc.config import Config, load
-from bigncc.decision import reopened
+from bigncc.config import Config
+from bigncc.decision import config_of, reopened
 from bigncc.encoding import values_of
 from bigncc.errors import IncompleteError, InputError
 from bigncc.inputs import Inputs, pair_of
@@ -152,7 +152,7 @@ def finished(url: str, threshold: float | None = None) -> Finished:
     output = open_output(url)
     if output.attributes["state"] != "complete":
         raise IncompleteError(proof.incomplete(output.url))
-    config = load([{**output.attributes["config"], "engine": {}}])
+    config = config_of(output.attributes)
     try:
         inputs = reopened(output.attributes)
     except InputError:

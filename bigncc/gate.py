@@ -1,7 +1,8 @@
 """What is let in: metadata, names and objects of images that strangers wrote, looked at before anything is read.
 
 A document is checked before Zarr makes an array of it, and an object before it is opened: metadata may name codecs that
-run code, promise chunks larger than any memory, or lead out of the image by links.
+run code, promise chunks larger than any memory, or lead out of the image by links. An output may have come from a
+stranger, too: nothing is written where a link leads out of it.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ _NUMBERS = "integers, floats and bool are accepted"
 
 
 class Gated(WrapperStore[Store]):
-    """A store of which only that is read which is safe to be read.
+    """A store of which only that is read which is safe to be read, and which is written to only within itself.
 
     Parameters
     ----------
@@ -81,7 +82,7 @@ class Gated(WrapperStore[Store]):
         """Read an object or a part of it; InputError if it is too large, leads elsewhere, or is unsafe metadata."""
         name = key.rpartition("/")[2]
         most = documents.LARGEST if name in METADATA else self.most
-        self._check(key, None if byte_range else most)
+        self.check(key, None if byte_range else most)
         at_most = getattr(self._store, "at_most", None)  # of what only says how large it is as it is read
         found = await (self._store if at_most is None else at_most(most)).get(key, prototype, byte_range)
         if found is not None and name in METADATA and byte_range is None:
@@ -100,6 +101,11 @@ class Gated(WrapperStore[Store]):
         for key, prototype, part in requests:
             yield key, await self.get(key, prototype, part)
 
+    async def set(self, key: str, value: Buffer) -> None:
+        """Write an object; InputError if a link leads elsewhere."""
+        self.check(key)
+        await self._store.set(key, value)
+
     def limited(self, most: int) -> Gated:
         """Return the same for the objects of an array, none of which is larger than that."""
         return type(self)(self._store, most)
@@ -107,7 +113,8 @@ class Gated(WrapperStore[Store]):
     def _place(self, key: str) -> str:
         return f"{self}/{key}".removeprefix("file://").removeprefix("zip://")
 
-    def _check(self, key: str, most: int | None) -> None:
+    def check(self, key: str, most: int | None = None) -> None:
+        """Raise InputError if an object has more than `most` bytes, is no file, or is not within the image."""
         if (".." in key or "//" in key or "\\" in key or "\0" in key or key[:1] == "/") and not is_inside(key):
             message = f"{self._place('')} names an object {key!r}: a relative path inside of the image is accepted"
             raise InputError(message)

@@ -14,13 +14,15 @@ import uuid
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from io import FileIO
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from bigncc import discoveries, remote, store, summary
+from bigncc import account, discoveries, documents, remote, store, summary
 from bigncc.discoveries import NO_PIXELS, PValues
+from bigncc.documents import UNREADABLE
 from bigncc.errors import InputError, RefusedError
 from bigncc.summary import STATUS, Items, Summary, packed_items
 
@@ -79,6 +81,8 @@ def read_plan(url: str) -> dict[str, Any] | None:
     if document is not None:
         document.pop("write", None)
     if document is not None and document.pop("digest", None) != store.digest([canonical(document)]):
+        raise _damaged(path)
+    if document is not None and not account.is_of_plan(document):
         raise _damaged(path)
     return document
 
@@ -273,10 +277,6 @@ def rows(url: str, plan_id: str, tiles: Container[int] | None = None) -> dict[in
     return found
 
 
-UNREADABLE = AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError
-"""What comes of reading what has another form."""
-
-
 def _row(tile: int, fields: list[bytes]) -> Row | None:
     """Return what a line says, or None if it is none that this version writes: then the tile is computed again."""
     try:
@@ -338,7 +338,8 @@ def _texts(folder: str) -> Iterator[bytes]:
     if store.is_local(folder):
         for path in sorted(Path(folder).glob("*.jsonl")):
             with path.open("rb") as file:
-                yield from file
+                # a line of a stranger may have no end
+                yield from iter(partial(file.readline, documents.LARGEST), b"")
     else:
         segments = (f"{folder}/{name}" for name in store.names(folder) if name.endswith(".jsonl"))
         yield from filter(None, store.get_all(segments))
@@ -376,12 +377,12 @@ def _quarantine_file(url: str, tile: int) -> str:
 
 
 def _read_document(path: str, keys: set[str]) -> dict[str, Any] | None:
-    data = store.get(path)
+    data = store.get(path, documents.LARGEST)
     if data is None:
         return None
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
+        document = documents.document(data, path)
+    except InputError:
         document = None
     if not isinstance(document, dict) or not keys <= document.keys():
         raise _damaged(path)

@@ -98,11 +98,9 @@ def open_node(source: Source, *, read_only: bool = True, storage: Storage = USUA
         raise InputError(message)
     else:
         store, inner, place = _found(files.absolute(source), read_only=read_only, storage=storage)
-    if read_only:
-        store = Gated(store)
     try:
         # consolidated metadata may be older than what it summarises
-        return zarr.open(store=store, path=inner, mode="r" if read_only else "r+", use_consolidated=False)
+        return zarr.open(store=Gated(store), path=inner, mode="r" if read_only else "r+", use_consolidated=False)
     except BignccError:  # of an address that does not answer
         raise
     except Exception as error:  # mutated metadata raises anything from KeyError to RecursionError

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bigncc import account
 from bigncc.errors import InputError, RefusedError
+from bigncc.gate import Gated
 from bigncc.journal import sealed
 from bigncc.layout import FURTHER, GROUPS, OBJECT, V2, Layout, documents_of, folders_of, map_name, metadata_of
 from bigncc.metadata import local_path, member, open_node, open_store, place_of, validated
 from bigncc.nodes import components
-from bigncc.storage import open_image
+from bigncc.storage import open_image, within_bounds
 from bigncc.store import (
     PARTIAL,
     absolute,
@@ -116,8 +118,9 @@ def create_output(
     with explained(path):
         if not (repair and _broken(path)):
             _refuse_foreign(path, str(attributes["plan_id"]))
-        store = open_store(path, read_only=False)
+        store = Gated(open_store(path, read_only=False))
         for key, document in documents.items():  # the group first: from then on the directory is ours
+            store.check(key)
             if repair and not _says(f"{path}/{key}", document):
                 put(f"{path}/{key}", _restored(f"{path}/{key}", document))
             if not sync(store.exists(key)):
@@ -333,7 +336,9 @@ def open_output(url: str | os.PathLike[str], *, proven: bool = True) -> Output:
     group = _own_group(url, read_only=False)
     image = open_image(group)
     attributes: dict[str, Any] = group.attrs.asdict()
-    if proven and "checksum" in attributes["bigncc"] and sealed(attributes["bigncc"]) != attributes["bigncc"]:
+    own = attributes["bigncc"]
+    unchanged = "checksum" not in own or sealed(own) == own
+    if proven and not (unchanged and account.is_of_output(own)):
         message = (
             f"what {place_of(group)} says of itself is not what was written there: bigncc run --repair is accepted"
         )
@@ -343,7 +348,6 @@ def open_output(url: str | os.PathLike[str], *, proven: bool = True) -> Output:
     if not all(level.isdecimal() for level in levels):
         message = f"{place_of(group)} names levels {', '.join(levels)}: those that bigncc made, numbers, are accepted"
         raise InputError(message)
-    own = attributes["bigncc"]
     asked = _asked(own)
     nodes = components(image.axes[-asked[1] :]) if "shift" in asked[0] else ()
     folders = folders_of(asked[0], nodes)
@@ -351,7 +355,7 @@ def open_output(url: str | os.PathLike[str], *, proven: bool = True) -> Output:
     places |= {name: f"{folders[name]}0" for name in nodes}
     arrays = {name: member(group, path, len(image.axes)) for name, path in places.items()}
     # a chunk that is all fill must exist too, or it could not be told from one that was never computed
-    maps = {name: array.with_config({"write_empty_chunks": True}) for name, array in arrays.items()}
+    maps = {name: within_bounds(array).with_config({"write_empty_chunks": True}) for name, array in arrays.items()}
     shape, chunks = image.array.shape, image.array.chunks
     shards, name = next(iter(maps.values())).shards, str(multiscale.get("name"))
     version = "0.4" if "ome" not in attributes else "0.5"

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 
 from bigncc import store
-from bigncc.errors import RefusedError
+from bigncc.documents import UNREADABLE
+from bigncc.errors import InputError, RefusedError
 from bigncc.layout import Layout
 from bigncc.summary import Summary, is_edge, merge, unpacked_items
 from bigncc.tiles import Shape
@@ -239,9 +240,22 @@ def table_of(said: Mapping[str, Any], layout: Layout, threshold: float | None = 
         Of its finest level.
     threshold : float, optional
         By default that of its config.
+
+    Raises
+    ------
+    InputError
+        If what it says is not of that layout.
     """
     if not said.get("sections"):
         return None
+    try:
+        return _table(said, layout, threshold)
+    except UNREADABLE as error:
+        message = "what is said of each section cannot be understood: a result of this version of bigncc is accepted"
+        raise InputError(message) from error
+
+
+def _table(said: Mapping[str, Any], layout: Layout, threshold: float | None) -> Table:
     config = said["config"]
     lags = tuple((config.get("stack") or {}).get("lags") or ())
     chosen = config["reference"]["z"]
@@ -249,6 +263,9 @@ def table_of(said: Mapping[str, Any], layout: Layout, threshold: float | None = 
     if threshold is None:
         threshold = (config.get("report") or {}).get("threshold", 0.5)
     rows = tuple(_rows(said, layout, lags, first))
+    batch = layout.shape[: len(rows[0].place)]
+    if not all(i < n for row in rows for i, n in zip(row.place, batch, strict=True)):
+        raise IndexError(batch)
     return Table(_judged(rows), layout, first, bool(lags), threshold)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from bigncc.watch import Absent, Watched
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from zarr import Group
+    from zarr.abc.store import Store
     from zarr.types import AnyArray
 
     from bigncc.metadata import Source
@@ -369,16 +371,25 @@ def _check_axes(array: AnyArray, axes: tuple[str, ...]) -> None:
         raise InputError(message)
 
 
-def _watched(array: AnyArray, dtype: np.dtype[Any], absent: Absent) -> View:
-    """Return the whole of an array through a store that remembers what was read."""
+def within_bounds(array: AnyArray, watch: Callable[[Store], Store] | None = None) -> AnyArray:
+    """Return an array of which no object is larger, and none decoded to more, than its metadata says.
+
+    `watch` wraps its store.
+    """
     import zarr
     from zarr.storage import StorePath
 
     metadata, most = bounded(array.metadata)
     store = array.store_path.store
-    source = Watched((store if isinstance(store, Gated) else Gated(store)).limited(most), absent)
-    path = StorePath(source, array.store_path.path)
-    watched: AnyArray = zarr.Array(zarr.AsyncArray(metadata, path, array.config))
+    limited: Store = (store if isinstance(store, Gated) else Gated(store)).limited(most)
+    path = StorePath(watch(limited) if watch else limited, array.store_path.path)
+    return zarr.Array(zarr.AsyncArray(metadata, path, array.config))
+
+
+def _watched(array: AnyArray, dtype: np.dtype[Any], absent: Absent) -> View:
+    """Return the whole of an array through a store that remembers what was read."""
+    watched = within_bounds(array, partial(Watched, absent=absent))
+    source = cast("Watched", watched.store_path.store)
     return View(watched, place_of(array), array.shape, dtype, array.chunks, source=source)
 
 

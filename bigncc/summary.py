@@ -23,6 +23,9 @@ STATUS = (
 BINS = 64
 UNIT = 2**24
 
+_MOST = 2**96
+"""What no sum over an image reaches."""
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -156,7 +159,8 @@ def _checked(
 ) -> Summary:
     """Return a summary of what was read; ValueError if that is none."""
     numbers = (*counts, *histogram, total, squares)
-    whole = {type(n) for n in numbers} == {int} and {type(low), type(high)} <= {int, float}
+    whole = {type(n) for n in numbers} == {int} and max(map(abs, numbers)) < _MOST
+    whole = whole and all(type(r) in (int, float) and (-1 <= r <= 1 or math.isinf(r)) for r in (low, high))
     if not (whole and (len(counts), len(histogram)) == (len(STATUS), BINS) and min(counts + histogram) >= 0):
         raise ValueError(numbers)
     return Summary(counts, total, squares, low, high, histogram)
@@ -187,4 +191,6 @@ def packed_items(items: Items) -> list[list[Any]]:
 
 def unpacked_items(values: list[list[Any]]) -> Items:
     """Return what `packed_items` was called on."""
+    if not all(type(n) is int and n >= 0 for place, _ in values for n in place):
+        raise ValueError(values)
     return {tuple(place): unpacked(summary) for place, summary in values}

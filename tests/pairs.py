@@ -1,10 +1,30 @@
 """Small pairs on disk and the configs that name them."""
 
+import json
+
 import numpy as np
 import zarr
 
 from bigncc import config
+from bigncc.summary import Summary
 from tests import strategies
+
+_IMAGE = {"url": "a", "z": None}
+SAID = {
+    "state": "in-progress",
+    "plan_id": "p1",
+    "config": {"reference": _IMAGE, "moving": _IMAGE, "window": {"size": 5, "flat": 0.0}},
+    "registration": {"estimate": None, "order": 1, "unknown": ""},
+    "headline": "as is",
+    "versions": {},
+    "request": {"window": {}},
+}
+"""The least that an output says of itself, and its plan but for the state."""
+
+DONE = json.loads(
+    json.dumps({**SAID, "state": "complete", "tiles": 0, "digest": "", "absent": {}, "summary": Summary().to_dict()})
+)
+"""The least that one says which is complete."""
 
 
 def store(path, image, chunks=None, names=None, **options):

@@ -73,7 +73,7 @@ def test_a_row_of_another_tile_matches_nothing(finished):
 def sharded(folder):
     """Make an output of shards and coarser levels; return it, the plan of a single tile, and maps to store."""
     layout = Layout(SHAPE, (4, 6), *GRID, (16, 24), 2, (0, 1, 2))
-    create_output(folder, layout, {"state": "in-progress", "plan_id": "p1"})
+    create_output(folder, layout, pairs.SAID)
     rng = np.random.default_rng(0)
     maps = Maps(rng.uniform(-1, 1, SHAPE).astype("f4"), rng.integers(0, 9, SHAPE).astype("u1"))
     plan = Plan(SHAPE, (16, 24), (64, 72), (0, 0), (0, 0), SHAPE, 2, (0, 1, 2), 2, (), (4, 6))
@@ -113,7 +113,7 @@ def test_the_blocks_that_an_object_was_encoded_in_cannot_be_seen(tmp_path, block
 
 def test_a_level_that_is_not_stored_is_neither_encoded_nor_written(tmp_path):
     layout = Layout(SHAPE, (4, 6), *GRID, None, 2, (2,))
-    create_output(tmp_path / "out", layout, {"state": "in-progress", "plan_id": "p1"})
+    create_output(tmp_path / "out", layout, pairs.SAID)
     out, maps = open_output(tmp_path / "out"), Maps(np.zeros(SHAPE, "f4"), np.ones(SHAPE, "u1"))
     tile = Plan(SHAPE, (16, 24), (64, 72), (0, 0), (0, 0), SHAPE, 2, (2,), 2)[0]
     assert evidence.encoded(out, 0, tile.write, maps) == {}

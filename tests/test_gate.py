@@ -7,16 +7,18 @@ import shutil
 import time
 import tracemalloc
 
+import google_crc32c
 import numpy as np
 import pytest
 import zarr
 
-from bigncc import gate
+from bigncc import gate, pipeline, result
 from bigncc.errors import InputError
+from bigncc.output import open_output
 from bigncc.storage import open_image
-from tests import bombs, hostile
+from tests import bombs, hostile, pairs
 from tests.bombs import LITTLE, SIZE, codec, linked, shard, sharded, sparse, v2, v3
-from tests.zarrs import everything, ome, plain, samples
+from tests.zarrs import everything, ome, plain, samples, tree
 
 
 @pytest.mark.parametrize("kind", list(hostile.KINDS))
@@ -236,6 +238,94 @@ def test_what_is_bounded_survives_pickling_and_is_bounded_still(tmp_path, versio
     codecs = repr(image.array.metadata)
     assert ("Kept" if version == 2 else "Bounded") in codecs
     assert "most=0" not in codecs
+
+
+# --- outputs ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Make a finished run, whose output somebody may have sent to somebody else."""
+    folder = tmp_path_factory.mktemp("made")
+    reference, moving, *_ = pairs.pair(folder, (60, 70))
+    job = pairs.job(reference, moving, folder / "out")
+    pipeline.run(job)
+    return folder, job
+
+
+@pytest.fixture
+def sent(made):
+    """Return that run and its output; afterwards all is as it was."""
+    folder, job = made
+    for name in ("out", "out.bigncc"):
+        shutil.copytree(folder / name, folder / f"{name}.kept")
+    yield job, folder / "out"
+    for name in ("out", "out.bigncc"):
+        shutil.rmtree(folder / name)
+        (folder / f"{name}.kept").rename(folder / name)
+
+
+def changed(path, **words):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **words}))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"codecs": [LITTLE, {"name": "numcodecs.pickle"}]},
+        {"codecs": [{"name": "vlen-utf8"}]},
+        {"shape": [10**20, 4]},
+        {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [2**20, 2**20]}}},
+    ],
+)
+def test_no_verb_reads_an_output_that_is_no_safe_image(sent, words):
+    job, out = sent
+    changed(out / "0" / "zarr.json", **words)
+    for verb in (pipeline.panel, result.open_result):
+        with pytest.raises(InputError, match="is accepted|are accepted"):
+            verb(str(out))
+    assert any("is not what was written there" in fault for fault in pipeline.verify(str(out)).faults)
+    with pytest.raises(InputError, match="is accepted|are accepted"):
+        pipeline.run(job)
+
+
+@pytest.mark.parametrize("name", ["0/c", "0/c/1", "labels", "labels/status/0/c/0"])
+def test_nothing_is_written_where_a_link_leads_out_of_an_output(sent, tmp_path, name):
+    job, out = sent
+    shutil.move(out / name, tmp_path / "elsewhere")
+    (out / name).symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    for path in sorted((tmp_path / "elsewhere").rglob("*")):  # so that all of it would be written again
+        if path.is_file():
+            path.unlink()
+    before = tree(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="is a link that leads out of the image"):
+        pipeline.run(job)
+    assert tree(tmp_path / "elsewhere") == before
+
+
+def test_an_object_that_is_larger_than_it_can_be_is_a_fault_and_is_computed_again(sent):
+    job, out = sent
+    path = out / "0" / "c" / "1" / "1"
+    before = path.read_bytes()
+    sparse(path, 2**40)
+    faults = pipeline.verify(str(out)).faults
+    assert [fault for fault in faults if f"{path} has 1099511627776 bytes: at most" in fault]
+    pipeline.run(job)
+    assert path.read_bytes() == before
+
+
+def test_a_chunk_of_an_output_decodes_to_no_more_than_it_can_hold(sent):
+    job, out = sent
+    path = out / "0" / "c" / "0" / "0"
+    bomb = bombs.PACKED["blosc"]()
+    path.write_bytes(bomb + google_crc32c.value(bomb).to_bytes(4, "little"))
+    with pytest.raises(InputError, match="where at most [0-9]+ bytes can be"):
+        pipeline.panel(str(out))
+    with pytest.raises(ValueError, match="where at most [0-9]+ bytes can be"):
+        _ = open_output(out).maps["ncc"][...]
+    assert [fault for fault in pipeline.verify(str(out), recompute=4).faults if str(path) in fault]
+    pipeline.run(job)
+    assert path.read_bytes()[:12] != bomb[:12]
 
 
 @pytest.mark.soak

@@ -14,10 +14,11 @@ from bigncc import journal, store
 from bigncc.discoveries import PValues
 from bigncc.errors import DoesNotFitError, InputError, RefusedError
 from bigncc.journal import Row, Writer
+from tests import pairs
 from tests.test_summary import of
 
-PLAN_ONE = dict.fromkeys(journal.PLAN, 1)
-PLAN_TWO = dict.fromkeys(journal.PLAN, 2)
+PLAN_ONE = {**dict.fromkeys(journal.PLAN, 1), **pairs.SAID, "plan_id": "1" * 32}
+PLAN_TWO = {**dict.fromkeys(journal.PLAN, 2), **pairs.SAID, "plan_id": "2" * 32}
 PLAN = "0123456789abcdef0123456789abcdef"
 
 
@@ -371,9 +372,11 @@ def test_an_edited_plan_is_noticed(url, key):
     with pytest.raises(InputError, match="plan.json is damaged"):
         journal.read_plan(url)
     # what is noticed is what it says, not how it is written, nor by whom
-    path.write_text(json.dumps({**document, key: 1, "write": "somebody"}, indent=7))
+    path.write_text(json.dumps({**document, key: PLAN_ONE[key], "write": "somebody"}, indent=7))
     assert journal.read_plan(url) == PLAN_ONE
-    path.write_text(json.dumps({name: value for name, value in document.items() if name != "digest"} | {key: 1}))
+    document[key] = PLAN_ONE[key]
+    del document["digest"]
+    path.write_text(json.dumps(document))
     with pytest.raises(InputError, match="plan.json is damaged"):
         journal.read_plan(url)
 

@@ -43,6 +43,7 @@ FLOORS = (
         "terms",
     ),
     (
+        "account",
         "metadata",
         "fingerprint",
         "sums",
@@ -128,7 +129,7 @@ HOSTS = {
     "yaozarrs": {"metadata"},
     "google_crc32c": {"objects"},
     "xxhash": {"store"},
-    "pydantic": {"config", "decision", "machine", "science", "options"},
+    "pydantic": {"account", "config", "decision", "machine", "science", "options"},
     "yaml": {"config", "yamls"},
     "rich": {"progress"},
     "matplotlib": {"report", "raster"},

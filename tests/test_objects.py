@@ -12,6 +12,7 @@ from bigncc.errors import DoesNotFitError, StoppedError
 from bigncc.layout import Layout
 from bigncc.objects import StorageFault, encoded, examined, places
 from bigncc.output import create_output, open_output
+from tests import pairs
 from tests.strategies import cover
 
 GRID = ("c", "y", "x"), (1.0, 0.5, 0.25), (0.0, 3.0, -1.0), (None, "micrometer", None), "a"
@@ -24,7 +25,7 @@ WHOLE = np.s_[0:2, 0:10, 0:13]
 
 @pytest.fixture(params=sorted(LAYOUTS))
 def output(tmp_path, request):
-    create_output(tmp_path / "out.zarr", LAYOUTS[request.param], {"state": "in-progress", "plan_id": "p1"})
+    create_output(tmp_path / "out.zarr", LAYOUTS[request.param], pairs.SAID)
     return open_output(tmp_path / "out.zarr")
 
 
@@ -92,7 +93,7 @@ def test_only_whole_objects_are_written(output, roi):
 
 
 def test_a_chunk_of_a_shard_is_no_object(tmp_path):
-    create_output(tmp_path / "out", LAYOUTS["sharded"], {"state": "in-progress", "plan_id": "p1"})
+    create_output(tmp_path / "out", LAYOUTS["sharded"], pairs.SAID)
     with pytest.raises(ValueError, match="whole objects"):
         write(open_output(tmp_path / "out").maps["ncc"], np.s_[0:1, 0:2, 0:5], np.zeros((1, 2, 5), "f4"))
 
@@ -104,7 +105,7 @@ def test_only_whole_chunks_are_encoded(output, roi):
 
 
 def test_zarr_reads_and_writes_a_shard_alike(tmp_path):
-    create_output(tmp_path / "out", LAYOUTS["sharded"], {"state": "in-progress", "plan_id": "p1"})
+    create_output(tmp_path / "out", LAYOUTS["sharded"], pairs.SAID)
     output = open_output(tmp_path / "out")
     maps = fill(output)
     for name, values in maps.items():
@@ -185,7 +186,7 @@ def test_planted_faults_are_found(output, name, change, sentence, which):
 )
 @pytest.mark.parametrize("name", ["ncc", "status"])
 def test_an_object_without_a_checksum_is_known_to_be_whole_by_its_head(tmp_path, name, change):
-    create_output(tmp_path / "out", Layout((2, 10, 13), (1, 4, 5), *GRID, version="0.4"), {"plan_id": "p1"})
+    create_output(tmp_path / "out", Layout((2, 10, 13), (1, 4, 5), *GRID, version="0.4"), pairs.SAID)
     output = open_output(tmp_path / "out")
     maps = fill(output)
     array = output.maps[name]
@@ -201,7 +202,7 @@ def test_an_object_without_a_checksum_is_known_to_be_whole_by_its_head(tmp_path,
 
 
 def test_a_chunk_that_a_shard_has_lost_is_found(tmp_path):
-    create_output(tmp_path / "out", LAYOUTS["sharded"], {"state": "in-progress", "plan_id": "p1"})
+    create_output(tmp_path / "out", LAYOUTS["sharded"], pairs.SAID)
     array = open_output(tmp_path / "out").maps["ncc"]
     lossy = array.with_config({"write_empty_chunks": False})
     block = np.ones((1, 4, 10), "f4")

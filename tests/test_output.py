@@ -25,6 +25,7 @@ from bigncc.output import (
     write_image,
 )
 from bigncc.storage import open_image
+from tests import pairs
 from tests.strategies import cover
 from tests.test_objects import write
 from tests.zarrs import everything, ome, plain, samples, tree
@@ -32,7 +33,7 @@ from tests.zarrs import everything, ome, plain, samples, tree
 LAYOUT = Layout(
     (2, 10, 13), (1, 4, 5), ("c", "y", "x"), (1.0, 0.5, 0.25), (0.0, 3.0, -1.0), (None, "micrometer", None), "a"
 )
-PLAN = {"state": "in-progress", "plan_id": "p1"}
+PLAN = pairs.SAID
 WHOLE = tuple(slice(0, n) for n in LAYOUT.shape)
 
 
@@ -159,13 +160,13 @@ def test_an_output_of_version_0_4_has_its_files_and_no_filter(tmp_path):
         assert document["compressor"] == {"id": "blosc", "cname": "lz4", "clevel": 5, "shuffle": 2, "blocksize": 0}
     write(out.maps["ncc"], WHOLE, np.ones(LAYOUT.shape, "f4"))
     assert (tmp_path / "out" / "0" / "1" / "2" / "2").is_file()
-    update_attributes(tmp_path / "out", {**PLAN, "state": "complete"})
+    update_attributes(tmp_path / "out", pairs.DONE)
     assert open_output(tmp_path / "out").attributes["state"] == "complete"
     assert sorted(set(tree(tmp_path / "out")) - set(layout.metadata)) == sorted(
         f"0/{c}/{y}/{x}" for c in range(2) for y in range(3) for x in range(3)
     )
     assert not surplus(tmp_path / "out", layout)
-    assert altered(tmp_path / "out", layout, {**PLAN, "state": "complete"}) == []
+    assert altered(tmp_path / "out", layout, pairs.DONE) == []
     check_removable(tmp_path / "out", "p1", layout)
     remove_output(tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -379,8 +380,8 @@ def test_only_outputs_are_opened_as_outputs(tmp_path):
 def test_attributes_are_replaced_and_others_kept(output):
     group = zarr.open_group(output.url, mode="r+")
     group.attrs["mine"] = 1
-    update_attributes(output.url, {"plan_id": "p1", "state": "complete", "summary": {"n": 3}})
+    update_attributes(output.url, pairs.DONE)
     after = zarr.open_group(output.url, mode="r").attrs
-    assert open_output(output.url).attributes == {"plan_id": "p1", "state": "complete", "summary": {"n": 3}}
+    assert open_output(output.url).attributes == pairs.DONE
     assert after["mine"] == 1
     assert after["ome"] == group.attrs["ome"]
