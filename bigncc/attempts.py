@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from bigncc import journal
 from bigncc.errors import BignccError
+from bigncc.ledger import Row
 from bigncc.metadata import in_one_line
 from bigncc.progress import Step
 
@@ -17,7 +18,7 @@ AGAIN = 0.5
 class Outcome(NamedTuple):
     """A tile's row, None if it is quarantined or another job has made it, and how often it was tried here."""
 
-    row: journal.Row | None
+    row: Row | None
     tries: int
 
     def step(self, pixels: int, workers: int | None = None) -> Step:
@@ -25,7 +26,7 @@ class Outcome(NamedTuple):
         return Step(pixels, self.tries, self.tries > 0 and self.row is None, workers)
 
 
-def twice(make: Callable[[], journal.Row], url: str, index: int) -> Outcome:
+def twice(make: Callable[[], Row], url: str, index: int) -> Outcome:
     """Make a tile, and once more if that fails; then it is quarantined.
 
     Raises

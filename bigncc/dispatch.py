@@ -11,10 +11,11 @@ from bigncc.capacity import Means
 from bigncc.engine import Job
 from bigncc.errors import InputError
 from bigncc.inputs import Inputs, pair_of
+from bigncc.ledger import Row
 from bigncc.output import Output
 from bigncc.progress import Advance, Step
 
-Compute = Callable[..., Iterator[journal.Row]]
+Compute = Callable[..., Iterator[Row]]
 
 
 @contextmanager
@@ -64,7 +65,7 @@ def _cluster(job: Job, inputs: Inputs, stale: set[int]) -> Iterator[Compute]:
         def most() -> int:
             return tasks.AHEAD * max(there(), workers)
 
-        def compute(missing: Iterable[int], advance: Advance | None = None) -> Iterator[journal.Row]:
+        def compute(missing: Iterable[int], advance: Advance | None = None) -> Iterator[Row]:
             def killed(item: tuple[int, bool], reason: str) -> None:
                 journal.quarantine(job.url, item[0], reason)
                 if advance is not None:

@@ -17,6 +17,7 @@ from bigncc.crew import Crew, crew_of, in_flight, in_turn
 from bigncc.discoveries import PValues
 from bigncc.encoding import Encodings
 from bigncc.kernel import Block, Pivots
+from bigncc.ledger import Row
 from bigncc.maps import NOTHING, Asked
 from bigncc.output import Output
 from bigncc.pair import Pair, PerItem, all_of, as_stored, each, one, source_regions
@@ -64,9 +65,9 @@ class Job:
         return Halving(self.plan.halved, self.window.flat, self.encodings)
 
 
-def done(job: Job, out: Output, tiles: range, threads: int) -> dict[int, journal.Row]:
-    """Return the rows of those of `tiles` whose stored objects are those that the row was written for."""
-    return evidence.matching(out, job.plan, journal.rows(job.url, job.plan_id, tiles), threads)
+def done(job: Job, out: Output, tiles: range, threads: int) -> set[int]:
+    """Return those of `tiles` whose stored objects are those that their rows were written for."""
+    return evidence.matching(out, job.plan, journal.rows(job.url, job.plan_id, tiles), tiles, threads)
 
 
 def trail(job: Job, sources: Mapping[str, Watched]) -> Trail:
@@ -86,7 +87,7 @@ def run_tiles(
     seen: Trail,
     advance: Advance | None = None,
     taken: Callable[[int], bool] | None = None,
-) -> Iterator[journal.Row]:
+) -> Iterator[Row]:
     """Compute tiles; yield each one's row when it is in the journal. A tile that fails twice is quarantined.
 
     Parameters
@@ -125,7 +126,7 @@ def run_tiles(
                 yield made.row
 
 
-def record(job: Job, row: journal.Row, writer: journal.Writer, seen: Trail) -> None:
+def record(job: Job, row: Row, writer: journal.Writer, seen: Trail) -> None:
     """Write the row of a tile that is stored into the journal, with what was read of the inputs for it."""
     writer.append(replace(row, saw=seen.news()))
     journal.release(job.url, row.tile)
@@ -182,7 +183,7 @@ def _regions(job: Job, pair: Pair, tile: Tile, means: Means) -> list[tuple[Roi |
     return found
 
 
-def compute(job: Job, pair: Pair, out: Output, tile: Tile, means: Means, crew: Crew | None = None) -> journal.Row:
+def compute(job: Job, pair: Pair, out: Output, tile: Tile, means: Means, crew: Crew | None = None) -> Row:
     """Compute a tile, store it with its part of the coarser levels, read it back."""
     if tile.nodes:
         found_nodes = _blocks(job, pair, tile, means, partial(_commit_nodes, out=out, durable=means.durable), crew)
@@ -220,7 +221,7 @@ def rehearse(job: Job, pair: Pair) -> None:
         _searched(job, pair, objects[len(objects) // 2], lambda vectors, _: vectors)
 
 
-def coarsen(out: Output, tile: Tile, halving: Halving, means: Means) -> journal.Row:
+def coarsen(out: Output, tile: Tile, halving: Halving, means: Means) -> Row:
     """Make a tile of a round from the level that is stored, store it, read it back."""
     levels = halving.levels(tile, _pieces(out, tile, halving, means.threads))
     found = evidence.stored(out, tile, {}, levels, means.threads, durable=means.durable)
@@ -258,7 +259,7 @@ def coarsen_tiles(
     halving: Halving,
     means: Means,
     advance: Advance | None = None,
-) -> Iterator[journal.Row]:
+) -> Iterator[Row]:
     """Make tiles of a round; yield each one's row when it is in the journal. One that fails twice is quarantined."""
     with journal.writer(url, plan_id) as writer:
         for index in missing:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bigncc import journal, objects, store
+from bigncc import objects, store
 from bigncc.discoveries import NO_PIXELS, PValues
 from bigncc.layout import map_name
+from bigncc.ledger import Row
 from bigncc.pyramid import Maps
 from bigncc.storage import readable
 from bigncc.tiles import Plan, Roi, Shape, Tile, parts, roi_cells, roi_within
@@ -105,26 +106,26 @@ def row(
     items: Items | None = None,
     shift: dict[str, Any] | None = None,
     pvalues: PValues = NO_PIXELS,
-) -> journal.Row:
+) -> Row:
     """Return the journal's row of a tile that is stored; `shift` has the statistics of one of nodes."""
     sizes = {name: sum(e.size for e in evidence) for name, evidence in found.items()}
     digests = {name: _digest(evidence) for name, evidence in found.items()}
-    return journal.Row(tile.index, summary, sizes, digests, items=items or {}, shift=shift, pvalues=pvalues)
+    return Row(tile.index, summary, sizes, digests, items=items or {}, shift=shift, pvalues=pvalues)
 
 
-def matching(out: Output, plan: Plan, rows: dict[int, journal.Row], threads: int) -> dict[int, journal.Row]:
-    """Return those of `rows` that say what is stored."""
+def matching(out: Output, plan: Plan, rows: Mapping[int, Row], tiles: Iterable[int], threads: int) -> set[int]:
+    """Return those of some tiles whose rows say what is stored; without a row it is none."""
     with ThreadPoolExecutor(threads) as pool:
-        right = pool.map(lambda index: matches(out, plan[index], rows[index]), indices := sorted(rows))
-        return {index: rows[index] for index, fine in zip(indices, right, strict=True) if fine}
+        right = pool.map(lambda index: matches(out, plan[index], rows[index]), there := [i for i in tiles if i in rows])
+        return {index for index, fine in zip(there, right, strict=True) if fine}
 
 
-def matches(out: Output, tile: Tile, row: journal.Row) -> bool:
+def matches(out: Output, tile: Tile, row: Row) -> bool:
     """Say whether the stored objects of a tile are those that its row was written for."""
     return not faults(out, tile, row)
 
 
-def faults(out: Output, tile: Tile, row: journal.Row | None, level: int | None = None) -> list[str]:
+def faults(out: Output, tile: Tile, row: Row | None, level: int | None = None) -> list[str]:
     """Return a sentence for everything of a tile that is not what its row says; each object is read once.
 
     `level` is the one level to look at; by default all of the tile's.

@@ -1,9 +1,8 @@
 """What has been done, by content: plan.json, the journal of tiles, and COMPLETE.json, beside the output.
 
-A line of the journal is ``CHECKSUM PLAN TILE STATE COUNTS BODY``: the head has fixed fields, so that progress can be
-read without parsing bodies, and the checksum makes a torn line one that is not there. Each process writes a file of
-its own, and where two lines say something of the same tile, that of the file begun later holds. In an object store,
-where nothing can be appended to, each line is an object of its own.
+A line of the journal says what became of a tile. Each process writes a file of its own, and where two lines say
+something of the same tile, that of the file begun later holds. In an object store, where nothing can be appended to,
+each line is an object of its own.
 """
 
 import json
@@ -13,18 +12,16 @@ import re
 import uuid
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from io import FileIO
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from bigncc import account, discoveries, documents, remote, store, summary
-from bigncc.discoveries import NO_PIXELS, PValues
-from bigncc.documents import UNREADABLE
+from bigncc import account, documents, ledger, remote, store
 from bigncc.errors import InputError, RefusedError
-from bigncc.summary import STATUS, Items, Summary, packed_items
+from bigncc.ledger import Place, Row, Rows
+from bigncc.summary import STATUS
 
 _OURS = re.compile(
     r"plan\.json|COMPLETE\.json|journal/[0-9]+-[0-9a-f]{32}(-[0-9]+)?\.jsonl|quarantine/[0-9]+\.json|probe-[0-9a-f]{32}"
@@ -32,27 +29,6 @@ _OURS = re.compile(
 
 PLAN = {"plan_id", "kernel", "pivots", "tiles", "request", "layout", "config", "headline", "registration", "versions"}
 """What a plan says."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One finished tile: its summary and, per output array, bytes and digest of its objects in order.
-
-    `saw` has the fingerprint of each stored object of the inputs that the process had read since its row before, for
-    the first time. `items` has the summary of each of its batch items, by place in the output, if there are several;
-    `shift` has the statistics of a tile of nodes, `pvalues` counts those of a map of them. `seconds` are those that it
-    took, which may be others the next time: they are no part of what a tile is.
-    """
-
-    tile: int
-    summary: Summary
-    sizes: dict[str, int]
-    digests: dict[str, str]
-    saw: dict[str, dict[str, str]] = field(default_factory=dict)
-    items: Items = field(default_factory=dict)
-    shift: dict[str, Any] | None = None
-    pvalues: PValues = NO_PIXELS
-    seconds: float | None = field(default=None, compare=False)
 
 
 def directory(url: str) -> str:
@@ -193,19 +169,7 @@ class Writer:
 
     def append(self, row: Row) -> None:
         """Record a tile; it is on disk when this returns."""
-        body: dict[str, Any] = {
-            "summary": row.summary.to_dict(),
-            "sizes": row.sizes,
-            "digests": row.digests,
-            "saw": row.saw,
-        }
-        body |= {"items": packed_items(row.items)} if row.items else {}
-        body |= {"pvalues": row.pvalues.packed()} if row.pvalues.counts else {}
-        body |= {} if row.shift is None else {"shift": row.shift}
-        body |= {} if row.seconds is None else {"seconds": round(row.seconds, 3)}
-        counts = ",".join(map(str, row.summary.counts))
-        text = f"{self.plan_id[:16]} {row.tile} done {counts} {json.dumps(body, separators=(',', ':'))}"
-        line, file = f"{_checksum(text.encode())} {text}\n".encode(), self.file
+        line, file = ledger.line_of(row, self.plan_id), self.file
         if isinstance(file, _Segments):
             return file.put(line)
         start = file.tell()
@@ -226,7 +190,7 @@ def progress(url: str, plan_id: str) -> tuple[int, tuple[int, ...]]:
     """Return how many tiles are finished and their counts per status, without parsing bodies."""
     seen: set[int] = set()
     total = [0] * len(STATUS)
-    for fields in _lines(url, plan_id):
+    for _, fields in _lines(url, plan_id):
         tile = int(fields[2])
         if tile not in seen:  # a tile that was computed again has the counts that it had
             seen.add(tile)
@@ -243,7 +207,7 @@ def following(url: str, plan_id: str) -> Callable[[], set[int]]:
 
     def look() -> set[int]:
         for text in _news(folder, read):
-            if (fields := _fields(text, plan_id)) is not None:
+            if (fields := ledger.fields_of(text, plan_id)) is not None:
                 found.add(int(fields[2]))
         return found
 
@@ -267,86 +231,51 @@ def _news(folder: str, read: dict[str, int]) -> Iterator[bytes]:
                     yield line
 
 
-def rows(url: str, plan_id: str, tiles: Container[int] | None = None) -> dict[int, Row]:
+def rows(url: str, plan_id: str, tiles: Container[int] | None = None) -> Rows:
     """Return the row of each finished tile, or of those of `tiles`."""
-    found: dict[int, Row] = {}
-    for fields in _lines(url, plan_id):
+    found: dict[int, Place] = {}
+    for place, fields in _lines(url, plan_id):
         tile = int(fields[2])
-        if (tiles is None or tile in tiles) and (row := _row(tile, fields)) is not None:
-            found[tile] = row
-    return found
-
-
-def _row(tile: int, fields: list[bytes]) -> Row | None:
-    """Return what a line says, or None if it is none that this version writes: then the tile is computed again."""
-    try:
-        body = json.loads(fields[5])
-        body["summary"] = summary.from_dict(body["summary"])
-        body["items"] = summary.unpacked_items(body.get("items", []))
-        body["pvalues"] = discoveries.unpacked(body.get("pvalues", []))
-        row = Row(tile, **body)
-        words = [*row.digests.values(), *(word for seen in row.saw.values() for word in seen.values())]
-        told = row.shift or {"bins": []}
-        numbers = [*row.sizes.values(), *(n for key, n in told.items() if key != "bins")]
-        numbers += [n for a_bin in told["bins"] for n in a_bin]
-        timed = row.seconds is None or (type(row.seconds) in (int, float) and 0 <= row.seconds < math.inf)
-    except UNREADABLE:
-        return None
-    right = (
-        timed and set(map(type, words)) <= {str} and set(map(type, numbers)) <= {int} and min(numbers, default=0) >= 0
-    )
-    return row if right and row.summary.counts == tuple(map(int, fields[4].split(b","))) else None
+        if (tiles is None or tile in tiles) and ledger.row_of(tile, fields) is not None:
+            found[tile] = place
+    return Rows(plan_id, found)
 
 
 def costs(url: str, plan_id: str) -> dict[int, tuple[int, float | None]]:
     """Return the stored bytes of each finished tile, and the seconds that it took, if its row says so."""
-    every = (_row(int(fields[2]), fields) for fields in _lines(url, plan_id))
+    every = (ledger.row_of(int(fields[2]), fields) for _, fields in _lines(url, plan_id))
     return {row.tile: (sum(row.sizes.values()), row.seconds) for row in every if row is not None}
 
 
 def fingerprints(url: str, plan_id: str) -> Iterator[tuple[str, str, str]]:
     """Yield input, key and fingerprint of what was read for the rows, as often as they say so."""
-    for fields in _lines(url, plan_id):
-        row = _row(int(fields[2]), fields)
+    for _, fields in _lines(url, plan_id):
+        row = ledger.row_of(int(fields[2]), fields)
         for name, seen in row.saw.items() if row is not None else ():
             for key, found in seen.items():
                 yield name, key, found
 
 
-def _lines(url: str, plan_id: str) -> Iterator[list[bytes]]:
-    """Yield the fields of each whole line that belongs to the plan."""
-    for line in _texts(f"{directory(url)}/journal"):
-        if (fields := _fields(line, plan_id)) is not None:
-            yield fields
+def _lines(url: str, plan_id: str) -> Iterator[tuple[Place, list[bytes]]]:
+    """Yield place and fields of each whole line that belongs to the plan."""
+    for place, line in _texts(f"{directory(url)}/journal"):
+        if (fields := ledger.fields_of(line, plan_id)) is not None:
+            yield place, fields
 
 
-def _fields(line: bytes, plan_id: str) -> list[bytes] | None:
-    """Return the fields of a line, or None if it is not whole or belongs to another plan."""
-    check, _, text = line.removesuffix(b"\n").partition(b" ")
-    if not line.endswith(b"\n") or check != _checksum(text).encode():
-        return None
-    fields = [check, *text.split(b" ", 4)]
-    if len(fields) < 6 or fields[1] != plan_id[:16].encode():
-        return None
-    counts = fields[4].split(b",")
-    # another version may write other lines
-    numbers = len(counts) == len(STATUS) and all(n.isdigit() and len(n) < 20 for n in (fields[2], *counts))
-    return fields if numbers else None
-
-
-def _texts(folder: str) -> Iterator[bytes]:
-    if store.is_local(folder):
-        for path in sorted(Path(folder).glob("*.jsonl")):
-            with path.open("rb") as file:
-                # a line of a stranger may have no end
-                yield from iter(partial(file.readline, documents.LARGEST), b"")
-    else:
+def _texts(folder: str) -> Iterator[tuple[Place, bytes]]:
+    if not store.is_local(folder):
         segments = (f"{folder}/{name}" for name in store.names(folder) if name.endswith(".jsonl"))
-        yield from filter(None, store.get_all(segments))
-
-
-def _checksum(text: bytes) -> str:
-    return store.digest([text])[:16]
+        for line in filter(None, store.get_all(segments)):
+            yield line, line
+        return
+    for path in sorted(Path(folder).glob("*.jsonl")):
+        offset = 0
+        with path.open("rb") as file:
+            # a line of a stranger may have no end
+            while line := file.readline(documents.LARGEST):
+                yield (str(path), offset), line
+                offset += len(line)
 
 
 def quarantine(url: str, tile: int, reason: str) -> None:

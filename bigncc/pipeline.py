@@ -36,12 +36,12 @@ from bigncc.output import check_removable, check_vacant, create_output, remove_o
 from bigncc.picture import panel, report, tabulate
 from bigncc.placement import headline, registered
 from bigncc.progress import Progress, silent
-from bigncc.proof import Result, Verdict, finish, incomplete, lengths, plan_of, status, verify, withdraw
+from bigncc.proof import Result, Verdict, finish, incomplete, plan_of, status, verify, withdraw
 from bigncc.publication import Wish, facts, publish, publish_all
 from bigncc.registration import Registration
 from bigncc.shift import nanoseconds
-from bigncc.summary import merge
 from bigncc.tiles import Plan, share
+from bigncc.totals import sums_of
 
 __all__ = [
     "Estimate", "Prepared", "Result", "Verdict", "Wish", "complete", "facts", "finish", "panel", "plan", "prepare",
@@ -313,24 +313,24 @@ def complete(ready: Prepared, *, part: Part = (0, 1), steal: bool = False, progr
     threads = means.threads if alone else processors()  # of this process, for what it does itself
     look = journal.following(job.url, job.plan_id) if steal or not alone else set[int]
     stale = set(look())  # what has a row and is missing all the same is not what the row says
-    rows = engine.done(job, out, own, threads)
+    there = engine.done(job, out, own, threads)
     # what failed before comes last, so that it keeps nothing else waiting
     quarantined = journal.quarantined(job.url)
-    for index in quarantined.keys() & rows.keys():  # a kill came between
+    for index in quarantined.keys() & there:  # a kill came between
         journal.release(job.url, index)
-    missing = sorted(set(own) - rows.keys(), key=lambda index: (index in quarantined, index))
+    missing = sorted(set(own) - there, key=lambda index: (index in quarantined, index))
     stolen = 0
     if missing or steal:
         with dispatch.computing(job, inputs, out, means, stealing.seldom(look), stale) as compute:
             if missing:
                 withdraw(job.url)
-                pixels, there = (sum(map(job.plan.weight, those)) for those in (own, rows))
-                with progress(len(missing), pixels, there) as advance:
-                    rows |= {row.tile: row for row in compute(missing, advance=advance)}
+                pixels, before = (sum(map(job.plan.weight, those)) for those in (own, there))
+                with progress(len(missing), pixels, before) as advance:
+                    there.update(row.tile for row in compute(missing, advance=advance))
             if steal:
                 stolen = sum(1 for batch in stealing.batches(look, job.plan.base, part) for _ in compute(batch))
-                rows |= journal.rows(job.url, job.plan_id, set(own) - rows.keys() - stale)
-    if len(rows) < len(own):
+                there |= journal.rows(job.url, job.plan_id, set(own) - there - stale).keys()
+    if len(there) < len(own):
         raise IncompleteError(incomplete(job.url))
     if part[1] == 1:
         durable = inputs.config.engine.durable == "all"
@@ -338,5 +338,5 @@ def complete(ready: Prepared, *, part: Part = (0, 1), steal: bool = False, progr
         how: dict[str, Any] = {"threads": threads, "durable": durable, "threshold": threshold}
         return finish(job.url, inputs.notes, progress=progress, **how)
     notes = (*inputs.notes, f"{stolen} tiles of other parts were computed") if stolen else inputs.notes
-    summary, shift = merge(rows[index].summary for index in own), lengths(rows[index] for index in own)
-    return Result(job.url, complete=False, summary=summary, headline=ready.headline, notes=notes, shift=shift)
+    sums = sums_of(journal.rows(job.url, job.plan_id, own).values())
+    return Result(job.url, complete=False, summary=sums.summary, headline=ready.headline, notes=notes, shift=sums.shift)

@@ -4,7 +4,6 @@ import math
 import os
 import random
 import time
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -13,18 +12,19 @@ from bigncc import engine, evidence, journal, output, store
 from bigncc.budget import means_of
 from bigncc.capacity import Means
 from bigncc.decision import attributes_of, job_of, opened, reopened, stored_grid, stored_layout
-from bigncc.discoveries import Discoveries, discoveries_of
-from bigncc.discoveries import merged as merged_pvalues
+from bigncc.discoveries import Discoveries, PValues, discoveries_of
 from bigncc.errors import IncompleteError, InputError
 from bigncc.inputs import pair_of
+from bigncc.ledger import Rows
 from bigncc.output import open_output, update_attributes
 from bigncc.pair import on_threads
 from bigncc.progress import Progress, Step, silent
 from bigncc.pyramid import Halving
 from bigncc.sections import Table, table_of
-from bigncc.shift import Lengths, lengths_of, merged
-from bigncc.summary import STATUS, Summary, merge, merge_items, packed_items
+from bigncc.shift import Lengths
+from bigncc.summary import STATUS, Summary, packed_items
 from bigncc.tiles import Plan, share
+from bigncc.totals import Sums, sums_of
 from bigncc.watch import ABSENT, object_of
 
 
@@ -108,17 +108,19 @@ def finish(
     url = store.absolute(url)
     standing = plan_of(url)
     rows, grid = journal.rows(url, standing["plan_id"]), stored_grid(standing)
-    if not rows.keys() >= set(range(grid.base)):
+    if not all(index in rows for index in range(grid.base)):
         raise IncompleteError(incomplete(url))
     if grid.rounds:
         means = Means((), threads or len(os.sched_getaffinity(0)), durable)
         rows = _rounds(url, standing, rows, part, means, progress)
-    summary, shift = merge(rows[index].summary for index in sorted(rows)), lengths(rows.values())
-    if part[1] > 1:
-        return Result(url, complete=False, summary=summary, headline=standing["headline"], notes=notes, shift=shift)
-    if len(rows) < len(grid):
+    if part[1] == 1 and len(rows) < len(grid):
         raise IncompleteError(incomplete(url))
-    proof = _proof(url, standing, rows)
+    sums = sums_of(rows.values())
+    if part[1] > 1:
+        return Result(
+            url, complete=False, summary=sums.summary, headline=standing["headline"], notes=notes, shift=sums.shift
+        )
+    proof = _proof(url, standing, sums)
     if _recorded(url) != proof or open_output(url, proven=False).attributes != attributes_of(standing, proof):
         update_attributes(url, attributes_of(standing, proof))
         journal.write_complete(url, proof)
@@ -127,24 +129,18 @@ def finish(
     table = table_of({**standing, **proof}, stored_layout(standing), threshold)
     notes += absent_notes(proof)
     found = discoveries_of(proof["discoveries"]) if "discoveries" in proof else None
-    done = url, True, summary, standing["headline"], notes, table, shift, found
+    done = url, True, sums.summary, standing["headline"], notes, table, sums.shift, found
     return Result(*done)
-
-
-def lengths(rows: Iterable[journal.Row]) -> Lengths | None:
-    """Return the statistics of the tiles of nodes together, or None where there is none."""
-    found = [lengths_of(row.shift) for row in rows if row.shift is not None]
-    return merged(found) if found else None
 
 
 def _rounds(
     url: str,
     standing: dict[str, Any],
-    rows: dict[int, journal.Row],
+    rows: Rows,
     part: tuple[int, int],
     means: Means,
     progress: Progress,
-) -> dict[int, journal.Row]:
+) -> Rows:
     """Make the tiles of a share of each round that are missing, or not what their rows say; return all rows.
 
     What is made of tiles that another share has not made yet is left.
@@ -152,16 +148,16 @@ def _rounds(
     out, grid = opened(url, standing), stored_grid(standing)
     encodings = stored_layout(standing).encodings
     halving = Halving(grid.halved, float(standing["config"]["window"]["flat"]), encodings)
-    quarantined = journal.quarantined(url).keys()
+    quarantined, right = journal.quarantined(url).keys(), set(rows)
     for number in range(len(grid.rounds)):
         every, _ = grid.round(number)
         own = [every[index] for index in share(len(every), *part)]
-        there = evidence.matching(out, grid, {index: rows[index] for index in own if index in rows}, means.threads)
-        for index in quarantined & there.keys():  # a kill came between
+        there = evidence.matching(out, grid, rows, own, means.threads)
+        for index in quarantined & there:  # a kill came between
             journal.release(url, index)
         needed = {i: grid.sources(grid[i]) for i in own if i not in there}
-        rows = {index: row for index, row in rows.items() if index not in needed}
-        missing = [index for index, sources in needed.items() if all(source in rows for source in sources)]
+        right -= needed.keys()
+        missing = [index for index, sources in needed.items() if right.issuperset(sources)]
         if not missing:
             continue
         for pause in store.PAUSES[:3]:
@@ -175,11 +171,12 @@ def _rounds(
         pixels, done = (sum(map(grid.weight, those)) for those in (own, there))
         with progress(len(missing), pixels, done, "coarser tile") as advance:
             made = engine.coarsen_tiles(url, standing["plan_id"], out, grid, missing, halving, means, advance)
-            rows |= {row.tile: row for row in made}
-    return rows
+            right.update(row.tile for row in made)
+        rows = journal.rows(url, standing["plan_id"])
+    return rows.of(right)
 
 
-def _source_faults(out: output.Output, grid: Plan, rows: dict[int, journal.Row], tiles: list[int]) -> list[str]:
+def _source_faults(out: output.Output, grid: Plan, rows: Rows, tiles: list[int]) -> list[str]:
     """Return a sentence for everything that tiles are made of that is not what was written: they would be believed."""
     sources = sorted({(source, grid[index].source) for index in tiles for source in grid.sources(grid[index])})
     with ThreadPoolExecutor() as pool:
@@ -217,31 +214,29 @@ def incomplete(url: str) -> str:
     return f"{url} has {found['done']} of {found['total']} tiles: {_why(url)}run the same command again to complete it"
 
 
-def _proof(url: str, standing: dict[str, Any], rows: dict[int, journal.Row]) -> dict[str, Any]:
+def _proof(url: str, standing: dict[str, Any], sums: Sums) -> dict[str, Any]:
     """Return what COMPLETE.json says: a digest over all tiles in their order, and the statistics."""
-    every = [rows[index] for index in sorted(rows)]
     absent: dict[str, set[str]] = {}
     for name, key, found in journal.fingerprints(url, standing["plan_id"]):
         absent.setdefault(name, set()).update([object_of(key)] if found == ABSENT else [])
-    items = merge_items(row.items for row in every)
     return {
         "plan_id": standing["plan_id"],
-        "summary": merge(row.summary for row in every).to_dict(),
-        **({"sections": packed_items(items)} if items else {}),
-        "digest": store.digest(journal.canonical([row.tile, row.digests]) for row in every),
-        "tiles": len(every),
+        "summary": sums.summary.to_dict(),
+        **({"sections": packed_items(sums.items)} if sums.items else {}),
+        "digest": sums.digest,
+        "tiles": sums.tiles,
         "absent": {name: len(keys) for name, keys in sorted(absent.items())},
-        **({} if (shift := lengths(every)) is None else {"shift": shift.to_dict()}),
-        **_discoveries(standing, every),
+        **({} if sums.shift is None else {"shift": sums.shift.to_dict()}),
+        **_discoveries(standing, sums.pvalues),
     }
 
 
-def _discoveries(standing: dict[str, Any], rows: list[journal.Row]) -> dict[str, Any]:
+def _discoveries(standing: dict[str, Any], pvalues: PValues) -> dict[str, Any]:
     """Return what is recorded of the p-values of all tiles, if they were asked for."""
     asked = standing["config"].get("significance")
     if asked is None:
         return {}
-    return {"discoveries": Discoveries(merged_pvalues(row.pvalues for row in rows), asked["level"]).to_dict()}
+    return {"discoveries": Discoveries(pvalues, asked["level"]).to_dict()}
 
 
 def absent_notes(proof: dict[str, Any]) -> tuple[str, ...]:
@@ -357,9 +352,7 @@ def verify(url: str, *, recompute: int = 0, part: tuple[int, int] = (0, 1), prog
     return Verdict(url, len(looked_at), size, tuple(chosen), tuple(faults))
 
 
-def _proven(
-    out: output.Output, grid: Plan, rows: dict[int, journal.Row], tiles: list[int], progress: Progress
-) -> list[list[str]]:
+def _proven(out: output.Output, grid: Plan, rows: Rows, tiles: list[int], progress: Progress) -> list[list[str]]:
     """Return what is wrong with each of some tiles."""
     found = []
     with progress(len(tiles), sum(map(grid.weight, tiles)), 0, "proven tile") as advance, ThreadPoolExecutor() as pool:
@@ -371,12 +364,10 @@ def _proven(
     return found
 
 
-def _faults_beside_tiles(
-    url: str, standing: dict[str, Any], rows: dict[int, journal.Row], proof: dict[str, Any] | None
-) -> list[str]:
+def _faults_beside_tiles(url: str, standing: dict[str, Any], rows: Rows, proof: dict[str, Any] | None) -> list[str]:
     """Return a sentence for what is wrong with metadata and COMPLETE.json, and for each file too many."""
     layout = stored_layout(standing)
-    wanted = _proof(url, standing, rows)
+    wanted = _proof(url, standing, sums_of(rows.values()))
     # a run that was killed within its last step says that it is complete, but not yet in COMPLETE.json
     states = (None, wanted) if proof is None else (proof,)
     altered = min((output.altered(url, layout, attributes_of(standing, state)) for state in states), key=len)

@@ -20,6 +20,7 @@ from bigncc.engine import Job
 from bigncc.errors import BignccError, DoesNotFitError, InputError
 from bigncc.evidence import matches
 from bigncc.inputs import Inputs, pair_of
+from bigncc.ledger import Row
 from bigncc.output import Output
 from bigncc.pair import Pair
 from bigncc.proof import plan_of
@@ -189,7 +190,7 @@ def _finished(desk: _Desk) -> set[int]:
         return set(desk.look())
 
 
-def _row(desk: _Desk, index: int) -> journal.Row | None:
+def _row(desk: _Desk, index: int) -> Row | None:
     """Return the row of a tile that another process has finished meanwhile, if it is what is stored."""
     row = journal.rows(desk.job.url, desk.job.plan_id, {index}).get(index)
     return row if row is not None and matches(desk.out, desk.job.plan[index], row) else None
@@ -205,7 +206,7 @@ def _pending(desk: _Desk, index: int, finished: set[int]) -> set[int]:
     return pending
 
 
-def _recorded(desk: _Desk, row: journal.Row) -> journal.Row:
+def _recorded(desk: _Desk, row: Row) -> Row:
     with desk.pen:
         if desk.writer is None:  # a file of the journal has a line at least
             desk.writer = desk.opened.enter_context(journal.writer(desk.job.url, desk.job.plan_id))

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -37,8 +37,8 @@ from bigncc import budget, capacity, decision, engine, journal, kernel, objects,
 from bigncc.attempts import Outcome
 from bigncc.config import Config
 from bigncc.errors import BignccError, IncompleteError
-from bigncc.journal import Row
 from bigncc.layout import Layout
+from bigncc.ledger import Row
 from bigncc.pyramid import Halving, Maps
 from bigncc.tiles import Plan, Tile, share
 from bigncc.window import Window
@@ -241,7 +241,7 @@ def _warm_up() -> None:
     gc.freeze()  # or each child copies all pages when it first collects garbage
 
 
-def _blind(rows: dict[int, Row]) -> dict[int, Row]:
+def _blind(rows: Mapping[int, Row]) -> dict[int, Row]:
     """Return rows without what was read for them, which depends on what was read before."""
     return {index: replace(row, saw={}) for index, row in rows.items()}
 
@@ -634,8 +634,8 @@ def trusted_rows(where: Ground) -> None:
     """
     in_place(where, 0.01)
 
-    def trusting(job: Any, out: Any, tiles: range, threads: int) -> dict[int, Row]:
-        return journal.rows(job.url, job.plan_id, tiles)
+    def trusting(job: Any, out: Any, tiles: range, threads: int) -> set[int]:
+        return set(journal.rows(job.url, job.plan_id, tiles))
 
     engine.done = trusting
 

@@ -4,7 +4,7 @@ import pytest
 
 from bigncc import attempts, journal
 from bigncc.errors import InputError
-from bigncc.journal import Row
+from bigncc.ledger import Row
 from bigncc.progress import Step
 from bigncc.summary import Summary
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from bigncc import journal, store
 from bigncc.discoveries import PValues
 from bigncc.errors import DoesNotFitError, InputError, RefusedError
-from bigncc.journal import Row, Writer
+from bigncc.journal import Writer
+from bigncc.ledger import Row
 from tests import pairs
 from tests.test_summary import of
 

@@ -44,6 +44,7 @@ FLOORS = (
     ),
     (
         "account",
+        "ledger",
         "metadata",
         "fingerprint",
         "sums",
@@ -83,7 +84,7 @@ FLOORS = (
         "confidence",
     ),
     ("config", "aperture"),
-    ("options", "pair", "report", "export", "evidence", "script", "cluster", "tasks"),
+    ("options", "pair", "report", "export", "evidence", "script", "cluster", "tasks", "totals"),
     ("sites", "masks", "search", "scene", "streamed", "pulled"),
     ("fit", "deformation", "variants"),
     ("registration", "raster"),

@@ -474,7 +474,7 @@ def test_nor_in_hundreds_of_long_stories():
 
 
 def trusting(job, _out, tiles, _threads):
-    return journal.rows(job.url, job.plan_id, tiles)
+    return set(journal.rows(job.url, job.plan_id, tiles))
 
 
 def sweeping(url):

@@ -31,6 +31,7 @@ from bigncc import (
     discoveries,
     inputs,
     journal,
+    ledger,
     metadata,
     notation,
     pipeline,
@@ -54,7 +55,7 @@ class Ground:
 
     folder: Path
     plan: dict[str, Any]
-    rows: dict[int, journal.Row]
+    rows: dict[int, ledger.Row]
 
     @property
     def url(self) -> str:
@@ -584,7 +585,7 @@ BESIDE = ("journal", "store", "decision", "tiles", "layout")
 PARSERS = {
     "plan": Parser(_read_plan, lambda here: [here.kept("plan.json")], _change_plan, BESIDE),
     "journal": Parser(
-        _read_journal, lambda here: [_lines(here)], _change_journal, ("journal", "summary", "discoveries")
+        _read_journal, lambda here: [_lines(here)], _change_journal, ("journal", "ledger", "summary", "discoveries")
     ),
     "complete": Parser(_read_complete, lambda here: [here.kept("COMPLETE.json")], _change_json, ("journal", "proof")),
     "quarantine": Parser(
