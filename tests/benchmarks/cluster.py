@@ -2,8 +2,9 @@
 
 Two images of SIDE x SIDE pixels (8192 by default) are correlated by one worker and by two, each of one thread and on a
 processor of its own, as what stores a tile beside the next one would else take another's. Then
-TILES tasks (a million by default, which takes half an hour) that do nothing are sent through the window of a run, and
-the memory of the client, in which the scheduler is, is told as it goes.
+TILES tasks (a million by default, which takes an hour) that do nothing are sent through the window of a run, and
+the memory of the client, in which the scheduler is, is told as it goes. At last the rows of as many tiles are read as
+whoever finishes a run reads them. `flat TILES` and `rows TILES` are these two by themselves.
 """
 
 import os
@@ -20,8 +21,11 @@ import psutil
 import zarr
 from distributed.diagnostics.plugin import SchedulerPlugin
 
-from bigncc import cluster, config, pipeline, tasks
+from bigncc import cluster, config, journal, pipeline, tasks
+from bigncc.ledger import Row
 from bigncc.machine import ClusterConfig
+from bigncc.summary import BINS, STATUS, Summary
+from bigncc.totals import sums_of
 
 MEMORY = 2 * 10**9
 
@@ -119,15 +123,39 @@ def flat(count):
         say(f"{counted.new / count:.2f} tasks for each tile, at most {most} of them at a time known to the scheduler")
 
 
+def rows(count):
+    """Write the rows of many tiles; tell what whoever adds them up takes."""
+    rng = np.random.default_rng(1)
+    sync, os.fsync = os.fsync, lambda _: None
+    with tempfile.TemporaryDirectory() as place:
+        url, plan = f"{place}/out", "0" * 32
+        with journal.writer(url, plan) as writer:
+            for tile in range(count):
+                histogram = tuple(map(int, rng.integers(0, 10**6, BINS)))
+                counts = (0, sum(histogram), *(0,) * (len(STATUS) - 2))
+                summary = Summary(counts, int(rng.integers(2**50)), int(rng.integers(2**50)), -0.9, 0.9, histogram)
+                digests = {name: f"{int(rng.integers(2**62)):032x}" for name in ("ncc", "status")}
+                saw = {name: {f"c/{tile}/{k}": "0123abcd" for k in range(4)} for name in ("reference", "moving")}
+                writer.append(Row(tile, summary, {"ncc": 10**6, "status": 10**4}, digests, saw))
+        os.fsync = sync
+        this, start = psutil.Process(), time.perf_counter()
+        before = this.memory_info().rss
+        found = journal.rows(url, plan)
+        sums = sums_of(found.values())
+        took, seconds = this.memory_info().rss - before, time.perf_counter() - start
+        say(f"rows of {sums.tiles} tiles: {took / 1e6:.0f} MB, {seconds:.0f} s to add them up")
+
+
 def main(side=8192, count=10**6):
     with tempfile.TemporaryDirectory() as place:
         scaling(Path(place), side)
     # in a process of its own, whose memory has held nothing else
-    return subprocess.run([sys.executable, "-m", __spec__.name, "flat", str(count)], check=False).returncode
+    alone = [sys.executable, "-m", __spec__.name]
+    return max(subprocess.run([*alone, what, str(count)], check=False).returncode for what in ("flat", "rows"))
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["flat"]:
-        flat(int(sys.argv[2]))
+    if sys.argv[1:2] in (["flat"], ["rows"]):
+        {"flat": flat, "rows": rows}[sys.argv[1]](int(sys.argv[2]))
     else:
         sys.exit(main(*map(int, sys.argv[1:])))
