@@ -4,10 +4,13 @@ A scheduler runs whatever it is sent. So with one beyond this machine nothing is
 for.
 """
 
+import glob
 import ipaddress
 import json
 import logging
 import os
+import shutil
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -222,8 +225,12 @@ def _made(folder: str) -> Iterator[dict[str, str]]:
         message = "cluster.security is null and cryptography is not installed: pip install 'bigncc[cluster]', files of "
         message += "TLS, or cluster.insecure=true, is accepted"
         raise InputError(message) from None
+    here, host = os.path.expandvars(folder), f".bigncc-tls-{socket.gethostname()}-"
+    for left in Path(here).glob(f"{glob.escape(host)}*"):
+        if _is_gone(left.name.removeprefix(host).partition("-")[0]):  # nobody needs to be believed any more
+            shutil.rmtree(left, ignore_errors=True)
     try:
-        place = TemporaryDirectory(prefix=".bigncc-tls-", dir=os.path.expandvars(folder))
+        place = TemporaryDirectory(prefix=f"{host}{os.getpid()}-", dir=here)
     except OSError as error:
         message = f"{folder} cannot hold what jobs need to be believed ({in_one_line(error)}): "
         message += "cluster.options.shared_temp_directory, or files as cluster.security, is accepted"
@@ -233,6 +240,17 @@ def _made(folder: str) -> Iterator[dict[str, str]]:
         for each, text in texts.items():
             Path(name, each).write_text(text)
         yield {each: str(Path(name, each)) for each in texts}
+
+
+def _is_gone(pid: str) -> bool:
+    """Say whether there is no such process on this machine, as after a kill."""
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (ValueError, OverflowError, PermissionError):
+        return False
+    return False
 
 
 def _security(files: SecurityConfig) -> Any:

@@ -1,8 +1,12 @@
 """Who computes is started or found, and spoken with safely; who is not is said in a sentence."""
 
 import gc
+import signal
+import socket
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from distributed import LocalCluster
@@ -122,6 +126,26 @@ def test_tls_is_spoken_with_those_who_show_the_right_files(tmp_path, files, monk
                 pass
             assert "\n" not in str(caught.value)
             assert time.monotonic() - start < 10
+
+
+def test_what_a_client_that_was_killed_has_left_is_removed_by_the_next(tmp_path):
+    script = (
+        "import os, signal, sys\nfrom bigncc import cluster\n"
+        "with cluster._made(sys.argv[1]) as files:\n    print(files['key'], flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    died = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=False)
+    assert died.returncode == -signal.SIGKILL
+    left = Path(died.stdout.strip())
+    assert left.read_text().startswith("-----BEGIN")
+    elsewhere = tmp_path / left.parent.name.replace(socket.gethostname(), "another-host")
+    elsewhere.mkdir()
+    with cluster._made(str(tmp_path)) as mine:
+        assert not left.parent.exists()
+        with cluster._made(str(tmp_path)) as others:  # of one that is at work nothing is removed
+            assert Path(mine["key"]).exists()
+            assert Path(others["key"]).parent.stat().st_mode & 0o077 == 0
+    assert [path.name for path in tmp_path.iterdir()] == [elsewhere.name]
 
 
 OPTIONS = {"cores": 2, "processes": 1, "memory": "5GB", "walltime": "01:30:00", "queue": "short", "interface": "lo"}
