@@ -1,8 +1,10 @@
 """What reads files and words of ours refuses in a sentence what is no such thing, and takes nothing wrong for right."""
 
 import contextlib
+import json
 import random
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -12,8 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bigncc import journal, pipeline
+from bigncc.errors import BignccError
 from tests.fuzzing import commands
-from tests.fuzzing.parsers import PARSERS, answered, ground
+from tests.fuzzing.mutations import of_document
+from tests.fuzzing.parsers import PARSERS, answered, ground, job, sealed
 
 SLOW, LARGE = 5.0, 2**30
 """Seconds that an answer may take, and bytes that it may add to the process."""
@@ -107,8 +112,6 @@ FOUND = {
 
 
 def resealed(data, old, new):
-    from tests.fuzzing.parsers import sealed
-
     assert old in data
     return sealed(data.replace(old, new))
 
@@ -138,9 +141,48 @@ def test_a_line_of_another_form_is_no_row():
     for case, (name, change) in FOUND.items():
         if name == "journal":
             here.put(f"journal/000001-{'0' * 32}.jsonl", change(PARSERS[name].seeds(here)[0]))
-            from bigncc import journal
-
             assert journal.rows(here.spare, here.plan["plan_id"]).keys() == here.rows.keys() - {0}, case
+
+
+VERBS = {
+    "status": lambda job: pipeline.status(job.output.url),
+    "verify": lambda job: pipeline.verify(job.output.url, recompute=1),
+    "finish": lambda job: pipeline.finish(job.output.url),
+    "panel": lambda job: pipeline.panel(job.output.url),
+    "plan": pipeline.plan,
+    "run": pipeline.run,
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("count", [20, pytest.param(1000, marks=pytest.mark.soak)])
+def test_no_verb_stumbles_over_a_plan_that_was_forged_with_its_digest(tmp_path, count):
+    made = job(ground().folder, "forged")
+    pipeline.run(made)
+    places = [Path(made.output.url), Path(journal.directory(made.output.url))]
+    for place in places:
+        place.rename(tmp_path / place.name)
+    good, seen = (tmp_path / places[1].name / "plan.json").read_bytes(), set()
+    for number in range(count):
+        dice = random.Random(number)
+        for place in places:
+            shutil.copytree(tmp_path / place.name, place)
+        (places[1] / "plan.json").write_bytes(sealed(json.dumps(of_document(json.loads(good), dice)).encode()))
+        if number % 2:  # as if it had been killed early
+            (places[1] / "COMPLETE.json").unlink()
+            shutil.rmtree(places[1] / "journal")
+        for name in dice.sample(sorted(VERBS), len(VERBS)):
+            refusal = ""
+            with bounded():
+                try:
+                    VERBS[name](made)
+                except BignccError as error:
+                    refusal = str(error)
+            assert "\n" not in refusal
+            seen.add((name, refusal == ""))
+        for place in places:
+            shutil.rmtree(place, ignore_errors=True)
+    assert len(seen) > len(VERBS)
 
 
 # --- command lines ----------------------------------------------------------------------------------------------------
