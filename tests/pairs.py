@@ -1,5 +1,8 @@
 """Small pairs on disk and the configs that name them."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import zarr
 
@@ -31,6 +34,14 @@ def job(reference, moving, output, *words):
     sections = {"reference": {"url": reference}, "moving": {"url": moving}, "output": {"url": str(output)}}
     small = {"output": {"chunks": [32, 32]}, "registration": {"model": "none"}, "engine": {"threads": 2}}
     return config.load([sections, small, *words])
+
+
+def still(reference, moving, output, *words, axes=2):
+    """The same of images that are said to lie on each other: no shift is measured, which takes longer than all tiles."""
+    path = Path(output).with_name("still.json")
+    path.write_text(json.dumps({"kind": "translation", "offset": [0] * axes}))
+    said = {"registration": {"model": None, "transform": str(path), "trust_field": True}}
+    return job(reference, moving, output, said, *words)
 
 
 def maps(url):
