@@ -197,9 +197,13 @@ def test_stacks_and_volumes(tmp_path, monkeypatch):
         assert pipeline.verify(tmp_path / name, recompute=5).faults == ()
 
 
-@pytest.mark.parametrize("words", [(), ("output.chunks=[16, 16]",), ("output={chunks: [8, 8], shards: [16, 8]}",)])
-@pytest.mark.parametrize("finest", [1, 2, 4])
-def test_a_finest_level_is_that_of_the_whole_pyramid(tmp_path, words, finest):
+SHARDED = ("output={chunks: [8, 8], shards: [16, 8]}",)
+
+
+@pytest.mark.parametrize(
+    ("finest", "words"), [(1, ()), (2, ()), (4, ()), (2, ("output.chunks=[16, 16]",)), (1, SHARDED), (4, SHARDED)]
+)
+def test_a_finest_level_is_that_of_the_whole_pyramid(tmp_path, finest, words):
     reference, moving, f, g = pairs.pair(tmp_path)
     asked = pairs.still(reference, moving, tmp_path / "out", *words, {"output": {"finest_level": finest}})
     estimate = pipeline.plan(asked)
@@ -292,17 +296,27 @@ def test_another_pyramid_is_another_request(tmp_path):
 # --- finish -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A pair, and what a run in small rounds makes of it."""
+    folder = tmp_path_factory.mktemp("whole")
+    reference, moving, *_ = pairs.pair(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patched(patch, ["small rounds"])
+        pipeline.run(pairs.still(reference, moving, folder / "out"))
+    return reference, moving, objects_in(folder / "out")
+
+
 @pytest.fixture
-def rounds(tmp_path, monkeypatch):
-    """Make a run whose tiles are all done and whose rounds are not; return its config and an output of it in files."""
-    reference, moving, *_ = pairs.pair(tmp_path)
+def rounds(whole, tmp_path, monkeypatch):
+    """Make a run whose tiles are all done and whose rounds are not; return its config and what it makes in the end."""
+    reference, moving, objects = whole
     patched(monkeypatch, ["small rounds"])
-    whole, asked = (pairs.still(reference, moving, tmp_path / name) for name in ("whole", "out"))
-    pipeline.run(whole)
+    asked = pairs.still(reference, moving, tmp_path / "out")
     pipeline.prepare(asked)
     for part in range(2):
         pipeline.run(asked, part=(part, 2))
-    return asked, objects_in(tmp_path / "whole")
+    return asked, objects
 
 
 def objects_in(folder):

@@ -162,7 +162,7 @@ def test_transforms_and_fields_lie_there_too(ground, bucket, tmp_path):
     for kind, key in (("t.json", "transform"), ("f.zarr", "displacement.url")):
         bucket.upload(tmp_path / kind, kind) if kind == "f.zarr" else bucket.put(kind, (tmp_path / kind).read_bytes())
         for name, place in (("here", tmp_path / kind), ("there", f"{bucket}/{kind}")):
-            how = ["registration.model=null", f"registration.{key}={place}"]
+            how = ["registration.model=null", "registration.trust_field=true", f"registration.{key}={place}"]
             pipeline.run(pairs.job(*paths, tmp_path / f"{kind} {name}", *how))
         pairs.same(pairs.maps(tmp_path / f"{kind} here"), pairs.maps(tmp_path / f"{kind} there"))
     with pytest.raises(InputError, match="none.json' cannot be read .there is none.: a JSON file is accepted"):
@@ -180,7 +180,8 @@ def test_transforms_and_fields_lie_there_too(ground, bucket, tmp_path):
 def test_further_maps_lie_there_too(ground, bucket, tmp_path):
     paths = str(ground / "a.zarr"), str(ground / "b.zarr")
     (tmp_path / "t.json").write_text('{"kind": "translation", "offset": [1, 0]}')
-    how = {"registration": {"model": None, "transform": str(tmp_path / "t.json")}, "maps": ["ncc", "gain", "shift"]}
+    given = {"model": None, "transform": str(tmp_path / "t.json"), "trust_field": True}
+    how = {"registration": given, "maps": ["ncc", "gain", "shift"]}
     words = "shift.step=16", "shift.search_radius=1"
     for place in (tmp_path / "out", f"{bucket}/out"):
         pipeline.run(pairs.job(*paths, place, how, *words))
