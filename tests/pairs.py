@@ -36,12 +36,16 @@ def job(reference, moving, output, *words):
     return config.load([sections, small, *words])
 
 
-def still(reference, moving, output, *words, axes=2):
-    """The same of images that are said to lie on each other: no shift is measured, which takes longer than all tiles."""
-    path = Path(output).with_name("still.json")
+def unmoved(folder, axes=2):
+    """Words that say that the images lie on each other: no shift is measured, which takes longer than all tiles."""
+    path = Path(folder) / "still.json"
     path.write_text(json.dumps({"kind": "translation", "offset": [0] * axes}))
-    said = {"registration": {"model": None, "transform": str(path), "trust_field": True}}
-    return job(reference, moving, output, said, *words)
+    return "registration.model=null", f"registration.transform={path}", "registration.trust_field=true"
+
+
+def still(reference, moving, output, *words, axes=2):
+    """The config of a pair that is not moved."""
+    return job(reference, moving, output, *unmoved(Path(output).parent, axes), *words)
 
 
 def maps(url):

@@ -71,7 +71,9 @@ def test_a_stack_is_a_batch_of_planes_and_a_volume_is_not(tmp_path):
     f, g = (strategies.image(seed, (3, 40, 50), "uint16", "noise") for seed in (1, 2))
     paths = pairs.store(tmp_path / "a", f), pairs.store(tmp_path / "b", g)
     pairs.same(run(tmp_path, *paths, out="planes"), bigncc.local_maps(f, g, 7))
-    volume = run(tmp_path, *paths, {"window": {"size": [3, 5, 5]}, "output": {"chunks": [2, 32, 32]}}, out="volume", axes=3)
+    volume = run(
+        tmp_path, *paths, {"window": {"size": [3, 5, 5]}, "output": {"chunks": [2, 32, 32]}}, out="volume", axes=3
+    )
     pairs.same(volume, bigncc.local_maps(f, g, (3, 5, 5)))
 
 
@@ -614,7 +616,9 @@ def test_a_transform_is_written_and_can_be_given(tmp_path):
     found = pipeline.register(config, str(tmp_path / "t.json"))
     assert not (tmp_path / "out").exists()
     given = {"registration": {"model": None, "transform": str(tmp_path / "t.json")}}
-    pairs.same(registered(tmp_path, reference, moving, given, out="given"), registered(tmp_path, reference, moving, ESTIMATED))
+    pairs.same(
+        registered(tmp_path, reference, moving, given, out="given"), registered(tmp_path, reference, moving, ESTIMATED)
+    )
     assert json.loads((tmp_path / "t.json").read_text()) == {
         "kind": "translation",
         "offset": list(found.transform.offset),

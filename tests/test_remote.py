@@ -204,11 +204,13 @@ def test_results_open_and_are_drawn(ground, bucket, tmp_path, monkeypatch):
 
 def test_a_run_that_was_killed_goes_on(ground, bucket, behind, tmp_path, monkeypatch, small):
     reference, moving = uploaded(ground, bucket)
-    pipeline.prepare(pairs.job(reference, moving, f"{bucket}/out"))  # of tiles as small as `small` says
+    still = pairs.unmoved(tmp_path)
+    job = pairs.job(reference, moving, f"{bucket}/out", *still)
+    pipeline.prepare(job)  # of tiles as small as `small` says
     total = decision.stored_grid(pipeline.plan_of(f"{bucket}/out")).base
     assert total == 16
     behind("slow")
-    words = ["run", reference, moving, f"{bucket}/out", "--as-is", "output.chunks=[32,32]", "engine.threads=1"]
+    words = ["run", reference, moving, f"{bucket}/out", *still, "output.chunks=[32,32]", "engine.threads=1"]
     with subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         while len(bucket.names("out.bigncc/journal")) < 3:
             assert process.poll() is None, process.communicate()
@@ -226,21 +228,22 @@ def test_a_run_that_was_killed_goes_on(ground, bucket, behind, tmp_path, monkeyp
         return compute(job, pair, out, tile, *rest)
 
     monkeypatch.setattr(engine, "compute", record)
-    pipeline.run(pairs.job(reference, moving, f"{bucket}/out"))
+    pipeline.run(job)
     assert len(set(computed)) == len(computed) == total - done
     proven(ground, bucket, tmp_path)
 
 
 def test_of_two_starts_at_once_one_decides(ground, bucket, tmp_path):
     reference, moving = uploaded(ground, bucket)
-    words = ["prepare", reference, moving, f"{bucket}/out", "--as-is", "output.chunks=[32,32]"]
+    still = pairs.unmoved(tmp_path)
+    words = ["prepare", reference, moving, f"{bucket}/out", *still, "output.chunks=[32,32]"]
     both = [subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
     said = [process.communicate()[0].split()[-1] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     plan = json.loads(bucket.get("out.bigncc/plan.json"))
     assert {plan["plan_id"].encode()} == set(said)
     # and while they work
-    job = pairs.job(reference, moving, f"{bucket}/out")
+    job = pairs.job(reference, moving, f"{bucket}/out", *still)
     first, second = pipeline.prepare(job), pipeline.prepare(job)
     with ThreadPoolExecutor(2) as pool:
         assert all(pool.map(pipeline.complete, (first, second)))
