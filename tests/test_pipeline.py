@@ -478,7 +478,7 @@ def test_a_transform_is_estimated_once_and_kept_in_plan_and_output(tmp_path, mon
             pipeline.run(pairs.job(reference, moving, tmp_path / "out", ESTIMATED, word))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(1, 9))])
 def test_an_aligned_pair_is_not_shifted_and_its_map_is_that_of_as_is(tmp_path, seed):
     f, g = scenes.pair(seed, (230, 250), 1.0, (0, 0))
     paths = pairs.store(tmp_path / "a", f), pairs.store(tmp_path / "b", g)
