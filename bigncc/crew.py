@@ -6,11 +6,17 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 from threading import Lock
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+from threadpoolctl import threadpool_limits
 
 from bigncc.errors import StoppedError
 
 Result = TypeVar("Result")
+
+
+_within: list[Any] = []
+_changing = Lock()
 
 
 class Crew(NamedTuple):
@@ -70,3 +76,21 @@ def in_flight(function: Callable[[int], Result], items: Iterable[int], most: int
         raise
     finally:
         pool.shutdown(wait=patient, cancel_futures=True)
+
+
+@contextmanager
+def one_thread_a_product() -> Iterator[None]:
+    """Let each matrix product take the thread that asks for it and no more, within any number of such contexts.
+
+    BLAS would wake a thread for each processor, which then wait for the next product as busily as they work: beside
+    threads of one's own this takes twice the processors' time for small matrices.
+    """
+    with _changing:
+        # the first of all knows what was before them, and it is the last to go
+        _within.append(None if _within else threadpool_limits(1, "blas"))
+    try:
+        yield
+    finally:
+        with _changing:
+            if (limits := _within.pop()) is not None:
+                limits.restore_original_limits()

@@ -18,6 +18,7 @@ from dask.base import compute
 from dask.delayed import delayed
 from numpy.typing import NDArray
 
+from bigncc.crew import one_thread_a_product
 from bigncc.errors import DoesNotFitError, InputError
 from bigncc.reading import Part
 from bigncc.resampling import pull, source_roi, whole_pixels
@@ -302,7 +303,8 @@ def both_at(
     calls = [
         delayed(partial(_at, function, place), pure=False)(reference[place[0]], moving[place[1]]) for place in places
     ]
-    return list(compute(*calls))
+    with one_thread_a_product():
+        return list(compute(*calls))
 
 
 def _at(function: Callable[[Array, Array, Roi, Roi], Result], place: tuple[Roi, Roi], a: Array, b: Array) -> Result:

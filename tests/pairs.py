@@ -1,6 +1,7 @@
 """Small pairs on disk and the configs that name them."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import zarr
@@ -51,6 +52,18 @@ def job(reference, moving, output, *words):
     sections = {"reference": {"url": reference}, "moving": {"url": moving}, "output": {"url": str(output)}}
     small = {"output": {"chunks": [32, 32]}, "registration": {"model": "none"}, "engine": {"threads": 2}}
     return config.load([sections, small, *words])
+
+
+def unmoved(folder, axes=2):
+    """Words that say that the images lie on each other: no shift is measured, which takes longer than all tiles."""
+    path = Path(folder) / "still.json"
+    path.write_text(json.dumps({"kind": "translation", "offset": [0] * axes}))
+    return "registration.model=null", f"registration.transform={path}", "registration.trust_field=true"
+
+
+def still(reference, moving, output, *words, axes=2):
+    """The config of a pair that is not moved."""
+    return job(reference, moving, output, *unmoved(Path(output).parent, axes), *words)
 
 
 def maps(url):

@@ -1,10 +1,12 @@
 """Tiles in work at once: in order, no more than asked, each in its turn, and nobody waits for what has failed."""
 
+import importlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from bigncc import crew
 from bigncc.errors import StoppedError
@@ -82,3 +84,27 @@ def test_a_tile_begins_when_the_one_before_leaves_a_thread_idle():
     # 3 of its 6 blocks are left to 3 threads until the fourth is done, and then there is no reason to wait
     assert min(first["b"], first["c"]) < steps.index(("a", 5))
     assert all(not before[name] or len(before[name]) >= 4 for name in "bc")
+
+
+def widths():
+    """How many threads each library takes for a product."""
+    importlib.import_module("numpy")  # which has one
+    found = {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("first_to_go", [0, 1])
+def test_while_anybody_needs_it_products_take_a_thread_each_and_then_what_they_took_before(first_to_go):
+    with threadpool_limits(2, "blas"):
+        both = [crew.one_thread_a_product() for _ in range(2)]
+        for each in both:
+            each.__enter__()
+            assert widths() == {1}
+        both.pop(first_to_go).__exit__(None, None, None)
+        assert widths() == {1}
+        both.pop().__exit__(None, None, None)
+        assert widths() == {2}
+        with pytest.raises(KeyError), crew.one_thread_a_product():
+            raise KeyError
+        assert widths() == {2}

@@ -25,6 +25,7 @@ def job(tmp_path, monkeypatch):
 
     def made(how, *words):
         more = ["registration.displacement.step=16"] if "displacement" in how else []
+        more += ["registration.trust_field=true"] if "model" not in how else []
         how = ["registration.model=null", how.format(**places), *more]
         return pairs.job(reference, moving, tmp_path / "out", *how, "window.size=9", *words)
 

@@ -130,7 +130,7 @@ def job(place, out, *words):
         str(folder / "a.zarr"),
         str(folder / "b.zarr"),
         out,
-        {"output": {"chunks": [24, 24]}},
+        {"output": {"chunks": [32, 32]}},
         sections,
         GAIN,
         given,
@@ -163,7 +163,7 @@ def stored(url):
         ("int16", []),
         ("uint8", ["output.ome_version=0.4", "output.chunks=[70, 70]"]),
         ("float16", ["output.finest_level=1", "output.chunks=[16, 16]"]),
-        ("keepbits", ["output.shards=[48, 48]"]),
+        ("keepbits", ["output.shards=[64, 64]"]),
         ("int16", ["output.ome_version=0.4", "engine.threads=1"]),
     ],
 )

@@ -106,7 +106,7 @@ def test_a_tile_has_the_pivots_of_its_channel():
 def finished(tmp_path):
     """Make a run; return the job, the open output and its rows."""
     reference, moving, *_ = pairs.pair(tmp_path)
-    config = pairs.job(reference, moving, tmp_path / "out")
+    config = pairs.still(reference, moving, tmp_path / "out")
     pipeline.run(config)
     here = pipeline.prepare(config).job
     return here, open_output(here.url), journal.rows(here.url, here.plan_id)
@@ -141,7 +141,7 @@ def test_rows_know_nothing_of_blocks_and_threads(tmp_path, monkeypatch):
             if block is not None:
                 patch.setattr(engine, "inner_block", lambda *_, block=block: block)
             means = {"engine": {"threads": threads, "halo": halo}}
-            pipeline.run(pairs.job(reference, moving, tmp_path / name, words, means))
+            pipeline.run(pairs.still(reference, moving, tmp_path / name, words, means))
         plan = journal.read_plan(str(tmp_path / name))
         rows = journal.rows(str(tmp_path / name), plan["plan_id"])
         # which of two tiles in work at once has read a chunk first is nobody's business
@@ -182,6 +182,8 @@ def test_blocks_that_read_their_margins_and_blocks_that_give_them_agree(tmp_path
     places["turned"].write_text('{"kind": "affine", "matrix": [[0.9, -0.4], [0.4, 1.1]], "offset": [20, -40]}')
     np.save(places["field"], np.random.default_rng(0).uniform(-3, 3, (2, *shape[-2:])))
     words = ["registration.model=null", *(word.format(**places) for word in words)]
+    if "registration.model=none" not in words:
+        words.append("registration.trust_field=true")
     for halo in ("overlap", "read"):
         pipeline.run(pairs.job(reference, moving, tmp_path / halo, *words, f"engine.halo={halo}"))
     pairs.same(pairs.maps(tmp_path / "overlap"), pairs.maps(tmp_path / "read"))
@@ -207,7 +209,7 @@ def test_each_chunk_of_both_images_is_decoded_once(tmp_path, monkeypatch, halo, 
     reference, moving, *_ = pairs.pair(tmp_path, (256, 320), chunks=(16, 20))
     shift = tmp_path / "shift.json"
     shift.write_text('{"kind": "translation", "offset": [1.25, -3.5]}')
-    words = ["registration.model=null", how.format(shift), f"engine.halo={halo}"]
+    words = ["registration.model=null", "registration.trust_field=true", how.format(shift), f"engine.halo={halo}"]
     pipeline.run(pairs.job(reference, moving, tmp_path / "out", *words))
     assert len(journal.rows(str(tmp_path / "out"), journal.read_plan(str(tmp_path / "out"))["plan_id"])) >= 16
     assert [image.decoded for image in made] == [256, 256]
@@ -231,7 +233,7 @@ def test_runs_side_by_side_leave_nothing_behind(tmp_path):
 
 def test_progress_counts_each_missing_tile_once(tmp_path):
     reference, moving, *_ = pairs.pair(tmp_path)
-    config = pairs.job(reference, moving, tmp_path / "out")
+    config = pairs.still(reference, moving, tmp_path / "out")
     pipeline.run(config)
     here = pipeline.prepare(config).job
     victim = tmp_path / "out" / "0" / "c" / "0" / "0"
@@ -260,7 +262,7 @@ def test_progress_counts_each_missing_tile_once(tmp_path):
 @pytest.mark.parametrize("durable", ["journal", "all"])
 def test_what_outlives_a_power_cut_is_synced_before_the_row_that_says_so(tmp_path, monkeypatch, durable):
     reference, moving, *_ = pairs.pair(tmp_path)
-    config = pairs.job(reference, moving, tmp_path / "out", {"engine": {"durable": durable}})
+    config = pairs.still(reference, moving, tmp_path / "out", {"engine": {"durable": durable}})
     ready = pipeline.prepare(config)
     synced, sync = [], os.fsync
 

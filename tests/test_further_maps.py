@@ -46,7 +46,7 @@ def place(tmp_path_factory):
 def job(place, out, *words):
     folder, *_ = place
     sections = {"reference": {"nodata": 0}, "moving": {"nodata": 0}}
-    given = {"registration": {"model": None, "transform": str(folder / "t.json")}}
+    given = {"registration": {"model": None, "transform": str(folder / "t.json"), "trust_field": True}}
     return pairs.job(str(folder / "a.zarr"), str(folder / "b.zarr"), out, sections, given, MAPS, *words)
 
 

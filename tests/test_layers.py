@@ -140,6 +140,7 @@ HOSTS = {
     "click": {"cli", "shared", "shell"},
     "jinja2": {"page"},
     "PIL": {"raster"},
+    "threadpoolctl": {"crew"},
     "neuroglancer": {"viewer"},
     "tornado": {"viewer"},
     "numpy": None,

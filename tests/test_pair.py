@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
 from bigncc import Translation
-from bigncc.pair import Pair, PerItem, among, block_mean, on_grid, register, source_regions, view, where_valid
+from bigncc.pair import Pair, PerItem, among, block_mean, both_at, on_grid, register, source_regions, view, where_valid
+from tests.test_crew import widths
 
 
 @given(st.data())
@@ -87,3 +89,11 @@ def test_each_item_is_pulled_through_its_own_transform_as_if_there_were_no_other
     ]
     assert regions[0][1] == (slice(1, 2), slice(0, 5), slice(0, 14))
     assert regions[1][1] == (slice(2, 3), slice(2, 7), slice(0, 13))
+
+
+def test_places_are_looked_at_with_no_more_threads_than_there_are_for_it():
+    image = da.from_array(np.arange(36.0).reshape(6, 6), chunks=4)
+    place = (slice(1, 5), slice(2, 6)), (slice(0, 4), slice(1, 5))
+    with threadpool_limits(2, "blas"):
+        found = both_at(image, image, [place, place], lambda a, b, *where: (a.sum() - b.sum(), where, widths()))
+    assert found == [(16 * 7.0, place, {1})] * 2

@@ -159,7 +159,7 @@ def patched(monkeypatch, words):
 def test_every_level_is_the_same_to_the_bit(tmp_path, monkeypatch, way):
     reference, moving, f, g = pairs.pair(tmp_path)
     words = patched(monkeypatch, WAYS[way])
-    pipeline.run(pairs.job(reference, moving, tmp_path / "out", *words))
+    pipeline.run(pairs.still(reference, moving, tmp_path / "out", *words))
     got, flat = levels(tmp_path / "out"), float("nan") if "flat" in way else 0.0
     wanted = expected(bigncc.local_maps(f, g, bigncc.Window(7, flat=flat)), 2, len(got), flat)
     assert got.keys() == wanted.keys()
@@ -188,7 +188,7 @@ def test_stacks_and_volumes(tmp_path, monkeypatch):
         ("planes", 2, {"output": {"chunks": [16, 16]}}),
         ("volume", 3, {"window": {"size": [3, 5, 5]}, "output": {"chunks": [2, 16, 16]}}),
     ):
-        pipeline.run(pairs.job(*paths, tmp_path / name, words))
+        pipeline.run(pairs.still(*paths, tmp_path / name, words, axes=axes))
         got = levels(tmp_path / name)
         window = 7 if axes == 2 else (3, 5, 5)
         for level, wanted in expected(bigncc.local_maps(f, g, window), axes, len(got)).items():
@@ -197,11 +197,15 @@ def test_stacks_and_volumes(tmp_path, monkeypatch):
         assert pipeline.verify(tmp_path / name, recompute=5).faults == ()
 
 
-@pytest.mark.parametrize("words", [(), ("output.chunks=[16, 16]",), ("output={chunks: [8, 8], shards: [16, 8]}",)])
-@pytest.mark.parametrize("finest", [1, 2, 4])
-def test_a_finest_level_is_that_of_the_whole_pyramid(tmp_path, words, finest):
+SHARDED = ("output={chunks: [8, 8], shards: [16, 8]}",)
+
+
+@pytest.mark.parametrize(
+    ("finest", "words"), [(1, ()), (2, ()), (4, ()), (2, ("output.chunks=[16, 16]",)), (1, SHARDED), (4, SHARDED)]
+)
+def test_a_finest_level_is_that_of_the_whole_pyramid(tmp_path, finest, words):
     reference, moving, f, g = pairs.pair(tmp_path)
-    asked = pairs.job(reference, moving, tmp_path / "out", *words, {"output": {"finest_level": finest}})
+    asked = pairs.still(reference, moving, tmp_path / "out", *words, {"output": {"finest_level": finest}})
     estimate = pipeline.plan(asked)
     result = pipeline.run(asked)
     got = levels(tmp_path / "out")
@@ -221,13 +225,14 @@ def test_a_finest_level_is_that_of_the_whole_pyramid(tmp_path, words, finest):
     shown = pipeline.panel(str(tmp_path / "out"))
     assert shown.factor == 2**finest
     assert shown.reference.shape == shown.ncc.shape == got[finest].ncc.shape
-    assert pipeline.report(str(tmp_path / "out")).exists()
+    if not words:  # how it is cut is nothing to a picture
+        assert pipeline.report(str(tmp_path / "out")).exists()
 
 
 def test_a_single_level(tmp_path):
     reference, moving, f, g = pairs.pair(tmp_path)
-    pipeline.run(pairs.job(reference, moving, tmp_path / "alone", "output.pyramid=false"))
-    pipeline.run(pairs.job(reference, moving, tmp_path / "second", "output={pyramid: false, finest_level: 2}"))
+    pipeline.run(pairs.still(reference, moving, tmp_path / "alone", "output.pyramid=false"))
+    pipeline.run(pairs.still(reference, moving, tmp_path / "second", "output={pyramid: false, finest_level: 2}"))
     assert levels(tmp_path / "alone").keys() == {0}
     wanted = expected(bigncc.local_maps(f, g, 7), 2, 3)
     ((number, got),) = levels(tmp_path / "second").items()
@@ -237,7 +242,7 @@ def test_a_single_level(tmp_path):
 
 def test_plan_says_what_other_finest_levels_take(tmp_path):
     reference, moving, *_ = pairs.pair(tmp_path)
-    asked = [pairs.job(reference, moving, tmp_path / "out", {"output": {"finest_level": k}}) for k in range(3)]
+    asked = [pairs.still(reference, moving, tmp_path / "out", {"output": {"finest_level": k}}) for k in range(3)]
     estimates = [pipeline.plan(each) for each in asked]
     for level, each in enumerate(estimates):
         assert each.alternatives == estimates[0].alternatives
@@ -276,32 +281,42 @@ def test_a_tile_is_whole_objects_of_a_coarser_finest_level(tmp_path, finest, chu
 def test_what_cannot_be_is_refused_in_a_sentence(tmp_path, words, error, sentence):
     reference, moving, *_ = pairs.pair(tmp_path)
     with pytest.raises(error, match=sentence):
-        pipeline.run(pairs.job(reference, moving, tmp_path / "out", {"output": words}))
+        pipeline.run(pairs.still(reference, moving, tmp_path / "out", {"output": words}))
     assert not (tmp_path / "out").exists()
 
 
 def test_another_pyramid_is_another_request(tmp_path):
     reference, moving, *_ = pairs.pair(tmp_path)
-    pipeline.prepare(pairs.job(reference, moving, tmp_path / "out"))
+    pipeline.prepare(pairs.still(reference, moving, tmp_path / "out"))
     for word in ("output.pyramid=false", "output.finest_level=1", "output.ome_version=0.4"):
         with pytest.raises(RefusedError, match=word.partition("=")[0]):
-            pipeline.prepare(pairs.job(reference, moving, tmp_path / "out", word))
+            pipeline.prepare(pairs.still(reference, moving, tmp_path / "out", word))
 
 
 # --- finish -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A pair, and what a run in small rounds makes of it."""
+    folder = tmp_path_factory.mktemp("whole")
+    reference, moving, *_ = pairs.pair(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patched(patch, ["small rounds"])
+        pipeline.run(pairs.still(reference, moving, folder / "out"))
+    return reference, moving, objects_in(folder / "out")
+
+
 @pytest.fixture
-def rounds(tmp_path, monkeypatch):
-    """Make a run whose tiles are all done and whose rounds are not; return its config and an output of it in files."""
-    reference, moving, *_ = pairs.pair(tmp_path)
+def rounds(whole, tmp_path, monkeypatch):
+    """Make a run whose tiles are all done and whose rounds are not; return its config and what it makes in the end."""
+    reference, moving, objects = whole
     patched(monkeypatch, ["small rounds"])
-    whole, asked = (pairs.job(reference, moving, tmp_path / name) for name in ("whole", "out"))
-    pipeline.run(whole)
+    asked = pairs.still(reference, moving, tmp_path / "out")
     pipeline.prepare(asked)
     for part in range(2):
         pipeline.run(asked, part=(part, 2))
-    return asked, objects_in(tmp_path / "whole")
+    return asked, objects
 
 
 def objects_in(folder):
@@ -346,7 +361,7 @@ def test_a_finish_is_shared(rounds, parts):
 
 def test_parts_of_a_finish_wait_for_all_tiles(tmp_path):
     reference, moving, *_ = pairs.pair(tmp_path)
-    asked = pairs.job(reference, moving, tmp_path / "out")
+    asked = pairs.still(reference, moving, tmp_path / "out")
     pipeline.prepare(asked)
     pipeline.run(asked, part=(0, 2))
     for part in ((0, 1), (0, 2), (1, 2)):
@@ -358,7 +373,7 @@ def test_parts_of_a_finish_wait_for_all_tiles(tmp_path):
 @pytest.mark.parametrize("fault", ["flipped", "gone"])
 def test_nothing_is_made_of_what_is_wrong(tmp_path, version, fault):
     reference, moving, *_ = pairs.pair(tmp_path)
-    asked = pairs.job(reference, moving, tmp_path / "out", f"output.ome_version={version}")
+    asked = pairs.still(reference, moving, tmp_path / "out", f"output.ome_version={version}")
     pipeline.run(asked)
     before = pairs.files(tmp_path / "out")
     for path in (tmp_path / "out" / "2").rglob("*"):  # a level that is to be made again
@@ -394,7 +409,7 @@ def test_a_tile_of_a_round_that_fails_twice_is_quarantined_and_made_later(rounds
 
 def test_a_level_that_is_made_again_is_not_complete_meanwhile(tmp_path, monkeypatch):
     reference, moving, *_ = pairs.pair(tmp_path)
-    pipeline.run(pairs.job(reference, moving, tmp_path / "out"))
+    pipeline.run(pairs.still(reference, moving, tmp_path / "out"))
     before = pairs.files(tmp_path / "out")
     shutil.rmtree(tmp_path / "out" / "3" / "c")
     with monkeypatch.context() as patch:
@@ -409,7 +424,7 @@ def test_a_level_that_is_made_again_is_not_complete_meanwhile(tmp_path, monkeypa
 
 def test_a_row_of_what_is_not_there_any_more_completes_nothing(tmp_path, monkeypatch):
     reference, moving, *_ = pairs.pair(tmp_path)
-    pipeline.run(pairs.job(reference, moving, tmp_path / "out"))
+    pipeline.run(pairs.still(reference, moving, tmp_path / "out"))
     shutil.rmtree(tmp_path / "out" / "3" / "c")
     monkeypatch.setattr(engine, "coarsen", lambda *_: 1 / 0)
     with pytest.raises(IncompleteError, match="failed twice"):

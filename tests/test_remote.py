@@ -31,8 +31,8 @@ from tests.test_journal import PLAN, PLAN_ONE, PLAN_TWO, row
 from tests.zarrs import everything, ome, samples
 
 COMMAND = [sys.executable, "-c", "from bigncc.cli import main; main()"]
-SHAPE = (100, 120)
-"""Of the pair: 16 objects per map."""
+SHAPE = (80, 96)
+"""Of the pair: 9 objects per map."""
 
 
 @pytest.fixture(autouse=True)
@@ -162,7 +162,7 @@ def test_transforms_and_fields_lie_there_too(ground, bucket, tmp_path):
     for kind, key in (("t.json", "transform"), ("f.zarr", "displacement.url")):
         bucket.upload(tmp_path / kind, kind) if kind == "f.zarr" else bucket.put(kind, (tmp_path / kind).read_bytes())
         for name, place in (("here", tmp_path / kind), ("there", f"{bucket}/{kind}")):
-            how = ["registration.model=null", f"registration.{key}={place}"]
+            how = ["registration.model=null", "registration.trust_field=true", f"registration.{key}={place}"]
             pipeline.run(pairs.job(*paths, tmp_path / f"{kind} {name}", *how))
         pairs.same(pairs.maps(tmp_path / f"{kind} here"), pairs.maps(tmp_path / f"{kind} there"))
     with pytest.raises(InputError, match="none.json' cannot be read .there is none.: a JSON file is accepted"):
@@ -180,7 +180,8 @@ def test_transforms_and_fields_lie_there_too(ground, bucket, tmp_path):
 def test_further_maps_lie_there_too(ground, bucket, tmp_path):
     paths = str(ground / "a.zarr"), str(ground / "b.zarr")
     (tmp_path / "t.json").write_text('{"kind": "translation", "offset": [1, 0]}')
-    how = {"registration": {"model": None, "transform": str(tmp_path / "t.json")}, "maps": ["ncc", "gain", "shift"]}
+    given = {"model": None, "transform": str(tmp_path / "t.json"), "trust_field": True}
+    how = {"registration": given, "maps": ["ncc", "gain", "shift"]}
     words = "shift.step=16", "shift.search_radius=1"
     for place in (tmp_path / "out", f"{bucket}/out"):
         pipeline.run(pairs.job(*paths, place, how, *words))
@@ -203,11 +204,13 @@ def test_results_open_and_are_drawn(ground, bucket, tmp_path, monkeypatch):
 
 def test_a_run_that_was_killed_goes_on(ground, bucket, behind, tmp_path, monkeypatch, small):
     reference, moving = uploaded(ground, bucket)
-    pipeline.prepare(pairs.job(reference, moving, f"{bucket}/out"))  # of tiles as small as `small` says
+    still = pairs.unmoved(tmp_path)
+    job = pairs.job(reference, moving, f"{bucket}/out", *still)
+    pipeline.prepare(job)  # of tiles as small as `small` says
     total = decision.stored_grid(pipeline.plan_of(f"{bucket}/out")).base
-    assert total == 16
+    assert total == 9
     behind("slow")
-    words = ["run", reference, moving, f"{bucket}/out", "--as-is", "output.chunks=[32,32]", "engine.threads=1"]
+    words = ["run", reference, moving, f"{bucket}/out", *still, "output.chunks=[32,32]", "engine.threads=1"]
     with subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         while len(bucket.names("out.bigncc/journal")) < 3:
             assert process.poll() is None, process.communicate()
@@ -225,21 +228,22 @@ def test_a_run_that_was_killed_goes_on(ground, bucket, behind, tmp_path, monkeyp
         return compute(job, pair, out, tile, *rest)
 
     monkeypatch.setattr(engine, "compute", record)
-    pipeline.run(pairs.job(reference, moving, f"{bucket}/out"))
+    pipeline.run(job)
     assert len(set(computed)) == len(computed) == total - done
     proven(ground, bucket, tmp_path)
 
 
 def test_of_two_starts_at_once_one_decides(ground, bucket, tmp_path):
     reference, moving = uploaded(ground, bucket)
-    words = ["prepare", reference, moving, f"{bucket}/out", "--as-is", "output.chunks=[32,32]"]
+    still = pairs.unmoved(tmp_path)
+    words = ["prepare", reference, moving, f"{bucket}/out", *still, "output.chunks=[32,32]"]
     both = [subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
     said = [process.communicate()[0].split()[-1] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     plan = json.loads(bucket.get("out.bigncc/plan.json"))
     assert {plan["plan_id"].encode()} == set(said)
     # and while they work
-    job = pairs.job(reference, moving, f"{bucket}/out")
+    job = pairs.job(reference, moving, f"{bucket}/out", *still)
     first, second = pipeline.prepare(job), pipeline.prepare(job)
     with ThreadPoolExecutor(2) as pool:
         assert all(pool.map(pipeline.complete, (first, second)))
@@ -280,7 +284,7 @@ def test_what_is_wrong_is_found_and_mended(ground, bucket, tmp_path):
     reference, moving = uploaded(ground, bucket)
     job, url = pairs.job(reference, moving, f"{bucket}/out"), f"{bucket}/out"
     pipeline.run(job)
-    flipped, gone = "out/0/c/1/1", "out/labels/status/0/c/2/3"
+    flipped, gone = "out/0/c/1/1", "out/labels/status/0/c/2/2"
     data = bucket.get(flipped)
     bucket.put(flipped, data[:9] + bytes([data[9] ^ 4]) + data[10:])
     bucket.delete(gone)

@@ -354,7 +354,7 @@ def place(tmp_path_factory):
 
 def job(place, out, *words):
     asked = {"reference": {"nodata": 0}, "maps": ["ncc", "pvalue", "lower"], "window": {"size": 7}}
-    return pairs.job(place[1], place[2], out, asked, *words)
+    return pairs.still(place[1], place[2], out, asked, *words)
 
 
 def arrays(url):

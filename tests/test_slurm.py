@@ -17,6 +17,7 @@ from tests.test_cli import SCRIPT, computed, good, sentence
 
 WORDS = (
     "registration.transform=none.json",
+    "registration.trust_field=true",
     "--window",
     "31",
     "output.chunks=[64, 64]",
@@ -41,7 +42,7 @@ def slurm(tmp_path_factory):
 def folder(tmp_path_factory):
     """A pair whose run takes some seconds and many tiles, and the map of one process."""
     place = tmp_path_factory.mktemp("chains")
-    pairs.pair(place, (1600, 1600), chunks=(128, 128))
+    pairs.pair(place, (1200, 1200), chunks=(128, 128))
     (place / "many.csv").write_text(
         "moving,reference,output,output.region\n"
         "b.zarr,a.zarr,one,'0:300,0:300'\n"
@@ -50,7 +51,8 @@ def folder(tmp_path_factory):
     )
     (place / "none.json").write_text('{"kind": "translation", "offset": [0, 0]}')
     sections = {"reference": {"url": f"{place}/a.zarr"}, "moving": {"url": f"{place}/b.zarr"}, "window": {"size": 31}}
-    pipeline.run({**sections, "output": {"url": f"{place}/whole"}, "registration": {"transform": f"{place}/none.json"}})
+    given = {"transform": f"{place}/none.json", "trust_field": True}
+    pipeline.run({**sections, "output": {"url": f"{place}/whole"}, "registration": given})
     return place
 
 
@@ -66,8 +68,8 @@ class Chain:
         # more than it takes, as some of it depends on the machine
         limits = ("cluster.array.time=10m", "cluster.array.memory=700MB")
         array = (f"cluster.array.jobs={JOBS}", *limits, *words, "-o", self.file.name)
-        what = ("--pairs", f"{out}.csv", *WORDS[:1]) if table else ("a.zarr", "b.zarr", out, *WORDS[:1])
-        good(folder, "script", *what, *WORDS[1:], *array)
+        what = ("--pairs", f"{out}.csv") if table else ("a.zarr", "b.zarr", out)
+        good(folder, "script", *what, *WORDS, *array)
 
     def submit(self):
         said = self.slurm.do("bash", self.file, folder=self.folder)
@@ -214,7 +216,7 @@ def options(**more):
 
 
 def test_jobs_of_dask_jobqueue_make_the_map_and_one_that_is_lost_costs_no_finished_tile(slurm, folder):
-    command = [SCRIPT, "run", "a.zarr", "b.zarr", "distributed", *WORDS, *options(), "output.region=0:700,0:1600"]
+    command = [SCRIPT, "run", "a.zarr", "b.zarr", "distributed", *WORDS, *options(), "output.region=0:600,0:1200"]
     out, pipe = folder / "distributed", subprocess.PIPE
     with subprocess.Popen(command, cwd=folder, env=slurm.environment, stdout=pipe, stderr=pipe, text=True) as run:
         until(lambda: len(computed(out)) >= 10, lambda: slurm.do("squeue"))
@@ -228,7 +230,7 @@ def test_jobs_of_dask_jobqueue_make_the_map_and_one_that_is_lost_costs_no_finish
     assert run.returncode == 0, stderr
     assert "Traceback" not in stdout + stderr
     assert len(there) < len(computed(out)) - 10  # it was half way
-    pairs.same(pairs.maps(out), {name: array[:700] for name, array in pairs.maps(folder / "whole").items()})
+    pairs.same(pairs.maps(out), {name: array[:600] for name, array in pairs.maps(folder / "whole").items()})
     assert "right: " in good(folder, "verify", "distributed")
     assert len(computed(out)) == len(set(computed(out)))
     until(lambda: not slurm.do("squeue", "-h", "--name=dask-worker"), "jobs that stay")

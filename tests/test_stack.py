@@ -26,10 +26,10 @@ def job(source, output, *words):
 
 
 def two_images(source, output, lag, count, *words, first=0, **options):
-    """A config of the same sections as two images."""
+    """A config of the same sections as two images, whose shift nobody measures."""
     ranges = {"reference": (first, first + count - lag), "moving": (first + lag, first + count)}
     sections = {name: {"url": str(source), "z": z, **options} for name, z in ranges.items()}
-    return config.load([sections, {"output": {"url": str(output)}}, SMALL, "registration.model=none", *words])
+    return pairs.still(str(source), str(source), output, sections, SMALL, *words)
 
 
 def same_as_two_images(folder, lags, count, *words, first=0, **options):

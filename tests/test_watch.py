@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.codecs import Crc32cCodec
@@ -23,6 +24,7 @@ from zarr.storage import _local as local
 
 import bigncc
 from bigncc import journal, kernel, lazy, pipeline, store
+from bigncc.cli import cli
 from bigncc.errors import BignccError, IncompleteError, InputError, RefusedError, StoppedError
 from bigncc.storage import grey, open_image
 from bigncc.tiles import roi_of
@@ -39,13 +41,6 @@ SHAPE = (60, 80)
 def impatient(monkeypatch):
     """Ask as often as ever, without the pauses."""
     monkeypatch.setattr(store, "PAUSES", (0.0,) * len(store.PAUSES))
-
-
-def job(reference, moving, output, *words):
-    """A config whose moving image is shifted by nothing, and so no shift is measured."""
-    still = Path(output).with_name("still.json")
-    still.write_text(json.dumps({"kind": "translation", "offset": [0, 0]}))
-    return pairs.job(reference, moving, output, {"registration": {"model": None, "transform": str(still)}}, *words)
 
 
 def images(shape=SHAPE, dtype="uint16"):
@@ -185,7 +180,7 @@ def off_the_lattice(key, place, layout):
 @pytest.mark.parametrize("fate", ["changed", "deleted"])
 def test_an_input_that_changed_meanwhile_is_refused_by_its_chunk(tmp_path, monkeypatch, name, fate):
     *paths, f, g = written(tmp_path, compressors=None)
-    config = job(*paths, tmp_path / "out")
+    config = pairs.still(*paths, tmp_path / "out")
     assert begun(monkeypatch, config) == 3
     path = paths[name == "moving"]
     # between the points of the lattice, which are read first
@@ -212,7 +207,7 @@ def test_an_input_that_changed_meanwhile_is_refused_by_its_chunk(tmp_path, monke
 @every_layout
 def test_an_input_that_was_only_touched_is_the_same(tmp_path, monkeypatch, layout):
     *paths, f, g = written(tmp_path, layout)
-    config = job(*paths, tmp_path / "out")
+    config = pairs.still(*paths, tmp_path / "out")
     begun(monkeypatch, config)
     for path in paths:
         for place in Path(path).rglob("*"):
@@ -339,13 +334,13 @@ def test_no_read_that_goes_wrong_makes_a_wrong_map(tmp_path, checked, layout, ki
         ]
         out = tmp_path / f"out{number}"
         try:
-            pipeline.run(job(*stores, out, BIG))
+            pipeline.run(pairs.still(*stores, out, BIG))
         except BignccError as error:
             named = [*folders[layout], str(out), "tile "]
             if not any(name in str(error) for name in named):
                 wrong.append((number, str(error)))
             # the storage is sound again, and nothing of before is held against it
-            pipeline.run(job(*folders[layout], out, BIG))
+            pipeline.run(pairs.still(*folders[layout], out, BIG))
         except Exception as error:  # no sentence
             wrong.append((number, f"{type(error).__name__}: {error}"))
             continue
@@ -364,7 +359,7 @@ def test_a_chunk_that_is_not_seen_at_first_is_not_absent(tmp_path, checked, layo
     folders, wanted = checked
     stores = [Hidden(LocalStore(path, read_only=True), gone, lambda _, times: times == 0) for path in folders[layout]]
     words = {name: {"missing_chunks": policy} for name in ("reference", "moving")}
-    result = pipeline.run(job(*stores, tmp_path / "out", BIG, words))
+    result = pipeline.run(pairs.still(*stores, tmp_path / "out", BIG, words))
     assert all(each.landed >= len(objects(path)) for each, path in zip(stores, folders[layout], strict=True))
     pairs.same(pairs.maps(tmp_path / "out"), wanted)
     assert not any("not stored" in note for note in result.notes)
@@ -376,7 +371,7 @@ def test_an_object_without_a_byte_is_not_taken_for_one_of_nothing_but_fill(tmp_p
     key, place = list(objects(paths[0]).items())[-1]
     place.write_bytes(b"")
     with pytest.raises(InputError, match=f"a/{key} "):
-        pipeline.run(job(*paths, tmp_path / "out"))
+        pipeline.run(pairs.still(*paths, tmp_path / "out"))
 
 
 def test_a_part_of_a_shard_that_comes_back_empty_is_not_taken_for_fill(tmp_path):
@@ -388,7 +383,7 @@ def test_a_part_of_a_shard_that_comes_back_empty_is_not_taken_for_fill(tmp_path)
         LocalStore(paths[1], read_only=True), FAULTS["nothing"], lambda name, times: "RangeByte" in name and times == 0
     )
     with suppress(BignccError):
-        pipeline.run(job(paths[0], bad, tmp_path / "out", {"output": {"chunks": [60, 80]}}))
+        pipeline.run(pairs.still(paths[0], bad, tmp_path / "out", {"output": {"chunks": [60, 80]}}))
     assert bad.landed > 0
     if (tmp_path / "out").exists() and pipeline.status(tmp_path / "out")["state"] == "complete":
         pairs.same(pairs.maps(tmp_path / "out"), bigncc.local_maps(f, g, 7))
@@ -402,7 +397,7 @@ def test_a_shard_that_was_cut_is_not_taken_for_fill(tmp_path):
     place = objects(paths[1])["c/1/2"]
     place.write_bytes(place.read_bytes()[: 68 + 204])
     with pytest.raises(InputError, match="b/c/1/2 "):
-        pipeline.run(job(*paths, tmp_path / "out"))
+        pipeline.run(pairs.still(*paths, tmp_path / "out"))
 
 
 @pytest.mark.parametrize("kind", ["EIO", "short", "flip"])
@@ -411,7 +406,7 @@ def test_a_chunk_that_stays_unreadable_is_named(tmp_path, checked, kind):
     reference, moving = folders["v3"]
     bad = Faulty(LocalStore(moving, read_only=True), FAULTS[kind], lambda name, _: name.startswith("c/2/1 "))
     with pytest.raises(InputError, match=rf"{moving}/c/2/1 .*cannot be read at \["):
-        pipeline.run(job(reference, bad, tmp_path / "out"))
+        pipeline.run(pairs.still(reference, bad, tmp_path / "out"))
     assert bad.landed >= 2
     assert not (tmp_path / "out").exists() or pipeline.status(tmp_path / "out")["state"] == "in-progress"
 
@@ -421,7 +416,7 @@ def test_a_storage_that_is_out_of_order_is_not_asked_for_ever(tmp_path, checked)
     reference, moving = folders["v3"]
     bad = Faulty(LocalStore(moving, read_only=True), FAULTS["EIO"], lambda *_: True)
     with pytest.raises(InputError, match=f"{moving}.* cannot be read"):
-        pipeline.run(job(reference, bad, tmp_path / "out"))
+        pipeline.run(pairs.still(reference, bad, tmp_path / "out"))
     assert bad.landed < 100
 
 
@@ -451,13 +446,13 @@ def test_an_absent_chunk_is_fill_or_no_data(tmp_path, layout, which, policy):
     if policy == "fill":
         masks = [None, None]
     words = {name: {"url": paths[which], "missing_chunks": policy}}
-    result = pipeline.run(job(*paths, tmp_path / "out", words))
+    result = pipeline.run(pairs.still(*paths, tmp_path / "out", words))
     wanted = bigncc.local_maps(*arrays, 7, reference_mask=masks[0], moving_mask=masks[1])
     pairs.same(pairs.maps(tmp_path / "out"), wanted)
     assert (2 in wanted["status"]) == (policy == "nodata")
     assert [note for note in result.notes if "not stored" in note] == [f"2 chunks of {name} are not stored"]
     # and again, with nothing to compute
-    assert pipeline.run(job(*paths, tmp_path / "out", words)).notes == result.notes
+    assert pipeline.run(pairs.still(*paths, tmp_path / "out", words)).notes == result.notes
     assert pipeline.verify(tmp_path / "out", recompute=3).faults == ()
 
 
@@ -468,10 +463,10 @@ def test_an_absent_chunk_is_refused_where_none_is_expected(tmp_path, layout, whi
     key, _ = without(paths[which], (1, 1))
     words = {("reference", "moving")[which]: {"url": paths[which], "missing_chunks": "error"}}
     with pytest.raises(InputError, match=f"{paths[which]}/{key} is absent: missing_chunks=fill or missing_chunks=nod"):
-        pipeline.run(job(*paths, tmp_path / "out", words))
+        pipeline.run(pairs.still(*paths, tmp_path / "out", words))
     # of the other image nothing is said
     words = {("moving", "reference")[which]: {"url": paths[1 - which], "missing_chunks": "error"}}
-    assert pipeline.run(job(*paths, tmp_path / "out", words)).complete
+    assert pipeline.run(pairs.still(*paths, tmp_path / "out", words)).complete
 
 
 @pytest.mark.parametrize("policy", ["fill", "nodata"])
@@ -491,7 +486,7 @@ def test_absent_chunks_of_a_channel_are_those_of_the_choice(tmp_path, layout, ch
         name: {"url": path, "channel": channel, "missing_chunks": policy}
         for name, path in zip(("reference", "moving"), paths, strict=True)
     }
-    result = pipeline.run(job(*paths, tmp_path / "out", sections))
+    result = pipeline.run(pairs.still(*paths, tmp_path / "out", sections))
     pairs.same(pairs.maps(tmp_path / "out"), bigncc.local_maps(*chosen, 7, moving_mask=mask))
     assert [note for note in result.notes if "not stored" in note] == ["1 chunks of moving are not stored"]
 
@@ -499,7 +494,7 @@ def test_absent_chunks_of_a_channel_are_those_of_the_choice(tmp_path, layout, ch
 def test_absent_chunks_are_counted_also_after_tiles_were_computed_again(tmp_path):
     *paths, _, _ = written(tmp_path)
     without(paths[0], (0, 0))
-    config = job(*paths, tmp_path / "out")
+    config = pairs.still(*paths, tmp_path / "out")
     first = pipeline.run(config)
     assert "1 chunks of reference are not stored" in first.notes
     assert pipeline.panel(config.output.url).title.endswith("; 1 chunks of reference are not stored")
@@ -516,7 +511,7 @@ def test_a_directory_in_place_of_a_chunk_is_no_absent_chunk(tmp_path, layout, po
     key, _ = without(paths[0], (1, 1))
     (Path(paths[0]) / key).mkdir()
     with pytest.raises(InputError, match=f"a/{key}"):
-        pipeline.run(job(*paths, tmp_path / "out", {"reference": {"url": paths[0], "missing_chunks": policy}}))
+        pipeline.run(pairs.still(*paths, tmp_path / "out", {"reference": {"url": paths[0], "missing_chunks": policy}}))
 
 
 # --- tiles that fail --------------------------------------------------------------------------------------------------
@@ -541,7 +536,7 @@ def test_a_tile_that_fails_once_is_tried_again(tmp_path, monkeypatch):
     *paths, f, g = written(tmp_path)
     with monkeypatch.context() as patch:
         failed = failing(patch, {0, 3}, 1)
-        pipeline.run(job(*paths, tmp_path / "out"))
+        pipeline.run(pairs.still(*paths, tmp_path / "out"))
     assert failed == {0: 1, 3: 1}
     pairs.same(pairs.maps(tmp_path / "out"), bigncc.local_maps(f, g, 7))
     assert journal.quarantined(str(tmp_path / "out")) == {}
@@ -549,7 +544,7 @@ def test_a_tile_that_fails_once_is_tried_again(tmp_path, monkeypatch):
 
 def test_a_tile_that_fails_again_is_quarantined_and_the_rest_is_done(tmp_path, monkeypatch):
     *paths, f, g = written(tmp_path)
-    config, out = job(*paths, tmp_path / "out"), tmp_path / "out"
+    config, out = pairs.still(*paths, tmp_path / "out"), tmp_path / "out"
     reasons = {str(tile): f"ArithmeticError: tile {tile} is cursed" for tile in (1, 4)}
     for attempt in (1, 2):
         with monkeypatch.context() as patch:
@@ -572,7 +567,7 @@ def test_a_tile_that_fails_again_is_quarantined_and_the_rest_is_done(tmp_path, m
 
 def test_what_failed_before_comes_last(tmp_path, monkeypatch):
     *paths, _, _ = written(tmp_path)
-    config = job(*paths, tmp_path / "out")
+    config = pairs.still(*paths, tmp_path / "out")
     pipeline.prepare(config)
     journal.quarantine(config.output.url, 0, "as planned")
     pipeline.run(config)
@@ -586,7 +581,7 @@ def test_what_failed_before_comes_last(tmp_path, monkeypatch):
 
 def test_a_tile_that_is_done_is_not_said_to_have_failed(tmp_path, monkeypatch):
     *paths, _, _ = written(tmp_path)
-    config = job(*paths, tmp_path / "out")
+    config = pairs.still(*paths, tmp_path / "out")
     pipeline.prepare(config)
     journal.quarantine(config.output.url, 0, "as planned")
     begun(monkeypatch, config, 6)  # dies between the row of the last tile and what comes after it
@@ -622,9 +617,8 @@ def test_a_tile_that_fails_is_exit_code_2_and_status_lists_it(tmp_path):
     assert before["pixels"]["done"] < before["pixels"]["total"]
     assert (last["event"], last["exit_code"]) == ("error", 2)
     assert f"bigncc: {last['text']}\n" in done.stderr
-    words = ["status", "out", "--json"]
-    done = subprocess.run([Path(sys.executable).with_name("bigncc"), *words], cwd=tmp_path, capture_output=True)
-    assert json.loads(done.stdout)["quarantined"] == {"2": "ArithmeticError: cursed"}
+    told = CliRunner().invoke(cli, ["status", str(tmp_path / "out"), "--json"])
+    assert json.loads(told.stdout)["quarantined"] == {"2": "ArithmeticError: cursed"}
 
 
 # --- an output that cannot be written ---------------------------------------------------------------------------------
@@ -670,7 +664,7 @@ PLACES = ("pixels", "read back", "journal")
 @pytest.mark.parametrize("place", PLACES)
 def test_an_output_that_fails_once_is_written_all_the_same(tmp_path, monkeypatch, place):
     *paths, f, g = written(tmp_path)
-    config = job(*paths, tmp_path / "out", {"output": {"chunks": [16, 16], "shards": [32, 32]}})
+    config = pairs.still(*paths, tmp_path / "out", {"output": {"chunks": [16, 16], "shards": [32, 32]}})
     count = itertools.count()
     with monkeypatch.context() as patch:
         broken(patch, place, tmp_path / "out", lambda: next(count) == 3)
@@ -683,7 +677,7 @@ def test_an_output_that_fails_once_is_written_all_the_same(tmp_path, monkeypatch
 @pytest.mark.parametrize("place", PLACES)
 def test_an_output_that_fails_for_good_stops_the_run_until_it_is_sound_again(tmp_path, monkeypatch, place):
     *paths, f, g = written(tmp_path)
-    config = job(*paths, tmp_path / "out", {"output": {"chunks": [16, 16], "shards": [32, 32]}})
+    config = pairs.still(*paths, tmp_path / "out", {"output": {"chunks": [16, 16], "shards": [32, 32]}})
     count = itertools.count()
     with monkeypatch.context() as patch:
         broken(patch, place, tmp_path / "out", lambda: next(count) >= 3)
