@@ -133,6 +133,7 @@ HOSTS = {
     "rich": {"progress"},
     "matplotlib": {"report", "raster"},
     "skimage": {"search", "sites", "fit", "demo"},
+    "threadpoolctl": {"pair"},
     "scipy": {"search", "sites", "deformation", "significance", "regions"},
     "xarray": {"xarray", "result"},
     "click": {"cli", "shared", "shell"},
