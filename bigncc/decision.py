@@ -1,5 +1,6 @@
 """What is decided about a run, once: plan.json as it is made, and what follows from the one that holds."""
 
+import functools
 import hashlib
 import json
 import math
@@ -186,13 +187,19 @@ def _levels(levels: tuple[int, ...]) -> bool:
 def _stored(kind: type[Stored], values: Any) -> Stored:
     """Return the dataclass that `asdict` made values of; InputError unless these say that and nothing else."""
     try:
-        found = TypeAdapter(kind).validate_json(json.dumps(values), strict=True)
+        found = _reader(kind).validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
         raise _unreadable(kind.__name__.lower()) from error
     said = json.loads(json.dumps(asdict(found)))
     if {**said, **values} != said:
         raise _unreadable(kind.__name__.lower())
     return found
+
+
+@functools.cache
+def _reader(kind: type[Stored]) -> TypeAdapter[Stored]:
+    """Return what reads a dataclass, once made: making it takes longer than reading a plan of thousands of tiles."""
+    return TypeAdapter(kind)
 
 
 def _unreadable(what: str) -> InputError:
