@@ -12,7 +12,16 @@ import traceback
 from pathlib import Path
 
 ROOMS = ("cli", "pipeline", "progress", "report", "xarray", "demo")
-GUESTS = ("zarr.storage", "dask.array", "yaozarrs.v04", "yaozarrs.v05", "skimage.registration", "scipy.ndimage", "distributed", "jinja2.ext")
+GUESTS = (
+    "zarr.storage",
+    "dask.array",
+    "yaozarrs.v04",
+    "yaozarrs.v05",
+    "skimage.registration",
+    "scipy.ndimage",
+    "distributed",
+    "jinja2",
+)
 
 
 @contextlib.contextmanager
