@@ -187,7 +187,7 @@ def _levels(levels: tuple[int, ...]) -> bool:
 def _stored(kind: type[Stored], values: Any) -> Stored:
     """Return the dataclass that `asdict` made values of; InputError unless these say that and nothing else."""
     try:
-        found = _reader(kind).validate_json(json.dumps(values), strict=True)
+        found: Stored = _readers()[kind.__name__].validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
         raise _unreadable(kind.__name__.lower()) from error
     said = json.loads(json.dumps(asdict(found)))
@@ -197,9 +197,9 @@ def _stored(kind: type[Stored], values: Any) -> Stored:
 
 
 @functools.cache
-def _reader(kind: type[Stored]) -> TypeAdapter[Stored]:
-    """Return what reads a dataclass, once made: making it takes longer than reading a plan of thousands of tiles."""
-    return TypeAdapter(kind)
+def _readers() -> dict[str, TypeAdapter[Any]]:
+    """Return what reads each dataclass of a plan, made once: that takes a hundred times as long as reading one."""
+    return {kind.__name__: TypeAdapter(kind) for kind in (Layout, Plan)}
 
 
 def _unreadable(what: str) -> InputError:
