@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 import dask
 import dask.array as da
 import numpy as np
+from dask import local, threaded
 from dask.base import compute
 from dask.delayed import delayed
 from numpy.typing import NDArray
@@ -301,10 +302,16 @@ def both_at(
     """Call ``function(reference[a], moving[b], a, b)`` for each ``(a, b)`` of `places`; return the results in order."""
     # a partial, because dask would look for collections inside of the regions
     calls = [
-        delayed(partial(_at, function, place), pure=False)(reference[place[0]], moving[place[1]]) for place in places
+        delayed(partial(_at, function, place), pure=False)(_single(reference[place[0]]), _single(moving[place[1]]))
+        for place in places
     ]
     with one_thread_a_product():
         return list(compute(*calls))
+
+
+def _single(block: Any) -> Any:
+    """Return a dask array as one delayed block: dask would import distributed to make it one."""
+    return block.rechunk(-1, method="tasks").to_delayed().item() if isinstance(block, da.Array) else block
 
 
 def _at(function: Callable[[Array, Array, Roi, Roi], Result], place: tuple[Roi, Roi], a: Array, b: Array) -> Result:
@@ -313,7 +320,8 @@ def _at(function: Callable[[Array, Array, Roi, Roi], Result], place: tuple[Roi, 
 
 def on_threads(count: int) -> AbstractContextManager[Any]:
     """Compute on `count` threads of this process within the context."""
-    return dask.config.set(scheduler="threads", num_workers=count)
+    # by its function: for the name of a scheduler dask imports distributed
+    return dask.config.set(scheduler=threaded.get, num_workers=count)
 
 
 def where_valid(ncc: da.Array, status: da.Array) -> da.Array:
@@ -327,8 +335,8 @@ Where = Executor | Literal["here"] | None
 
 def _options(where: Where) -> dict[str, Any]:
     if where == "here":
-        return {"scheduler": "sync"}
-    return {} if where is None else {"scheduler": "threads", "pool": where}
+        return {"scheduler": local.get_sync}
+    return {} if where is None else {"scheduler": threaded.get, "pool": where}
 
 
 def each(blocks: da.Array, function: Callable[[Any, Roi], Any], start: Shape, where: Where = None) -> list[Any]:
@@ -360,7 +368,7 @@ def all_of(function: Callable[[Any], Result], items: Iterable[Any], where: Where
 
 def one(item: Any) -> Any:
     """Return what a delayed value becomes, computed on this thread."""
-    return item.compute(scheduler="sync")
+    return item.compute(scheduler=local.get_sync)
 
 
 def block_mean(image: da.Array, factors: Shape) -> Array:

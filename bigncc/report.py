@@ -109,6 +109,13 @@ class Panel:
         return f"section {first}", f"section {second}, as it is correlated"
 
 
+def check_ours(path: Path) -> None:
+    """Raise RefusedError if there is something at `path` that is no picture of bigncc."""
+    if path.exists() and (not path.is_file() or MARK not in path.read_bytes()[:256]):
+        message = f"{path} exists and is no picture of bigncc: a path without it is accepted"
+        raise RefusedError(message)
+
+
 def draw(panels: Sequence[Panel], path: Path) -> None:
     """Draw one row for each panel and write the PNG.
 
@@ -120,9 +127,7 @@ def draw(panels: Sequence[Panel], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    if path.exists() and (not path.is_file() or MARK not in path.read_bytes()[:256]):
-        message = f"{path} exists and is no picture of bigncc: a path without it is accepted"
-        raise RefusedError(message)
+    check_ours(path)
     height, width = panels[0].ncc.shape
     tall = min(max(4.4 * height / width, 2.8), 8.0)
     parts = [(panel, *_beside(panel), _with_sections(panel.table)) for panel in panels]

@@ -85,10 +85,14 @@ def check(reference: Any, moving: Any, transform: Transform, texture: Texture | 
     texture : Texture or None
         Where there is something to see, if that is known.
     """
+    # of a transform that moves nothing, for one, they are all the same
+    others = {name: other for name, other in variants(transform).items() if other != transform}
+    if not others:
+        return
     nothing = Translation((0.0,) * transform.ndim)
     where = sites.places(reference.shape, reference.shape, nothing, texture)
     given = _scores(reference, moving, transform, where)
-    found = {name: _scores(reference, moving, other, where) for name, other in variants(transform).items()}
+    found = {name: _scores(reference, moving, other, where) for name, other in others.items()}
     better = {name: scores for name, scores in found.items() if _clearly(scores, given)}
     if better:
         name, scores = max(better.items(), key=lambda item: float(np.nanmean(item[1])))

@@ -1,6 +1,7 @@
 """Many runs of the command line for the price of one start: each a process, forked when all is imported."""
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -11,7 +12,16 @@ import traceback
 from pathlib import Path
 
 ROOMS = ("cli", "pipeline", "progress", "report", "xarray", "demo")
-GUESTS = ("zarr.storage", "dask.array", "yaozarrs.v04", "yaozarrs.v05", "skimage.registration", "scipy.ndimage")
+GUESTS = (
+    "zarr.storage",
+    "dask.array",
+    "yaozarrs.v04",
+    "yaozarrs.v05",
+    "skimage.registration",
+    "scipy.ndimage",
+    "distributed",
+    "jinja2",
+)
 
 
 @contextlib.contextmanager
@@ -52,9 +62,33 @@ def _child(folder, words, files):
     os._exit(code)
 
 
-def main():
+def _warm_up():
+    """Load what nearly all commands load when they first need it; nothing of it starts a thread."""
     for name in (*(f"bigncc.{room}" for room in ROOMS), *GUESTS):
         importlib.import_module(name)
+    import numpy as np
+
+    from bigncc import kernel, report
+    from bigncc.pyramid import Halving, Maps
+    from bigncc.resampling import pull
+    from bigncc.summary import Summary
+    from bigncc.tiles import roi_of
+    from bigncc.transform import Translation
+    from bigncc.window import Window
+
+    whole = roi_of((0, 0), (20, 20))
+    for dtype in (np.uint8, np.uint16):
+        image = np.arange(400, dtype=dtype).reshape(20, 20)
+        block = kernel.local(image, image, Window((7, 7)))
+        pull(Translation((0.5, 0.5)), image, None, whole, whole, image.shape, 1)
+    Halving(2, 0.0).reduced(Maps(block.ncc, block.status))
+    with tempfile.TemporaryDirectory() as folder:
+        report.draw([report.Panel("", image, image, block.ncc, Summary(), 1)], Path(folder, "a.png"))
+    gc.freeze()  # or each child copies all pages when it first collects garbage
+
+
+def main():
+    _warm_up()
     for line in sys.stdin:
         folder, words = json.loads(line)
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, Path(os.devnull).open() as nothing:

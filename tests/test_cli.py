@@ -177,7 +177,7 @@ def test_run_says_first_by_how_much_the_moving_image_was_shifted(shifted):
     assert float(re.search(r"mean NCC +([\d.]+)", text)[1]) > 0.8
     # what is there is told again and not estimated again
     assert good(shifted, *AS_IS[:-1]).splitlines()[0] == text.splitlines()[0]
-    said = sentence(bigncc_cli(shifted, *AS_IS), REFUSED)
+    said = sentence(started()(shifted, *AS_IS), REFUSED)
     assert "registration.transform is 'translation' there, 'none' asked" in said
 
 
@@ -192,7 +192,7 @@ def test_register_estimates_and_writes_a_transform(shifted):
     good(shifted, *AS_IS[:-1])
     pairs.same(pairs.maps(shifted / "given"), pairs.maps(shifted / "out"))
     before = tree(shifted)
-    said = sentence(bigncc_cli(shifted, "register", "a.zarr", "b.zarr", "-o", "t.json"), REFUSED)
+    said = sentence(started()(shifted, "register", "a.zarr", "b.zarr", "-o", "t.json"), REFUSED)
     assert "t.json exists: a path that does not is accepted" in said
     assert tree(shifted) == before
     # a job that says where its map goes is a job still
@@ -229,7 +229,7 @@ def test_an_affine_transform_is_applied_and_said(tmp_path):
     # one that leads nowhere is refused before anything is made
     (tmp_path / "affine.json").write_text(json.dumps(to_dict(turned) | {"offset": [900, 0]}))
     before = tree(tmp_path)
-    said = sentence(bigncc_cli(tmp_path, "run", *words[:2], "other", *words[3:]), BAD_INPUT)
+    said = sentence(started()(tmp_path, "run", *words[:2], "other", *words[3:]), BAD_INPUT)
     assert "maps no reference pixel (y 0 to 259, x 0 to 299) into the moving image of [260, 300] pixels" in said
     assert tree(tmp_path) == before
 
@@ -299,7 +299,7 @@ def test_run_status_report_and_run_again(pair):
     assert len(json.loads((folder / "out.geojson").read_text())["features"]) == 1
     # of several there is an index, which says what is not complete
     (folder / "pairs.csv").write_text("reference,moving,output\na.zarr,b.zarr,out\na.zarr,b.zarr,later\n")
-    missing = bigncc_cli(folder, "report", "--pairs", "pairs.csv")
+    missing = started()(folder, "report", "--pairs", "pairs.csv")
     assert "1 of 2 results are not complete (later)" in sentence(missing, 2)
     assert missing.stdout == f"{folder}/out.png\n{folder}/out.html\n{folder}/index.html\n"
     assert "later" in (folder / "index.html").read_text()
@@ -587,7 +587,7 @@ def test_a_result_that_was_damaged_is_one_sentence(store, tmp_path, fault):
         path.write_text({"plan torn": "{", "plan of nothing": "{}", "record empty": ""}[fault])
         words, place = ("status", "done"), f"done.bigncc/{name}"
     before = tree(tmp_path)
-    done = bigncc_cli(tmp_path, *words)
+    done = started()(tmp_path, *words)
     assert f"{tmp_path}/{place}" in sentence(done, done.returncode)
     assert done.returncode in (2, REFUSED, BAD_INPUT)
     assert tree(tmp_path) == before
@@ -595,7 +595,7 @@ def test_a_result_that_was_damaged_is_one_sentence(store, tmp_path, fault):
 
 def test_a_result_whose_pixels_are_gone_is_not_complete(store, tmp_path):
     shutil.copytree(store / "done.bigncc", tmp_path / "done.bigncc")
-    done = bigncc_cli(tmp_path, "status", "done", "--json")
+    done = started()(tmp_path, "status", "done", "--json")
     assert done.returncode != 0 or json.loads(done.stdout)["state"] != "complete"
 
 
@@ -654,12 +654,13 @@ def fill(path):
 PAGES = ("--as-is", "output.chunks=[16, 16]", "engine.threads=2")
 
 
-@pytest.fixture
-def words(tmp_path):
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
     """Write a pair and its map in `whole`; return the words for another map of it, but for the output."""
-    pairs.pair(tmp_path, (300, 300))
-    words = ("run", tmp_path / "a.zarr", tmp_path / "b.zarr")
-    good(tmp_path, *words, "whole", *PAGES)
+    folder = tmp_path_factory.mktemp("paged")
+    pairs.pair(folder, (300, 300))
+    words = ("run", folder / "a.zarr", folder / "b.zarr")
+    good(folder, *words, "whole", *PAGES)
     return words
 
 
@@ -671,16 +672,16 @@ def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_space(tmp_path, disk
     else:  # the plan fits, not all rows do
         out = tmp_path / "out"
         place = disk(tmp_path / "out.bigncc", "12k")
-    said = sentence(bigncc_cli(tmp_path, *words, out, *PAGES), DOES_NOT_FIT)
+    said = sentence(started()(tmp_path, *words, out, *PAGES), DOES_NOT_FIT)
     assert "cannot be written (No space left on device): run again when there is space" in said
     found = json.loads(good(tmp_path, "status", out, "--json"))
     assert found["state"] == "in-progress"
     assert 0 < found["tiles"]["done"] < found["tiles"]["total"]
     # the same again: still full, still one sentence
-    sentence(bigncc_cli(tmp_path, *words, out, *PAGES), DOES_NOT_FIT)
+    sentence(started()(tmp_path, *words, out, *PAGES), DOES_NOT_FIT)
     remount(place, "size=50m")
     good(tmp_path, *words, out, *PAGES)
-    pairs.same(pairs.maps(out), pairs.maps(tmp_path / "whole"))
+    pairs.same(pairs.maps(out), pairs.maps(words[1].with_name("whole")))
     assert sorted(computed(out)) == list(range(found["tiles"]["total"]))
 
 
@@ -697,13 +698,13 @@ def test_a_disk_that_is_full_at_any_point_loses_nothing(tmp_path, disk, words):
         good(tmp_path, "prepare", *words[1:], out, *PAGES)
         used = 50 * 2**20 - shutil.disk_usage(place).free
         remount(place, f"size={used + size}")
-        sentence(bigncc_cli(tmp_path, *words, out, *PAGES), DOES_NOT_FIT)
+        sentence(started()(tmp_path, *words, out, *PAGES), DOES_NOT_FIT)
         found = json.loads(good(tmp_path, "status", out, "--json"))["tiles"]
         stopped.add(found["done"])
         assert found["done"] < found["total"]
         remount(place, "size=50m")
         good(tmp_path, *words, out, *PAGES)
-        pairs.same(pairs.maps(out), pairs.maps(tmp_path / "whole"))
+        pairs.same(pairs.maps(out), pairs.maps(words[1].with_name("whole")))
         assert "right: " in good(tmp_path, "verify", out)
     assert len(stopped) > 3
 
@@ -711,7 +712,7 @@ def test_a_disk_that_is_full_at_any_point_loses_nothing(tmp_path, disk, words):
 def test_a_disk_that_is_full_from_the_start_is_one_sentence(tmp_path, disk, words):
     place = disk(tmp_path / "disk", "2m")
     fill(place / "ballast")
-    said = sentence(bigncc_cli(tmp_path, *words, place / "out", *PAGES), DOES_NOT_FIT)
+    said = sentence(started()(tmp_path, *words, place / "out", *PAGES), DOES_NOT_FIT)
     assert str(place) in said
     assert "0.0 GB" not in said  # which would explain nothing
     assert list(tree(place)) == ["ballast"]
@@ -720,7 +721,7 @@ def test_a_disk_that_is_full_from_the_start_is_one_sentence(tmp_path, disk, word
 def test_a_disk_without_room_for_files_is_one_sentence(tmp_path, disk, words):
     place = disk(tmp_path / "disk", "50m")
     remount(place, "nr_inodes=200")
-    said = sentence(bigncc_cli(tmp_path, *words, place / "out", *PAGES), DOES_NOT_FIT)
+    said = sentence(started()(tmp_path, *words, place / "out", *PAGES), DOES_NOT_FIT)
     assert re.search(r"has room for \d+ files: 1000, what the output takes, fit; larger output\.chunks", said)
     assert not tree(place)
 
@@ -728,7 +729,7 @@ def test_a_disk_without_room_for_files_is_one_sentence(tmp_path, disk, words):
 def test_a_plan_that_does_not_fit_its_disk_is_one_sentence(tmp_path, disk, words):
     place = disk(tmp_path / "out.bigncc", "8k")
     fill(place / "ballast")
-    said = sentence(bigncc_cli(tmp_path, *words, tmp_path / "out", *PAGES), DOES_NOT_FIT)
+    said = sentence(started()(tmp_path, *words, tmp_path / "out", *PAGES), DOES_NOT_FIT)
     assert "out.bigncc" in said
     assert "No space left on device" in said
     assert not (tmp_path / "out").exists()
@@ -738,7 +739,7 @@ def test_a_disk_that_is_read_only_is_one_sentence(tmp_path, disk, words):
     place = disk(tmp_path / "disk", "50m")
     out = place / "out"
     remount(place, "ro")
-    said = sentence(bigncc_cli(tmp_path, *words, out, *PAGES), BAD_INPUT)
+    said = sentence(started()(tmp_path, *words, out, *PAGES), BAD_INPUT)
     assert f"{place}/out" in said
     assert "cannot be written (Read-only file system)" in said
     remount(place, "rw")
@@ -747,7 +748,7 @@ def test_a_disk_that_is_read_only_is_one_sentence(tmp_path, disk, words):
     remount(place, "ro")
     # a result that is complete can be read where nothing can be written
     assert json.loads(good(tmp_path, "status", out, "--json"))["state"] == "complete"
-    assert "cannot be written (Read-only file system)" in sentence(bigncc_cli(tmp_path, "report", out), BAD_INPUT)
+    assert "cannot be written (Read-only file system)" in sentence(started()(tmp_path, "report", out), BAD_INPUT)
     assert "complete: " in good(tmp_path, *words, out, *PAGES)
     assert tree(place) == before
 
@@ -797,7 +798,7 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(long_run, number, code, text
     assert found["state"] == "in-progress"
     assert 0 < len(before) == found["tiles"]["done"] < found["tiles"]["total"]
     assert found["tiles"]["total"] >= 16
-    said = sentence(bigncc_cli(folder, "report", number.name), 2)
+    said = sentence(started()(folder, "report", number.name), 2)
     assert f"has {len(before)} of {found['tiles']['total']} tiles: run the same command again" in said
 
     good(folder, *command[1:])
@@ -811,7 +812,7 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(long_run, number, code, text
 def test_a_run_that_reaches_its_time_goes_on_where_it_was(long_run):
     folder, words = long_run
     command = ("run", "a.zarr", "b.zarr", "timed", *words)
-    said = sentence(bigncc_cli(folder, *command, "--max-time", "1s"), STOPPED)
+    said = sentence(started()(folder, *command, "--max-time", "1s"), STOPPED)
     assert said == "bigncc: stopped by --max-time; the same command continues"
     good(folder, *command, "--max-time", "1h0m1s")
     pairs.same(pairs.maps(folder / "timed"), pairs.maps(folder / "whole"))
@@ -842,7 +843,7 @@ def test_what_is_not_what_was_computed_is_named_and_repaired(tmp_path):
     whole = pairs.maps(tmp_path / "out")
     victim = tmp_path / "out" / "0" / "c" / "0" / "0"
     victim.write_bytes(victim.read_bytes()[:-1])
-    done = bigncc_cli(tmp_path, "verify", "out")
+    done = started()(tmp_path, "verify", "out")
     assert "is not what was computed: bigncc run --repair" in sentence(done, 2)
     assert re.search(rf"^{victim} \(\d+ bytes\) differs from its checksum$", done.stdout, re.MULTILINE)
     good(tmp_path, *AS_IS, "--repair")

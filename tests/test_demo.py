@@ -113,6 +113,8 @@ def test_what_the_demo_did_not_make_is_refused_and_stays(tmp_path, name):
     assert "\n" not in str(caught.value)
     after = pairs.files(tmp_path)
     assert {name: after[name] for name in before} == before
+    # nobody waits for what cannot be drawn
+    assert name != "demo.png" or not (tmp_path / "as-is.ome.zarr").exists()
 
 
 def test_an_image_of_the_demo_that_was_changed_is_refused(tmp_path):
@@ -147,31 +149,28 @@ def photo(path, image):
 
 
 def test_two_views_of_a_scene_are_registered_by_optical_flow(tmp_path):
-    left, right, _ = data.stereo_motorcycle()
+    left, right = (view[:250] for view in data.stereo_motorcycle()[:2])
     folder = tmp_path / "two views"
     said = list(demo.run_photos(str(folder), photo(tmp_path / "l.png", left), photo(tmp_path / "r.png", right)))
-    assert said[0].endswith("l.png and " + f"{tmp_path}/r.png in grey: 500 x 741 pixels; window 9 x 9")
+    assert said[0].endswith("l.png and " + f"{tmp_path}/r.png in grey: 250 x 741 pixels; window 9 x 9")
     assert "agree on no translation" in said[1]
     assert said[1].endswith(": the optical flow of scikit-image instead")
     assert abs(mean(folder, "as-is") - 0.06) < 0.02
     assert mean(folder, "registered") > 0.7
     flow = np.load(folder / "displacement.npy")
-    assert flow.shape == (2, 500, 741)
+    assert flow.shape == (2, 250, 741)
     # along the rows, as the cameras stood side by side
     assert np.abs(flow[1]).mean() > 5 * np.abs(flow[0]).mean()
     assert imread(folder / "demo.png").shape[1] > 1500
 
 
-@pytest.mark.parametrize("suffix", ["jpg"])
-def test_two_photographs_that_are_shifted_are_cropped_and_shifted_back(tmp_path, suffix):
-    image = data.astronaut()
-    if suffix == "tif":
-        image = image.astype(np.uint16) * 200
-    paths = photo(tmp_path / f"a.{suffix}", image[:500, :480]), photo(tmp_path / f"b.{suffix}", image[7:, 12:])
+def test_two_photographs_that_are_shifted_are_cropped_and_shifted_back(tmp_path):
+    image = data.astronaut()[:300, 60:360]
+    paths = photo(tmp_path / "a.jpg", image[:296, :280]), photo(tmp_path / "b.jpg", image[7:, 12:])
     said = list(demo.run_photos(str(tmp_path / "out"), *paths))
-    assert "of 500 x 480 and 505 x 500 pixels, cropped to their common size: 500 x 480 pixels" in said[0]
+    assert "of 296 x 280 and 293 x 288 pixels, cropped to their common size: 293 x 280 pixels" in said[0]
     assert any("registered: mean NCC" in line and "moving image shifted by y -7, x -12 pixels" in line for line in said)
-    assert mean(tmp_path / "out", "registered") > (0.99 if suffix != "jpg" else 0.8)
+    assert mean(tmp_path / "out", "registered") > 0.8
     assert list(demo.run_photos(str(tmp_path / "out"), *paths)) == said
 
 

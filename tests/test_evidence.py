@@ -17,11 +17,12 @@ SHAPE = (50, 70)
 GRID = ("y", "x"), (1.0, 1.0), (0.0, 0.0), (None, None), "a"
 
 
-@pytest.fixture
-def finished(tmp_path):
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
     """Make a run; return the job, the open output and its rows."""
-    reference, moving, *_ = pairs.pair(tmp_path)
-    config = pairs.job(reference, moving, tmp_path / "out")
+    folder = tmp_path_factory.mktemp("finished")
+    reference, moving, *_ = pairs.pair(folder)
+    config = pairs.job(reference, moving, folder / "out")
     pipeline.run(config)
     here = pipeline.prepare(config).job
     return here, open_output(here.url), journal.rows(here.url, here.plan_id)
@@ -36,12 +37,12 @@ def owner(here, path, folder):
 
 @pytest.mark.parametrize("name", ["0", "labels/status/0"])
 @pytest.mark.parametrize("fault", ["missing", "empty", "short", "longer", "flipped", "of another tile"])
-def test_only_the_tile_of_a_changed_object_no_longer_matches(finished, tmp_path, name, fault):
+def test_only_the_tile_of_a_changed_object_no_longer_matches(finished, name, fault):
     here, output, rows = finished
     everything = set(range(len(here.plan)))
     assert set(rows) == everything
     assert {i for i in everything if evidence.matches(output, here.plan[i], rows[i])} == everything
-    folder = tmp_path / "out" / name
+    folder = Path(here.url) / name
     objects = sorted(p for p in (folder / "c").rglob("*") if p.is_file())
     victim = objects[len(objects) // 2]
     before = victim.read_bytes()
@@ -52,15 +53,17 @@ def test_only_the_tile_of_a_changed_object_no_longer_matches(finished, tmp_path,
         "flipped": bytes([before[0] ^ 1]) + before[1:],
         "of another tile": next(p.read_bytes() for p in objects if p.read_bytes() != before),
     }
-    if fault == "missing":
-        victim.unlink()
-    else:
-        assert changed[fault] != before
-        victim.write_bytes(changed[fault])
     hurt = {owner(here, victim, folder)}
-    assert {i for i in everything if not evidence.matches(output, here.plan[i], rows[i])} == hurt
-    assert evidence.matching(output, here.plan, rows, everything, 2) == everything - hurt
-    victim.write_bytes(before)
+    try:
+        if fault == "missing":
+            victim.unlink()
+        else:
+            assert changed[fault] != before
+            victim.write_bytes(changed[fault])
+        assert {i for i in everything if not evidence.matches(output, here.plan[i], rows[i])} == hurt
+        assert evidence.matching(output, here.plan, rows, everything, 2) == everything - hurt
+    finally:
+        victim.write_bytes(before)
     assert evidence.matching(output, here.plan, rows, everything, 2) == everything
     first = dict(list(rows.items())[:2])
     assert evidence.matching(output, here.plan, first, everything, 2) == first.keys()

@@ -1,5 +1,8 @@
 """Small pictures of large images, and the moving image on the reference's grid."""
 
+import subprocess
+import sys
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -91,9 +94,32 @@ def test_each_item_is_pulled_through_its_own_transform_as_if_there_were_no_other
     assert regions[1][1] == (slice(2, 3), slice(2, 7), slice(0, 13))
 
 
-def test_places_are_looked_at_with_no_more_threads_than_there_are_for_it():
-    image = da.from_array(np.arange(36.0).reshape(6, 6), chunks=4)
-    place = (slice(1, 5), slice(2, 6)), (slice(0, 4), slice(1, 5))
-    with threadpool_limits(2, "blas"):
-        found = both_at(image, image, [place, place], lambda a, b, *where: (a.sum() - b.sum(), where, widths()))
-    assert found == [(16 * 7.0, place, {1})] * 2
+def test_places_are_seen_whole_and_share_no_thread_below_their_own():
+    image = np.arange(400.0).reshape(20, 20)
+    places = [((slice(3, 17), slice(2, 9)), (slice(0, 14), slice(5, 12))), ((slice(0, 1),) * 2, (slice(19, 20),) * 2)]
+
+    def seen(first, second, here, there):
+        return first, second, (here, there), widths()
+
+    for lazy in (image, da.from_array(image, chunks=6)):
+        with threadpool_limits(2, "blas"):
+            every = both_at(lazy, lazy, places, seen)
+        for (a, b), found in zip(places, every, strict=True):
+            np.testing.assert_array_equal(found[0], image[a])
+            np.testing.assert_array_equal(found[1], image[b])
+            assert found[2] == (a, b)
+            assert found[3] == {1}
+
+
+def test_threads_of_this_process_need_no_distributed():
+    code = """
+import sys
+import dask.array as da
+from bigncc.pair import both_at, one, on_threads
+image = da.ones((9, 9), chunks=4)
+with on_threads(2):
+    print(both_at(image, image, [((slice(0, 5),) * 2,) * 2], lambda first, second, *_: int((first + second).sum())))
+print(int(one(image.sum())), "distributed" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["[50]", "81", "False"]

@@ -25,6 +25,11 @@ def motorcycle():
     return *lazy(*(np.asarray(view, float) @ (0.299, 0.587, 0.114) for view in (left, right))), truth
 
 
+@pytest.mark.parametrize("nothing", [Translation((0.0, -0.0)), Affine(((1.0, 0.0), (0.0, 1.0)), (0.0, 0.0))])
+def test_what_is_the_same_the_other_way_round_is_not_looked_at(nothing):
+    variants.check(None, None, nothing, None)
+
+
 @pytest.mark.parametrize(
     ("change", "name"),
     [

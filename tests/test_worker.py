@@ -18,6 +18,7 @@ from bigncc.errors import DoesNotFitError, IncompleteError, InputError, RefusedE
 from tests import pairs
 from tests.slurm import until
 from tests.test_cli import DOES_NOT_FIT, SCRIPT, STOPPED, computed, sentence
+from tests.test_cli import started as forked_cli
 from tests.test_cluster import certificates
 
 WORDS = (
@@ -142,8 +143,12 @@ def test_a_scheduler_that_speaks_tls_makes_the_same_map(folder):
     options = {"host": "127.0.0.1", "protocol": "tls://", "dashboard_address": "127.0.0.1:0", "processes": False}
     with LocalCluster(1, threads_per_worker=2, memory_limit=0, security=cluster._security(files), **options) as running:
         where = {"kind": "address", "address": running.scheduler_address, "security": files.model_dump()}
-        pipeline.run(asked(folder, "closed", {"cluster": where}))
-    complete(folder, "closed")
+        pipeline.run(asked(folder, "closed", {"cluster": where}, "output.region=200:520,300:700"))
+    whole = pairs.maps(folder / "whole")
+    pairs.same(pairs.maps(folder / "closed"), {name: array[200:520, 300:700] for name, array in whole.items()})
+    found = computed(folder / "closed")
+    assert len(found) == len(set(found)) >= 16
+    assert not pipeline.verify(str(folder / "closed")).faults
 
 
 @pytest.mark.soak
@@ -233,8 +238,7 @@ def test_a_worker_with_less_memory_than_a_tile_needs_is_said(folder):
     options = {"host": "127.0.0.1", "protocol": "tcp://", "dashboard_address": "127.0.0.1:0", "processes": False}
     with LocalCluster(n_workers=1, threads_per_worker=1, memory_limit="340MB", **options) as running:
         words = ("cluster.kind=address", f"cluster.address={running.scheduler_address}")
-        command = [SCRIPT, "run", "a.zarr", "b.zarr", "small", *WORDS, *words]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100)
+        done = forked_cli()(folder, "run", "a.zarr", "b.zarr", "small", *WORDS, *words)
     said = sentence(done, DOES_NOT_FIT)
     assert re.search(r"worker tcp://\S+ may take 340 MB and the tiles of this run need 36\d MB: workers with", said)
     with pytest.raises(DoesNotFitError, match="engine.memory is 300 MB"):
