@@ -379,6 +379,7 @@ def main() -> NoReturn:
     try:
         events.check(sys.argv[1:])
         cli.main(standalone_mode=False, obj=way)
+        stopping.over()
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.ClickException as error:

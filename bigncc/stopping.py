@@ -12,6 +12,7 @@ from bigncc.errors import InputError, StoppedError
 GRACE = 1.5
 """Seconds that a stopped run may take to leave tidily."""
 
+_SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1
 
 Failed = Callable[[int, str], None]
 """Called with the exit code and a sentence before the process ends."""
@@ -19,7 +20,7 @@ Failed = Callable[[int, str], None]
 
 def obey(failed: Failed) -> None:
     """Stop, as from now on, when SIGINT, SIGTERM or SIGUSR1 comes."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in _SIGNALS:
         # a job in the background of a script was told to ignore ^C
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, partial(_stop, failed))
@@ -36,6 +37,12 @@ def after(text: str, failed: Failed) -> None:
         raise InputError(message) from None
     signal.signal(signal.SIGALRM, partial(_stop, failed))
     signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def over() -> None:
+    """Stop for nothing any more: all is done, and Python, as it ends, would let a signal kill it."""
+    for number in (*_SIGNALS, signal.SIGALRM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def wait() -> None:

@@ -1,9 +1,13 @@
 """Profiles of hypothesis, and what a skipped test means."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
+
+# in the background of a script ^C is ignored, and so it would be by what the tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # the same cases at every run, so that a red build can be repeated
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)

@@ -42,7 +42,7 @@ def slurm(tmp_path_factory):
 def folder(tmp_path_factory):
     """A pair whose run takes some seconds and many tiles, and the map of one process."""
     place = tmp_path_factory.mktemp("chains")
-    pairs.pair(place, (1200, 1200), chunks=(128, 128))
+    pairs.pair(place, (1600, 1600), chunks=(128, 128))
     (place / "many.csv").write_text(
         "moving,reference,output,output.region\n"
         "b.zarr,a.zarr,one,'0:300,0:300'\n"
@@ -216,7 +216,7 @@ def options(**more):
 
 
 def test_jobs_of_dask_jobqueue_make_the_map_and_one_that_is_lost_costs_no_finished_tile(slurm, folder):
-    command = [SCRIPT, "run", "a.zarr", "b.zarr", "distributed", *WORDS, *options(), "output.region=0:600,0:1200"]
+    command = [SCRIPT, "run", "a.zarr", "b.zarr", "distributed", *WORDS, *options(), "output.region=0:700,0:1600"]
     out, pipe = folder / "distributed", subprocess.PIPE
     with subprocess.Popen(command, cwd=folder, env=slurm.environment, stdout=pipe, stderr=pipe, text=True) as run:
         until(lambda: len(computed(out)) >= 10, lambda: slurm.do("squeue"))
@@ -230,7 +230,7 @@ def test_jobs_of_dask_jobqueue_make_the_map_and_one_that_is_lost_costs_no_finish
     assert run.returncode == 0, stderr
     assert "Traceback" not in stdout + stderr
     assert len(there) < len(computed(out)) - 10  # it was half way
-    pairs.same(pairs.maps(out), {name: array[:600] for name, array in pairs.maps(folder / "whole").items()})
+    pairs.same(pairs.maps(out), {name: array[:700] for name, array in pairs.maps(folder / "whole").items()})
     assert "right: " in good(folder, "verify", "distributed")
     assert len(computed(out)) == len(set(computed(out)))
     until(lambda: not slurm.do("squeue", "-h", "--name=dask-worker"), "jobs that stay")

@@ -41,6 +41,26 @@ def test_a_signal_is_obeyed_even_where_its_exception_is_lost(tmp_path):
     assert sentence(done, STOPPED) == "bigncc: stopped by SIGTERM; the same command continues"
 
 
+LATE = """
+import os, signal, sys
+from bigncc import cli
+class Late:
+    def __del__(self, kill=os.kill, me=os.getpid(), numbers=(signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)):
+        for number in numbers:
+            kill(me, number)
+sys.late = Late()  # which Python forgets when it has given up handlers
+cli.main()
+"""
+
+
+def test_a_signal_that_comes_when_all_is_done_changes_nothing(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", LATE, "config"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "window:" in done.stdout
+
+
 def test_time_ends():
     kept = signal.getsignal(signal.SIGALRM)
     try:

@@ -84,6 +84,11 @@ def test_one_of_two_processes_is_killed_half_way_and_nothing_finished_is_compute
         until(lambda: len(computed(folder / "killed")) >= 10, "no tiles")
         before, there = workers(run), computed(folder / "killed")
         assert len(before) == 2
+        # whoever has nothing to do is sent the next tile: so it has one for certain when the other one has done one
+        os.kill(before[0], signal.SIGSTOP)
+        until(lambda: len(computed(folder / "killed")) > len(there), "the other one does nothing")
+        time.sleep(0.5)
+        there = computed(folder / "killed")
         os.kill(before[0], signal.SIGKILL)
         # it has ended, while the run goes on and another one takes its place
         until(lambda: before[0] not in (now := workers(run)) and len(now) == 2, "nobody else came", 30, 0.01)
