@@ -1,6 +1,6 @@
 """What tiles are together does not depend on how many are read at a time."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigncc import store, totals
@@ -21,6 +21,7 @@ def row(tile, values):
     return Row(tile, of(values), {}, {"ncc": f"{tile:032x}"}, items=items, shift=shift, pvalues=pvalues)
 
 
+@settings(max_examples=25)
 @given(st.lists(VALUES, max_size=6), st.integers(0, 2500))
 def test_tiles_are_added_up_as_they_are_read(drawn, more):
     rows = [row(tile, drawn[tile % len(drawn)] if drawn else []) for tile in range(len(drawn) + more)]
