@@ -152,6 +152,11 @@ def test_a_row_comes_back_whatever_it_says(tmp_path_factory, wanted):
     assert journal.progress(url, PLAN) == (1, wanted.summary.counts)
 
 
+def test_what_each_tile_has_cost_is_told(url):
+    write(url, [replace(row(1), seconds=0.25), row(2)])
+    assert journal.costs(url, PLAN) == {1: (13, 0.25), 2: (13, None)}
+
+
 def test_of_a_full_disk_it_is_said_which_tile_it_cost(url):
     with (
         open("/dev/full", "wb", buffering=0) as file,  # noqa: PTH123
