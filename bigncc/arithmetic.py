@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bigncc.compiled import compiled_loop
+
 Array = NDArray[Any]
 
 
@@ -24,6 +26,15 @@ def rounded(middles: tuple[float, ...]) -> Sums:
     return Sums(False, np.float64, np.float64, middles)
 
 
+@compiled_loop
+def limits_of(samples: Array) -> tuple[int, int]:
+    """Return the least and the largest of some samples, which are read once."""
+    low = high = samples[0]
+    for j in range(samples.size):
+        low, high = min(low, samples[j]), max(high, samples[j])
+    return low, high
+
+
 def exact(f: Array, g: Array, n: int) -> Sums:
     """Choose the narrowest integers that hold the sums of this block; the result is the same with wider ones.
 
@@ -35,7 +46,7 @@ def exact(f: Array, g: Array, n: int) -> Sums:
         middles: tuple[int, ...] = (128, 128)
         peak = most = 128
     else:
-        limits = [(int(image.min()), int(image.max())) for image in (f, g)]
+        limits = [tuple(map(int, limits_of(image.reshape(-1)))) for image in (f, g)]
         middles = tuple((low + high + 1) // 2 for low, high in limits)
         most = 2**15
         peak = max(middle - low for middle, (low, _) in zip(middles, limits, strict=True))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bigncc.arithmetic import Sums
-from bigncc.coefficients import NEVER, differences, finish_row, tally
+from bigncc.coefficients import NEVER, differences, finish_row, tally, too_few
 from bigncc.compiled import compiled_loop
 from bigncc.lines import ROUNDING, count_row, load_moments, load_pair, load_validity, strip_of
 from bigncc.moments import describe
@@ -209,7 +209,7 @@ def sweep(
         where = za, zb, max(0, y - ry), min(ny, y + ry + 1), left, right, lead, 2 * rx + 1
         moments = sums, sums[2 * pitch :], pitch
         ordinary = finish_row(
-            moments, n, least[:w], rules[:4], np.float64, False, images, masked, where, state,
+            moments, n, least[:w], too_few(n, least[:w]), rules[:4], np.float64, False, images, masked, where, state,
             equal, outside, r, status,
         )  # fmt: skip
         tally(r, status, ordinary, integers, extremes, bins)

@@ -356,7 +356,7 @@ def _box(
     extremes = np.repeat(np.array([[np.inf], [-np.inf]], np.float32), strip, axis=1)
     walk(
         images,
-        (*switches, sums.wide, _runs(horizontal, sums)),
+        (*switches, sums.wide, tuple(_runs(horizontal, kind, sums) for kind in sums[1:3])),
         sums.kind,
         (roi, size, sums.middles, (band, strip)),
         (vertical, horizontal, slots),
@@ -384,9 +384,9 @@ def _facts(sums: Sums, centres: tuple[Pivot, ...], shifts: tuple[int, int], cons
     return middles, tuple(1.0 if sums.exact else p.scale for p in centres), constants
 
 
-def _runs(horizontal: Array, sums: Sums) -> bool:
+def _runs(horizontal: Array, kind: Any, sums: Sums) -> bool:
     """Say whether running sums over columns, which no vector can do, are faster than a chain this long."""
-    return sums.exact and np.dtype(sums.products).itemsize * sum(k + plus + 1.5 for k, _, plus in horizontal) > 52
+    return sums.exact and np.dtype(kind).itemsize * sum(k + plus + 1.5 for k, _, plus in horizontal) > 52
 
 
 def _parts(roi: tuple[int, ...], size: tuple[int, ...], sums: Sums, slots: int) -> tuple[int, int, int]:
@@ -400,7 +400,7 @@ def _parts(roi: tuple[int, ...], size: tuple[int, ...], sums: Sums, slots: int) 
     if not sums.exact:
         fits = scratch // (column * slots) - size[2] + 1
         return rows, min(columns, max(64, size[2], min(fits, 1024))), 0
-    strip = min(columns, max(2 * size[2], 2048))
+    strip = min(columns, max(2 * size[2], 4096))
     if size[0] == 1:
         return rows, strip, 0
     band = min(rows, max(scratch // (column * (strip + size[2] - 1)) - size[1], 2 * size[1]))

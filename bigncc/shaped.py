@@ -290,8 +290,9 @@ def sweep(
         if ahead is None:
             where = max(0, z - rz), min(nz, z + rz + 1), y, y, left, right, lead, size[2]
             ordinary = finish_row(
-                sums, n, least[:w], rules[:4], kind, wide, images, masked, where, state, None, outside, r, status
-            )
+                sums, n, least[:w], too_few(n, least[:w]), rules[:4], kind, wide, images, masked, where, state, None,
+                outside, r, status,
+            )  # fmt: skip
         if ahead is not None:
             ordinary = finish_rounded(
                 sums, n, least[:w], rules[:4], images, masked, terms[4], (z, y), size, span, ahead, state[1], state[2],

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bigncc.coefficients import differences, finish_row, outlook, tally
+from bigncc.coefficients import differences, finish_row, outlook, tally, too_few
 from bigncc.compiled import compiled_loop, inlined_loop
 from bigncc.lines import add_products, count_row, load_pair
 from bigncc.moments import describe
@@ -47,11 +47,10 @@ def exchange_pairs(simple: Array, products: Array, new: Array, old: Array, pitch
     for j in range(2 * pitch):
         simple[j] += np.int64(new[j]) - np.int64(old[j])
     for j in range(pitch):
-        ff[j] += (np.int64(a[j]) - np.int64(c[j])) * (np.int64(a[j]) + np.int64(c[j]))
-    for j in range(pitch):
-        gg[j] += (np.int64(b[j]) - np.int64(d[j])) * (np.int64(b[j]) + np.int64(d[j]))
-    for j in range(pitch):
-        fg[j] += np.int64(a[j]) * np.int64(b[j]) - np.int64(c[j]) * np.int64(d[j])
+        p, q, s, t = np.int64(a[j]), np.int64(b[j]), np.int64(c[j]), np.int64(d[j])
+        ff[j] += (p - s) * (p + s)
+        gg[j] += (q - t) * (q + t)
+        fg[j] += p * q - s * t
 
 
 @compiled_loop
@@ -103,27 +102,17 @@ def add_columns(base: Array, work: Array, steps: Array) -> int:
 
 
 @compiled_loop
-def run_columns(lines: Array, out: Array, size: int) -> None:
-    """Sum three exact lines over `size` neighbouring columns, as running sums."""
-    pitch = lines.size // 3
-    a, b, c = lines[:pitch], lines[pitch : 2 * pitch], lines[2 * pitch :]
-    x, y, z = out[:pitch], out[pitch : 2 * pitch], out[2 * pitch : 3 * pitch]
-    d, e, f = a[size - 1 :], b[size - 1 :], c[size - 1 :]
-    s, t, u = a[0] - a[0], b[0] - b[0], c[0] - c[0]
-    for j in range(size - 1):
-        s += a[j]
-        t += b[j]
-        u += c[j]
-    for j in range(d.size):
-        s += d[j]
-        t += e[j]
-        u += f[j]
-        x[j] = s
-        y[j] = t
-        z[j] = u
-        s -= a[j]
-        t -= b[j]
-        u -= c[j]
+def run_columns(base: Array, out: Array, size: int) -> None:
+    """Sum exact lines over `size` neighbouring columns, as one running sum; what lies across two lines nobody reads."""
+    total = base[0] - base[0]
+    for j in range(size):
+        total += base[j]
+    out[0] = total
+    later, enters = out[1:], base[size:]
+    for j in range(enters.size):
+        # one addition waits for the one before, not two
+        total += enters[j] - base[j]
+        later[j] = total
 
 
 @compiled_loop
@@ -249,7 +238,7 @@ def sweep(
     za, zb = max(0, z - rz), min(nz, z + rz + 1)
     w = pitch - 2 * rx
     counts[:] = 0
-    depth, state[0][0] = 0, -1
+    depth, unable, state[0][0] = 0, 0, -1
     for count in range(last - first + 2 * ry):
         row = first - ry + count
         gone = row - size[1] if count >= size[1] else -1
@@ -267,20 +256,22 @@ def sweep(
         ya, yb = max(0, y - ry), min(ny, y + ry + 1)
         if depth != (zb - za) * (yb - ya):
             depth = (zb - za) * (yb - ya)
-            outlook(depth, x, rx, nx, rules[4], rules[5], full[:w], least[:w])
-        at = add_columns(simple, works[0], horizontal)
-        if running:
+            unable = outlook(depth, x, rx, nx, rules[4], rules[5], full[:w], least[:w])
+        at = 0 if running[0] else add_columns(simple, works[0], horizontal)
+        to = 0 if running[1] else add_columns(products, works[1], horizontal)
+        if running[0]:
+            run_columns(simple, works[0], size[2])
+        if running[1]:
             run_columns(products, works[1], size[2])
-        else:
-            add_columns(products, works[1], horizontal)
-        sums = works[0][at:], works[1][0 if running else 3 * at // 2 :], pitch
+        sums = works[0][at:], works[1][to:], pitch
         n = works[2][add_columns(counts[:pitch], works[2], horizontal) :] if masked else full
         r = out[0][z - roi[0], y - roi[2]][x - roi[4] :][:w]
         status = out[1][z - roi[0], y - roi[2]][x - roi[4] :][:w]
         outside = images[3][z, y][x:] if viewed else images[3][0, 0]
         where = za, zb, ya, yb, left, right, lead, size[2]
+        few = too_few(n, least[:w]) if masked else unable
         ordinary = finish_row(
-            sums, n, least[:w], rules[:4], kind, wide, images, masked, where, state, equal, outside, r, status
+            sums, n, least[:w], few, rules[:4], kind, wide, images, masked, where, state, equal, outside, r, status
         )
         tally(r, status, ordinary, integers, extremes, bins)
         if asked is not None:
