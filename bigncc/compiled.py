@@ -17,8 +17,8 @@ from numba.core.compiler_lock import global_compiler_lock as _numba_lock
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 ROOMS = (
-    "autocorrelation", "coefficients", "confidence", "convolution", "gaussian", "halving", "interpolation", "lines",
-    "matching", "moments", "ranking", "shaped", "sums", "tails", "warping",
+    "arithmetic", "autocorrelation", "coefficients", "confidence", "convolution", "gaussian", "halving",
+    "interpolation", "lines", "matching", "moments", "ranking", "shaped", "sums", "tails", "warping",
 )  # fmt: skip
 """Rooms with compiled loops."""
 

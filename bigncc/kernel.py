@@ -43,7 +43,7 @@ class Pivot(NamedTuple):
 
 Pivots = tuple[Pivot | float, Pivot | float]
 
-VERSION = 3
+VERSION = 4
 """Raised whenever a bit of any result changes."""
 
 RESOLUTION = 1e-12
@@ -356,7 +356,7 @@ def _box(
     extremes = np.repeat(np.array([[np.inf], [-np.inf]], np.float32), strip, axis=1)
     walk(
         images,
-        (*switches, sums.wide, tuple(_runs(horizontal, kind, sums) for kind in sums[1:3])),
+        (*switches, sums.wide, tuple(sums.exact and _runs(horizontal, kind) for kind in (sums.simple, sums.products))),
         sums.kind,
         (roi, size, sums.middles, (band, strip)),
         (vertical, horizontal, slots),
@@ -384,15 +384,16 @@ def _facts(sums: Sums, centres: tuple[Pivot, ...], shifts: tuple[int, int], cons
     return middles, tuple(1.0 if sums.exact else p.scale for p in centres), constants
 
 
-def _runs(horizontal: Array, kind: Any, sums: Sums) -> bool:
-    """Say whether running sums over columns, which no vector can do, are faster than a chain this long."""
-    return sums.exact and np.dtype(kind).itemsize * sum(k + plus + 1.5 for k, _, plus in horizontal) > 52
+def _runs(horizontal: Array, kind: type[Any]) -> bool:
+    """Say whether a running sum of exact lines, which no vector can do, is faster than a chain this long."""
+    return bool(np.dtype(kind).itemsize * sum(k + plus + 1.5 for k, _, plus in horizontal) > 52)
 
 
 def _parts(roi: tuple[int, ...], size: tuple[int, ...], sums: Sums, slots: int) -> tuple[int, int, int]:
     """Return rows per band, columns per strip, and the lines that keep sums over planes.
 
-    A strip is wide, as each row of it costs some calls, but its buffers stay below 1.5 bytes per pixel, or 1 MiB.
+    A strip is wide, as each row of it costs some calls, but its buffers stay below 1.5 bytes per pixel, or 1 MiB. Sums
+    over planes stay in the cache where that leaves bands of many windows, as each band sums its margin once more.
     """
     planes, rows, columns = (roi[i + 1] - roi[i] for i in (0, 2, 4))
     scratch = max(2**20, 3 * planes * rows * columns // 2)
@@ -403,7 +404,8 @@ def _parts(roi: tuple[int, ...], size: tuple[int, ...], sums: Sums, slots: int) 
     strip = min(columns, max(2 * size[2], 4096))
     if size[0] == 1:
         return rows, strip, 0
-    band = min(rows, max(scratch // (column * (strip + size[2] - 1)) - size[1], 2 * size[1]))
+    cached, fits = (size_of // (column * (strip + size[2] - 1)) - size[1] for size_of in (2**20, scratch))
+    band = min(rows, cached if cached >= 8 * size[1] else max(fits, 2 * size[1]))
     return band, strip, band + size[1]
 
 

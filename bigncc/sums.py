@@ -102,17 +102,23 @@ def add_columns(base: Array, work: Array, steps: Array) -> int:
 
 
 @compiled_loop
-def run_columns(base: Array, out: Array, size: int) -> None:
-    """Sum exact lines over `size` neighbouring columns, as one running sum; what lies across two lines nobody reads."""
+def sum_columns(base: Array, work: Array, steps: Array, size: int, running: bool) -> int:
+    """Sum lines over `size` neighbouring columns, by the chain or as one running sum; return where the sums begin.
+
+    Lines lie behind each other, and what is summed across two of them nobody reads.
+    """
+    if not running:
+        return add_columns(base, work, steps)
     total = base[0] - base[0]
     for j in range(size):
         total += base[j]
-    out[0] = total
-    later, enters = out[1:], base[size:]
+    work[0] = total
+    sums, enters = work[1:], base[size:]
     for j in range(enters.size):
-        # one addition waits for the one before, not two
+        # so that one addition waits for the last one, not two
         total += enters[j] - base[j]
-        later[j] = total
+        sums[j] = total
+    return 0
 
 
 @compiled_loop
@@ -257,12 +263,8 @@ def sweep(
         if depth != (zb - za) * (yb - ya):
             depth = (zb - za) * (yb - ya)
             unable = outlook(depth, x, rx, nx, rules[4], rules[5], full[:w], least[:w])
-        at = 0 if running[0] else add_columns(simple, works[0], horizontal)
-        to = 0 if running[1] else add_columns(products, works[1], horizontal)
-        if running[0]:
-            run_columns(simple, works[0], size[2])
-        if running[1]:
-            run_columns(products, works[1], size[2])
+        at = sum_columns(simple, works[0], horizontal, size[2], running[0])
+        to = sum_columns(products, works[1], horizontal, size[2], running[1])
         sums = works[0][at:], works[1][to:], pitch
         n = works[2][add_columns(counts[:pitch], works[2], horizontal) :] if masked else full
         r = out[0][z - roi[0], y - roi[2]][x - roi[4] :][:w]

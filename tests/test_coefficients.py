@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
 from bigncc import Window
-from bigncc.coefficients import wide_difference
+from bigncc.coefficients import inverse_root, wide_difference
 from bigncc.kernel import local
 
 
@@ -26,6 +26,13 @@ def test_wide_differences_are_rounded_once(n, data):
     got = wide_difference(n, fg, f, g)
     assert abs(Fraction(got) - exact) <= Fraction(abs(exact), 2**52)
     assert (got == 0) == (exact == 0)
+
+
+@given(st.floats(1.0, 2.0**126))
+def test_inverse_roots_are_those_of_float64(x):
+    got = Fraction(inverse_root(x))
+    # (got (1 + e))^2 x = 1 tells e without a root that is itself rounded
+    assert abs(got * got * Fraction(x) - 1) / 2 <= Fraction(4, 2**53)
 
 
 @pytest.mark.parametrize(("shape", "size"), [((90, 80), (7, 5)), ((90, 80), (21, 1)), ((7, 50, 40), (3, 7, 5))])

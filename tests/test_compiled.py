@@ -5,10 +5,12 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bigncc import compiled
 from tests import pairs, strategies
 from tests.test_cli import SCRIPT
 
@@ -27,6 +29,13 @@ def runs(folder, cache, *listed):
         done = list(pool.map(start, listed))
     assert [each.returncode for each in done] == [0] * len(listed), [each.stderr for each in done]
     return [re.findall(COMPILING, each.stderr, re.MULTILINE) for each in done]
+
+
+def test_every_room_with_loops_tells_machine_code_of_old_source_apart():
+    rooms = Path(compiled.__file__).parent.glob("*.py")
+    assert {room.stem for room in rooms if "bigncc.compiled import" in room.read_text(encoding="utf-8")} == {
+        *compiled.ROOMS
+    }
 
 
 @pytest.fixture(scope="module")
