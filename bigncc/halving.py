@@ -64,16 +64,19 @@ def halve_row(
 @compiled_loop
 def halve_two_rows(a: Array, b: Array, p: Array, q: Array, flat: Any, out: Array, status: Array) -> None:
     """Do the same for two rows of even length, quickly where all pixels are valid."""
-    for i in range(out.size):
-        j = 2 * i
-        if p[j] == VALID and p[j + 1] == VALID and q[j] == VALID and q[j + 1] == VALID:
-            total = np.float64(a[j]) + np.float64(a[j + 1]) + np.float64(b[j]) + np.float64(b[j + 1])
+    others = 0
+    for j in range(2 * out.size):
+        others += (p[j] ^ VALID) | (q[j] ^ VALID)
+    if others == 0:
+        for i in range(out.size):
+            total = np.float64(a[2 * i]) + np.float64(a[2 * i + 1]) + np.float64(b[2 * i]) + np.float64(b[2 * i + 1])
             out[i] = np.float32(total * 0.25) + np.float32(0.0)
-            status[i] = VALID
-        else:
-            total, counts = add_pair(a, p, j, 2, 0.0, 0)
-            total, counts = add_pair(b, q, j, 2, total, counts)
-            settle(total, counts, 4, flat, out, status, i)
+        status[:] = VALID
+        return
+    for i in range(out.size):
+        total, counts = add_pair(a, p, 2 * i, 2, 0.0, 0)
+        total, counts = add_pair(b, q, 2 * i, 2, total, counts)
+        settle(total, counts, 4, flat, out, status, i)
 
 
 @compiled_loop
