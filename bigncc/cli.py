@@ -93,7 +93,7 @@ def _run(
     overwrite: str | None = None,
     **end: int,
 ) -> None:
-    from bigncc import pipeline
+    from bigncc import allocator, pipeline
 
     if part[1] > 1:
         ready = pipeline.prepared(config)
@@ -101,7 +101,8 @@ def _run(
         waiting = events.waiting_of(way)
         ready = pipeline.prepare(config, waiting=waiting, repair=repair, overwrite=overwrite)
     tell(way, "prepared", [ready.headline], **events.of_plan(ready))
-    result = pipeline.complete(ready, part=part, steal=steal, progress=events.progress_of(way))
+    with allocator.what_is_there_stays():
+        result = pipeline.complete(ready, part=part, steal=steal, progress=events.progress_of(way))
     events.tell_result(way, result, None if part[1] == 1 else f"{part[0]}/{part[1]}", **end)
 
 

@@ -8,6 +8,7 @@ on a loop of that thread's own without an executor.
 from __future__ import annotations
 
 import asyncio
+import selectors
 import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
@@ -22,8 +23,21 @@ Result = TypeVar("Result")
 Given = TypeVarTuple("Given")
 
 
+class _Busy(selectors.DefaultSelector):
+    """A selector that looks for news only when there is nothing else to do.
+
+    Each look is a system call: the thread lets go of the interpreter before, and has to wait for it afterwards.
+    """
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        return [] if timeout == 0 else super().select(timeout)
+
+
 class _AtOnce(asyncio.SelectorEventLoop):
     """A loop that does at once what others would hand to an executor, and tells nobody of it."""
+
+    def __init__(self) -> None:
+        super().__init__(_Busy())
 
     def run_in_executor(
         self,

@@ -1,7 +1,11 @@
-"""What was freed is used again."""
+"""What was freed is used again, and what is there need not be looked through for garbage."""
 
+import gc
 import subprocess
 import sys
+import weakref
+
+from bigncc.allocator import what_is_there_stays
 
 CODE = """
 import resource, sys
@@ -26,3 +30,22 @@ def test_pages_are_not_given_back_and_asked_for_again():
     pages = 2**26 // 4096
     assert faults["keep"] < 2 * pages
     assert faults["leave"] > 4 * pages
+
+
+class Ring:
+    """An object that only the collector finds to be garbage."""
+
+    def __init__(self):
+        self.ring = self
+
+
+def test_garbage_is_found_in_what_is_new_and_afterwards_in_all():
+    gc.collect()
+    old = weakref.ref(Ring())
+    with what_is_there_stays():
+        new = weakref.ref(Ring())
+        gc.collect()
+        assert old() is not None
+        assert new() is None
+    gc.collect()
+    assert old() is None

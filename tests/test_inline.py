@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import selectors
 import threading
 import warnings
 
@@ -35,6 +36,15 @@ def noting(tmp_path):
 
 def read(array):
     return np.asarray(inline.run(array.async_array.getitem(np.s_[3:39, 5:44]), array.store))
+
+
+def test_nobody_asks_the_system_for_news_while_there_is_work(tmp_path, monkeypatch):
+    array, looks = noting(tmp_path), []
+    read(array)
+    monkeypatch.setattr(selectors.DefaultSelector, "select", lambda _, timeout=None: looks.append(timeout) or [])
+    found = read(array)
+    assert not looks
+    np.testing.assert_array_equal(found, np.arange(2000).reshape(40, 50)[3:39, 5:44])
 
 
 def test_everything_happens_on_the_calling_thread(tmp_path):
