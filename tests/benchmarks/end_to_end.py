@@ -375,7 +375,10 @@ if __name__ == "__main__":
         alone(*sys.argv[2:])
     elif sys.argv[1:2] == ["pair"]:
         pair(Path(sys.argv[2]), tuple(map(int, sys.argv[3:])), 1024)
+    elif len(sys.argv) == 2:
+        with tempfile.TemporaryDirectory(dir=os.environ.get("BIGNCC_BENCHMARK_FOLDER")) as place:
+            PARTS[sys.argv[1]](Path(place))
     else:
         for part in sys.argv[1:] or PARTS:
-            with tempfile.TemporaryDirectory(dir=os.environ.get("BIGNCC_BENCHMARK_FOLDER")) as place:
-                PARTS[part](Path(place))
+            # each in a process of its own, as one that has grown gives its size to those that it starts
+            subprocess.run([sys.executable, "-m", __spec__.name, part], check=True)
