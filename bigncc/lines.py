@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from bigncc.compiled import compiled_loop
+from bigncc.compiled import compiled_loop, inlined_loop
 
 Array = NDArray[Any]
 
@@ -22,7 +22,7 @@ LEAST = 1e-290
 """n^2 times a variance of floats below this may have lost digits, as products of such samples have fewer of them."""
 
 
-@compiled_loop
+@inlined_loop
 def load(line: Array, samples: Array, joint: Array, masked: bool, middle: Any, lead: int) -> None:
     """Write a row of samples about `middle`, from `lead` on; what does not count, or is not there, is 0."""
     line[:lead] = 0

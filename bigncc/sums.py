@@ -32,14 +32,14 @@ from bigncc.moments import describe
 Array = NDArray[Any]
 
 
-@compiled_loop
+@inlined_loop
 def exchange(line: Array, new: Array, old: Array) -> None:
     """Add one line and take away another one."""
     for j in range(new.size):
         line[j] += new[j] - old[j]
 
 
-@compiled_loop
+@inlined_loop
 def exchange_pairs(simple: Array, products: Array, new: Array, old: Array, pitch: int) -> None:
     """Add the moments of one pair of lines and take away those of another one."""
     a, b, c, d = new[:pitch], new[pitch:], old[:pitch], old[pitch:]
@@ -101,7 +101,7 @@ def add_columns(base: Array, work: Array, steps: Array) -> int:
     return int((steps.shape[0] - 1) * size)
 
 
-@compiled_loop
+@inlined_loop
 def sum_columns(base: Array, work: Array, steps: Array, size: int, running: bool) -> int:
     """Sum lines over `size` neighbouring columns, by the chain or as one running sum; return where the sums begin.
 
