@@ -404,7 +404,7 @@ def _parts(roi: tuple[int, ...], size: tuple[int, ...], sums: Sums, slots: int) 
     strip = min(columns, max(2 * size[2], 4096))
     if size[0] == 1:
         return rows, strip, 0
-    cached, fits = (size_of // (column * (strip + size[2] - 1)) - size[1] for size_of in (2**20, scratch))
+    cached, fits = (most // (column * (strip + size[2] - 1)) - size[1] for most in (2**20, scratch))
     band = min(rows, cached if cached >= 8 * size[1] else max(fits, 2 * size[1]))
     return band, strip, band + size[1]
 

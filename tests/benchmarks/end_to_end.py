@@ -174,7 +174,7 @@ def counted_tasks():
 def bigncc_run(folder, paths, chunk, shard, window, *words):
     from bigncc import allocator, inputs, pipeline, reading
 
-    allocator.keep_freed_memory()  # as the command line does, and what follows
+    allocator.keep_freed_memory()  # as the command line does
     made = []
 
     class Noted(reading.Decoded):
@@ -186,7 +186,7 @@ def bigncc_run(folder, paths, chunk, shard, window, *words):
     start = time.perf_counter()
     ready = pipeline.prepare(job(folder, paths, chunk, shard, window, *words))
     tasks, begun = counted_tasks(), time.perf_counter()
-    with allocator.what_is_there_stays():
+    with allocator.what_is_there_stays():  # this, too
         pipeline.complete(ready)
     seconds = time.perf_counter() - begun
     cells = sum(math.prod(-(-n // c) for n, c in zip(image.shape, image.chunks, strict=True)) for image in made)
